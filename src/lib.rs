@@ -3,3 +3,4 @@
 //! The map, in reading order; ARCHITECTURE.md tells the story behind it.
 
 pub mod catalog;
+pub mod dns;

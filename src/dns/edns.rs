@@ -1,0 +1,132 @@
+//! EDNS(0): the OPT pseudo-record (RFC 6891).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::{Composer, ParseError, Reader, Type};
+
+/// Option codes that are known here (IANA "DNS EDNS0 Option Codes").
+pub mod option {
+    pub const CLIENT_SUBNET: u16 = 8;
+    pub const COOKIE: u16 = 10;
+    pub const EXTENDED_ERROR: u16 = 15;
+}
+
+/// What an OPT record says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edns {
+    /// The largest UDP payload its sender takes, in octets.
+    pub udp_size: u16,
+    /// The upper eight bits of the extended RCODE.
+    pub extended_rcode: u8,
+    pub version: u8,
+    /// DO (RFC 3225).
+    pub dnssec_ok: bool,
+    pub options: Vec<EdnsOption>,
+}
+
+/// One option, its data not interpreted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EdnsOption {
+    pub code: u16,
+    pub data: Box<[u8]>,
+}
+
+impl Edns {
+    pub fn new(udp_size: u16) -> Self {
+        Self { udp_size, extended_rcode: 0, version: 0, dnssec_ok: false, options: Vec::new() }
+    }
+
+    pub fn option(&self, code: u16) -> Option<&EdnsOption> {
+        self.options.iter().find(|option| option.code == code)
+    }
+
+    /// The client subnet, when one is there and well-formed.
+    pub fn client_subnet(&self) -> Option<ClientSubnet> {
+        ClientSubnet::parse(&self.option(option::CLIENT_SUBNET)?.data)
+    }
+
+    pub(super) fn from_opt(class: u16, ttl: u32, data: &[u8]) -> Result<Self, ParseError> {
+        let mut reader = Reader::new(data, 0);
+        let mut options = Vec::new();
+        while !reader.is_at_end() {
+            let code = reader.u16("an EDNS option")?;
+            let length = usize::from(reader.u16("an EDNS option")?);
+            options.push(EdnsOption { code, data: reader.bytes(length, "an EDNS option")?.into() });
+        }
+        let [extended_rcode, version, high, _] = ttl.to_be_bytes();
+        Ok(Self { udp_size: class, extended_rcode, version, dnssec_ok: high & 0x80 != 0, options })
+    }
+
+    pub(super) fn compose(&self, composer: &mut Composer) {
+        composer.octets(&[0]);
+        composer.u16(Type::OPT.0);
+        composer.u16(self.udp_size);
+        composer.octets(&[self.extended_rcode, self.version, if self.dnssec_ok { 0x80 } else { 0 }, 0]);
+        composer.length_prefixed(|composer| {
+            for option in &self.options {
+                composer.u16(option.code);
+                composer.u16(u16::try_from(option.data.len()).unwrap_or(u16::MAX));
+                composer.octets(&option.data);
+            }
+        });
+    }
+}
+
+/// A client subnet (RFC 7871).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientSubnet {
+    pub address: IpAddr,
+    pub source_prefix: u8,
+    pub scope_prefix: u8,
+}
+
+impl ClientSubnet {
+    fn parse(data: &[u8]) -> Option<Self> {
+        let (&[family_high, family_low, source_prefix, scope_prefix], address) = data.split_first_chunk()?;
+        fn padded<const N: usize>(address: &[u8]) -> Option<[u8; N]> {
+            let mut whole = [0; N];
+            whole.get_mut(..address.len())?.copy_from_slice(address);
+            Some(whole)
+        }
+        let (address, bits) = match u16::from_be_bytes([family_high, family_low]) {
+            1 => (IpAddr::V4(Ipv4Addr::from(padded::<4>(address)?)), 32),
+            2 => (IpAddr::V6(Ipv6Addr::from(padded::<16>(address)?)), 128),
+            _ => return None,
+        };
+        (source_prefix <= bits).then_some(Self { address, source_prefix, scope_prefix })
+    }
+
+    /// The option that says so; only the octets that the source prefix covers are sent (RFC 7871, 6).
+    pub fn to_option(self) -> EdnsOption {
+        let (family, octets) = match self.address {
+            IpAddr::V4(v4) => (1u16, v4.octets().to_vec()),
+            IpAddr::V6(v6) => (2u16, v6.octets().to_vec()),
+        };
+        let mut data = family.to_be_bytes().to_vec();
+        data.extend([self.source_prefix, self.scope_prefix]);
+        data.extend(octets.iter().take(usize::from(self.source_prefix).div_ceil(8)));
+        EdnsOption { code: option::CLIENT_SUBNET, data: data.into() }
+    }
+}
+
+/// Extended errors (RFC 8914, and the IANA registry) that are given here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExtendedError {
+    Other = 0,
+    StaleAnswer = 3,
+    NotReady = 14,
+    Blocked = 15,
+    Prohibited = 18,
+    StaleNxdomain = 19,
+    NotSupported = 21,
+    NoReachableAuthority = 22,
+    NetworkError = 23,
+}
+
+impl ExtendedError {
+    pub fn to_option(self, text: &str) -> EdnsOption {
+        let mut data = (self as u16).to_be_bytes().to_vec();
+        data.extend_from_slice(text.as_bytes());
+        EdnsOption { code: option::EXTENDED_ERROR, data: data.into() }
+    }
+}
