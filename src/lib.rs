@@ -2,5 +2,9 @@
 //!
 //! The map, in reading order; ARCHITECTURE.md tells the story behind it.
 
+/// What is known now?
 pub mod catalog;
+/// How do the bytes read?
 pub mod dns;
+/// How much is too much?
+pub mod limits;

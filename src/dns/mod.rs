@@ -65,10 +65,6 @@ impl<'a> Reader<'a> {
         Ok(slice)
     }
 
-    pub(crate) fn u8(&mut self, what: &'static str) -> Result<u8, ParseError> {
-        Ok(self.bytes(1, what)?[0])
-    }
-
     pub(crate) fn u16(&mut self, what: &'static str) -> Result<u16, ParseError> {
         let b = self.bytes(2, what)?;
         Ok(u16::from_be_bytes([b[0], b[1]]))

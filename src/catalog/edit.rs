@@ -1,0 +1,535 @@
+//! How the catalog changes: one [`Edit`] a transaction.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{
+    Catalog, Check, CheckKey, Coordinate, Index, Instance, InstanceEntry, InstanceKey, KvEntry, Node, NodeEntry, NodeKey,
+    Service,
+};
+use crate::limits;
+
+/// What a source may tell. Rows replace what is known under their key; a row that says nothing new changes nothing.
+#[derive(Debug, Clone)]
+pub enum Change {
+    PutNode(Node),
+    /// Goes with its instances and checks.
+    RemoveNode(NodeKey),
+    PutInstance(Instance),
+    /// Goes with its checks.
+    RemoveInstance(InstanceKey),
+    PutCheck(Check),
+    RemoveCheck(CheckKey),
+    PutKv(KvEntry),
+    RemoveKv(Arc<str>),
+    PutCoordinate(Coordinate),
+}
+
+/// A row that an edit wrote or removed; its present state is in the new catalog.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Touched {
+    Node(NodeKey),
+    Instance(InstanceKey),
+    Check(CheckKey),
+    Kv(Arc<str>),
+    Coordinate(NodeKey, Arc<str>),
+}
+
+/// Why a change cannot be made; the catalog is as before.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("expected a known node, got {node:?}, which is not registered")]
+    UnknownNode { node: String },
+    #[error("expected a known service on node {node:?}, got {id:?}, which is not registered there")]
+    UnknownInstance { node: String, id: String },
+}
+
+/// A transaction on the catalog. All its changes carry one index, the next after the catalog's.
+#[derive(Debug)]
+pub struct Edit {
+    catalog: Catalog,
+    next: Index,
+    touched: Vec<Touched>,
+}
+
+impl Catalog {
+    /// Begins a transaction on a copy of this catalog.
+    pub fn edit(&self) -> Edit {
+        Edit { catalog: self.clone(), next: Index(self.index.0 + 1), touched: Vec::new() }
+    }
+}
+
+impl Edit {
+    /// The catalog with the changes made so far.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The index that this transaction's changes get.
+    pub fn index(&self) -> Index {
+        self.next
+    }
+
+    /// The new catalog, and what changed; nothing touched means that the index has not moved either.
+    pub fn finish(mut self) -> (Catalog, Vec<Touched>) {
+        if !self.touched.is_empty() {
+            self.catalog.index = self.next;
+        }
+        (self.catalog, self.touched)
+    }
+
+    /// Lets the next index be at least `index + 1`: after a load from disk, history goes on where it stopped.
+    pub fn resume_from(&mut self, index: Index) {
+        self.catalog.index = self.catalog.index.max(index);
+        self.next = Index(self.catalog.index.0 + 1);
+    }
+
+    /// Makes one change. A refused change leaves the edit as it was.
+    pub fn apply(&mut self, change: Change) -> Result<(), Refused> {
+        match change {
+            Change::PutNode(node) => self.put_node(node),
+            Change::RemoveNode(key) => self.remove_node(&key),
+            Change::PutInstance(instance) => return self.put_instance(instance),
+            Change::RemoveInstance(key) => self.remove_instance(&key),
+            Change::PutCheck(check) => return self.put_check(check),
+            Change::RemoveCheck(key) => self.remove_check(&key),
+            Change::PutKv(entry) => self.put_kv(entry),
+            Change::RemoveKv(key) => self.remove_kv(&key),
+            Change::PutCoordinate(coordinate) => return self.put_coordinate(coordinate),
+        }
+        Ok(())
+    }
+
+    fn put_node(&mut self, mut node: Node) {
+        let key = node.key();
+        let old = self.catalog.nodes.get(&key);
+        (node.create_index, node.modify_index) = match old {
+            Some(old) => (old.create_index, old.modify_index),
+            None => (self.next, self.next),
+        };
+        let checks = old.map(|old| old.checks.clone()).unwrap_or_default();
+        if let Some(old) = old {
+            if *old.node == node {
+                return;
+            }
+            if let Ok(address) = old.address.parse::<IpAddr>() {
+                self.catalog.node_addresses.remove(&(address, key.clone()));
+            }
+        }
+        node.modify_index = self.next;
+        if let Ok(address) = node.address.parse::<IpAddr>() {
+            self.catalog.node_addresses.insert((address, key.clone()), ());
+        }
+        self.catalog.nodes.insert(key.clone(), NodeEntry { node: Arc::new(node), checks, index: self.next });
+        self.catalog.tables.nodes = self.next;
+        self.touched.push(Touched::Node(key));
+    }
+
+    fn remove_node(&mut self, key: &NodeKey) {
+        let instances: Vec<_> = self.catalog.instances_on(key).map(|entry| entry.id.clone()).collect();
+        for id in instances {
+            self.remove_instance(&InstanceKey { node: key.clone(), id });
+        }
+        let checks: Vec<_> = self.catalog.checks_on(key).map(|check| check.id.clone()).collect();
+        for id in checks {
+            self.remove_check(&CheckKey { node: key.clone(), id });
+        }
+        let segments: Vec<_> = {
+            let first = (key.clone(), Arc::from(""));
+            let here = self.catalog.coordinates.range(first..).take_while(|((node, _), _)| node == key);
+            here.map(|((_, segment), _)| segment.clone()).collect()
+        };
+        for segment in segments {
+            self.catalog.coordinates.remove(&(key.clone(), segment.clone()));
+            self.catalog.tables.coordinates = self.next;
+            self.touched.push(Touched::Coordinate(key.clone(), segment));
+        }
+        if let Some(old) = self.catalog.nodes.remove(key) {
+            if let Ok(address) = old.address.parse::<IpAddr>() {
+                self.catalog.node_addresses.remove(&(address, key.clone()));
+            }
+            self.catalog.tables.nodes = self.next;
+            self.touched.push(Touched::Node(key.clone()));
+        }
+    }
+
+    fn put_instance(&mut self, mut instance: Instance) -> Result<(), Refused> {
+        let key = instance.key();
+        if self.catalog.nodes.get(&key.node).is_none() {
+            return Err(Refused::UnknownNode { node: instance.node.to_string() });
+        }
+        let old = self.catalog.instances.get(&key).cloned();
+        (instance.create_index, instance.modify_index) = match &old {
+            Some(old) => (old.create_index, old.modify_index),
+            None => (self.next, self.next),
+        };
+        let mut checks = Arc::default();
+        if let Some(old) = &old {
+            if *old.instance == instance {
+                return Ok(());
+            }
+            checks = old.checks.clone();
+            if let Ok(address) = old.address.parse::<IpAddr>() {
+                self.catalog.instance_addresses.remove(&(address, key.clone()));
+            }
+            if !old.service.eq_ignore_ascii_case(&instance.service) {
+                self.leave_service(old);
+            }
+        }
+        instance.modify_index = self.next;
+        if let Ok(address) = instance.address.parse::<IpAddr>() {
+            self.catalog.instance_addresses.insert((address, key.clone()), ());
+        }
+        self.put_entry(key.clone(), InstanceEntry { instance: Arc::new(instance), checks });
+        self.catalog.tables.instances = self.next;
+        self.touched.push(Touched::Instance(key));
+        Ok(())
+    }
+
+    fn remove_instance(&mut self, key: &InstanceKey) {
+        let Some(old) = self.catalog.instances.get(key).cloned() else { return };
+        for check in old.checks.iter() {
+            self.catalog.checks.remove(&check.key());
+            self.catalog.tables.checks = self.next;
+            self.touched.push(Touched::Check(check.key()));
+        }
+        if let Ok(address) = old.address.parse::<IpAddr>() {
+            self.catalog.instance_addresses.remove(&(address, key.clone()));
+        }
+        self.leave_service(&old);
+        self.catalog.instances.remove(key);
+        self.catalog.tables.instances = self.next;
+        self.touched.push(Touched::Instance(key.clone()));
+    }
+
+    fn put_check(&mut self, mut check: Check) -> Result<(), Refused> {
+        let key = check.key();
+        if self.catalog.nodes.get(&key.node).is_none() {
+            return Err(Refused::UnknownNode { node: check.node.to_string() });
+        }
+        if !check.service_id.is_empty() {
+            let owner = InstanceKey { node: key.node.clone(), id: check.service_id.clone() };
+            if self.catalog.instances.get(&owner).is_none() {
+                return Err(Refused::UnknownInstance { node: check.node.to_string(), id: check.service_id.to_string() });
+            }
+        }
+        let old = self.catalog.checks.get(&key).cloned();
+        (check.create_index, check.modify_index) = match &old {
+            Some(old) => (old.create_index, old.modify_index),
+            None => (self.next, self.next),
+        };
+        if let Some(old) = &old {
+            if **old == check {
+                return Ok(());
+            }
+            if old.service_id != check.service_id {
+                self.detach_check(old);
+            }
+        }
+        check.modify_index = self.next;
+        let check = Arc::new(check);
+        self.catalog.checks.insert(key.clone(), check.clone());
+        self.set_owned_checks(&check, |checks| {
+            checks.retain(|other| other.id != check.id);
+            let at = checks.partition_point(|other| other.id < check.id);
+            checks.insert(at, check.clone());
+        });
+        self.catalog.tables.checks = self.next;
+        self.touched.push(Touched::Check(key));
+        Ok(())
+    }
+
+    fn remove_check(&mut self, key: &CheckKey) {
+        let Some(old) = self.catalog.checks.remove(key) else { return };
+        self.detach_check(&old);
+        self.catalog.tables.checks = self.next;
+        self.touched.push(Touched::Check(key.clone()));
+    }
+
+    fn put_kv(&mut self, mut entry: KvEntry) {
+        let old = self.catalog.kv.get(&entry.key);
+        (entry.create_index, entry.modify_index) = match old {
+            Some(old) => (old.create_index, old.modify_index),
+            None => (self.next, self.next),
+        };
+        if old.is_some_and(|old| **old == entry) {
+            return;
+        }
+        entry.modify_index = self.next;
+        let key = entry.key.clone();
+        self.catalog.kv_deleted.remove(&key);
+        self.catalog.kv.insert(key.clone(), Arc::new(entry));
+        self.catalog.tables.kv = self.next;
+        self.touched.push(Touched::Kv(key));
+    }
+
+    fn remove_kv(&mut self, key: &Arc<str>) {
+        if self.catalog.kv.remove(key).is_none() {
+            return;
+        }
+        if self.catalog.kv_deleted.len() >= limits::KV_TOMBSTONES_MAX {
+            // Forgetting deletions costs a watcher of such a prefix one wake-up late or early, nothing else.
+            self.catalog.kv_deleted = Default::default();
+        }
+        self.catalog.kv_deleted.insert(key.clone(), self.next);
+        self.catalog.tables.kv = self.next;
+        self.touched.push(Touched::Kv(key.clone()));
+    }
+
+    fn put_coordinate(&mut self, coordinate: Coordinate) -> Result<(), Refused> {
+        let node = NodeKey::local(&coordinate.node);
+        if self.catalog.nodes.get(&node).is_none() {
+            return Err(Refused::UnknownNode { node: coordinate.node.to_string() });
+        }
+        let key = (node, coordinate.segment.clone());
+        if self.catalog.coordinates.get(&key).is_some_and(|old| **old == coordinate) {
+            return Ok(());
+        }
+        self.catalog.coordinates.insert(key.clone(), Arc::new(coordinate));
+        self.catalog.tables.coordinates = self.next;
+        self.touched.push(Touched::Coordinate(key.0, key.1));
+        Ok(())
+    }
+
+    /// Writes an instance's entry into both tables that hold it.
+    fn put_entry(&mut self, key: InstanceKey, entry: InstanceEntry) {
+        let name: Arc<str> = entry.service.to_lowercase().into();
+        if !self.catalog.services.contains_key(&name) {
+            let service = Service { name: entry.service.clone(), instances: Vec::new(), index: self.next };
+            self.catalog.services.insert(name.clone(), Arc::new(service));
+        }
+        if let Some(service) = self.catalog.services.get_mut(&name) {
+            let service = Arc::make_mut(service);
+            service.index = self.next;
+            match service.instances.binary_search_by(|other| other.cmp_key(&key)) {
+                Ok(at) => service.instances[at] = entry.clone(),
+                Err(at) => service.instances.insert(at, entry.clone()),
+            }
+        }
+        self.catalog.instances.insert(key, entry);
+    }
+
+    /// Takes an instance out of its service, and the service out of the catalog with its last instance.
+    fn leave_service(&mut self, entry: &InstanceEntry) {
+        let name: Arc<str> = entry.service.to_lowercase().into();
+        let Some(service) = self.catalog.services.get_mut(&name) else { return };
+        let service = Arc::make_mut(service);
+        let key = entry.key();
+        if let Ok(at) = service.instances.binary_search_by(|other| other.cmp_key(&key)) {
+            service.instances.remove(at);
+        }
+        service.index = self.next;
+        if service.instances.is_empty() {
+            self.catalog.services.remove(&name);
+            self.catalog.tables.service_gone = self.next;
+        }
+    }
+
+    fn detach_check(&mut self, old: &Check) {
+        self.set_owned_checks(old, |checks| checks.retain(|other| other.id != old.id));
+    }
+
+    /// Changes the list of checks of whoever `check` belongs to: its instance, or its node.
+    fn set_owned_checks(&mut self, check: &Check, change: impl FnOnce(&mut Vec<Arc<Check>>)) {
+        let node_key = check.node_key();
+        if check.service_id.is_empty() {
+            let Some(entry) = self.catalog.nodes.get_mut(&node_key) else { return };
+            let mut checks = entry.checks.to_vec();
+            change(&mut checks);
+            entry.checks = checks.into();
+            entry.index = self.next;
+        } else {
+            let key = InstanceKey { node: node_key, id: check.service_id.clone() };
+            let Some(mut entry) = self.catalog.instances.get(&key).cloned() else { return };
+            let mut checks = entry.checks.to_vec();
+            change(&mut checks);
+            entry.checks = checks.into();
+            self.put_entry(key, entry);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{Health, SourceId, Weights};
+
+    fn node(name: &str, address: &str) -> Node {
+        Node {
+            source: SourceId::LOCAL,
+            name: name.into(),
+            id: "".into(),
+            datacenter: "dc1".into(),
+            address: address.into(),
+            tagged_addresses: None,
+            meta: None,
+            create_index: Index(0),
+            modify_index: Index(0),
+        }
+    }
+
+    fn instance(node: &str, id: &str, service: &str, address: &str) -> Instance {
+        Instance {
+            source: SourceId::LOCAL,
+            node: node.into(),
+            id: id.into(),
+            service: service.into(),
+            kind: None,
+            tags: Vec::new(),
+            address: address.into(),
+            tagged_addresses: None,
+            meta: None,
+            port: 80,
+            socket_path: None,
+            weights: Weights::default(),
+            enable_tag_override: false,
+            proxy: None,
+            connect: None,
+            agent: false,
+            create_index: Index(0),
+            modify_index: Index(0),
+        }
+    }
+
+    fn check(node: &str, id: &str, service_id: &str, status: Health) -> Check {
+        Check {
+            source: SourceId::LOCAL,
+            node: node.into(),
+            id: id.into(),
+            name: id.into(),
+            status,
+            notes: "".into(),
+            output: "".into(),
+            service_id: service_id.into(),
+            service_name: "".into(),
+            service_tags: Vec::new(),
+            kind: "".into(),
+            interval: "".into(),
+            timeout: "".into(),
+            exposed_port: 0,
+            definition: None,
+            agent: false,
+            create_index: Index(0),
+            modify_index: Index(0),
+        }
+    }
+
+    fn commit(catalog: &Catalog, changes: Vec<Change>) -> (Catalog, Vec<Touched>) {
+        let mut edit = catalog.edit();
+        for change in changes {
+            edit.apply(change).unwrap();
+        }
+        edit.finish()
+    }
+
+    fn three() -> Catalog {
+        let changes = vec![
+            Change::PutNode(node("B", "10.0.0.2")),
+            Change::PutNode(node("a", "10.0.0.1")),
+            Change::PutInstance(instance("B", "web-2", "Web", "10.1.0.2")),
+            Change::PutInstance(instance("a", "web-1", "web", "")),
+            Change::PutCheck(check("B", "alive", "", Health::Passing)),
+            Change::PutCheck(check("a", "c1", "web-1", Health::Warning)),
+        ];
+        commit(&Catalog::default(), changes).0
+    }
+
+    #[test]
+    fn instances_stand_in_natural_order_whatever_the_case() {
+        let catalog = three();
+        let web = catalog.service("WEB").unwrap();
+        assert_eq!(web.instances.iter().map(|i| &*i.id).collect::<Vec<_>>(), ["web-1", "web-2"]);
+        assert_eq!(catalog.node("b").unwrap().address, "10.0.0.2".into());
+        assert_eq!(catalog.index(), Index(1));
+    }
+
+    #[test]
+    fn health_is_the_worst_of_own_and_node_checks() {
+        let catalog = three();
+        let health = |catalog: &Catalog, id: &str| {
+            let web = catalog.service("web").unwrap().clone();
+            catalog.health(web.instances.iter().find(|i| &*i.id == id).unwrap())
+        };
+        assert_eq!(health(&catalog, "web-1"), Health::Warning);
+        assert_eq!(health(&catalog, "web-2"), Health::Passing);
+        let (catalog, _) = commit(&catalog, vec![Change::PutCheck(check("b", "alive", "", Health::Critical))]);
+        assert_eq!(health(&catalog, "web-2"), Health::Critical);
+        assert_eq!(catalog.service_index("web"), Index(2), "a node's check matters to its services");
+    }
+
+    #[test]
+    fn a_change_that_says_nothing_new_moves_no_index() {
+        let before = three();
+        let same = vec![
+            Change::PutNode(node("a", "10.0.0.1")),
+            Change::PutInstance(instance("a", "web-1", "web", "")),
+            Change::PutCheck(check("a", "c1", "web-1", Health::Warning)),
+            Change::RemoveCheck(CheckKey { node: NodeKey::local("a"), id: "none".into() }),
+        ];
+        let (after, touched) = commit(&before, same);
+        assert_eq!((after.index(), after.tables(), touched), (before.index(), before.tables(), Vec::new()));
+    }
+
+    #[test]
+    fn a_node_takes_all_it_bears_with_it() {
+        let before = three();
+        let (after, touched) = commit(&before, vec![Change::RemoveNode(NodeKey::local("A"))]);
+        assert_eq!(touched.len(), 3);
+        assert_eq!(after.service("web").unwrap().instances.len(), 1);
+        assert_eq!(after.checks().len(), 1);
+        assert!(after.node_at([10, 0, 0, 1].into()).is_none());
+        assert_eq!(before.service("web").unwrap().instances.len(), 2, "a published catalog never changes");
+        let (gone, _) = commit(&after, vec![Change::RemoveNode(NodeKey::local("B"))]);
+        assert!(gone.service("web").is_none());
+        assert_eq!(gone.service_index("web"), Index(3));
+    }
+
+    #[test]
+    fn an_instance_may_change_its_service_and_its_address() {
+        let (catalog, _) = commit(&three(), vec![Change::PutInstance(instance("b", "web-2", "db", "10.1.0.3"))]);
+        assert_eq!(catalog.service("web").unwrap().instances.len(), 1);
+        assert_eq!(catalog.service("db").unwrap().instances.len(), 1);
+        assert!(catalog.instance_at([10, 1, 0, 2].into()).is_none());
+        assert_eq!(&*catalog.instance_at([10, 1, 0, 3].into()).unwrap().id, "web-2");
+    }
+
+    #[test]
+    fn a_check_may_move_to_another_owner() {
+        let (catalog, _) = commit(&three(), vec![Change::PutCheck(check("a", "c1", "", Health::Critical))]);
+        assert!(catalog.service("web").unwrap().instances[0].checks.is_empty());
+        assert_eq!(catalog.node("a").unwrap().checks.len(), 1);
+    }
+
+    #[test]
+    fn orphans_are_refused() {
+        let mut edit = three().edit();
+        assert_eq!(
+            edit.apply(Change::PutInstance(instance("zz", "x", "x", ""))),
+            Err(Refused::UnknownNode { node: "zz".into() })
+        );
+        assert!(matches!(
+            edit.apply(Change::PutCheck(check("a", "x", "nope", Health::Passing))),
+            Err(Refused::UnknownInstance { .. })
+        ));
+        assert!(edit.finish().1.is_empty());
+    }
+
+    #[test]
+    fn key_prefixes_know_their_last_change() {
+        let entry = |key: &str| KvEntry {
+            key: key.into(),
+            value: b"v"[..].into(),
+            flags: 0,
+            lock_index: 0,
+            session: None,
+            create_index: Index(0),
+            modify_index: Index(0),
+        };
+        let (catalog, _) = commit(&three(), vec![Change::PutKv(entry("a/1"))]);
+        let (catalog, _) = commit(&catalog, vec![Change::PutKv(entry("b/1"))]);
+        let (catalog, _) = commit(&catalog, vec![Change::RemoveKv("a/1".into())]);
+        assert_eq!(catalog.kv_prefix_index("a/"), Some(Index(4)));
+        assert_eq!(catalog.kv_prefix_index("b/"), Some(Index(3)));
+        assert_eq!(catalog.kv_prefix_index("c/"), None);
+    }
+}

@@ -1,0 +1,217 @@
+//! The catalog as readers see it.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Check, CheckKey, Coordinate, Health, Instance, InstanceKey, KvEntry, Node, NodeKey, SourceId, Tree};
+
+/// A point in the catalog's history. It only grows; 0 is before the first change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Index(pub u64);
+
+impl fmt::Display for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A node with its node-level checks.
+#[derive(Debug, Clone)]
+pub struct NodeEntry {
+    pub node: Arc<Node>,
+    /// Sorted by check id.
+    pub checks: Arc<[Arc<Check>]>,
+    /// The last change of the node itself or of its node-level checks.
+    pub index: Index,
+}
+
+impl NodeEntry {
+    /// The worst of the node-level checks.
+    pub fn health(&self) -> Health {
+        Health::worst(self.checks.iter().map(|check| check.status))
+    }
+}
+
+impl Deref for NodeEntry {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        &self.node
+    }
+}
+
+/// An instance with its own checks; those of its node stand with the node.
+#[derive(Debug, Clone)]
+pub struct InstanceEntry {
+    pub instance: Arc<Instance>,
+    /// Sorted by check id.
+    pub checks: Arc<[Arc<Check>]>,
+}
+
+impl InstanceEntry {
+    /// The worst of the instance's own checks.
+    pub fn own_health(&self) -> Health {
+        Health::worst(self.checks.iter().map(|check| check.status))
+    }
+}
+
+impl Deref for InstanceEntry {
+    type Target = Instance;
+
+    fn deref(&self) -> &Instance {
+        &self.instance
+    }
+}
+
+/// All instances of one service, in natural order: by node name, then by instance id.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// As the first of its instances spelled it.
+    pub name: Arc<str>,
+    pub instances: Vec<InstanceEntry>,
+    /// The last change of any of its instances or their checks.
+    pub index: Index,
+}
+
+/// The last change of each table, for blocking queries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Tables {
+    pub nodes: Index,
+    pub instances: Index,
+    pub checks: Index,
+    pub kv: Index,
+    pub coordinates: Index,
+    /// When a service last lost its last instance.
+    pub service_gone: Index,
+}
+
+/// All that is known at one index. Cloning is cheap: the tables are shared.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    pub(super) index: Index,
+    pub(super) tables: Tables,
+    pub(super) nodes: Tree<NodeKey, NodeEntry>,
+    pub(super) instances: Tree<InstanceKey, InstanceEntry>,
+    /// By name in lower case.
+    pub(super) services: Tree<Arc<str>, Arc<Service>>,
+    pub(super) checks: Tree<CheckKey, Arc<Check>>,
+    pub(super) kv: Tree<Arc<str>, Arc<KvEntry>>,
+    /// Keys deleted, and when; bounded by [`crate::limits::KV_TOMBSTONES_MAX`].
+    pub(super) kv_deleted: Tree<Arc<str>, Index>,
+    /// By node key and segment.
+    pub(super) coordinates: Tree<(NodeKey, Arc<str>), Arc<Coordinate>>,
+    pub(super) node_addresses: Tree<(IpAddr, NodeKey), ()>,
+    pub(super) instance_addresses: Tree<(IpAddr, InstanceKey), ()>,
+}
+
+impl Catalog {
+    pub fn index(&self) -> Index {
+        self.index
+    }
+
+    pub fn tables(&self) -> Tables {
+        self.tables
+    }
+
+    /// All nodes, by name.
+    pub fn nodes(&self) -> &Tree<NodeKey, NodeEntry> {
+        &self.nodes
+    }
+
+    /// All instances, by node name, then by id.
+    pub fn instances(&self) -> &Tree<InstanceKey, InstanceEntry> {
+        &self.instances
+    }
+
+    /// All services that have an instance, by name in lower case.
+    pub fn services(&self) -> &Tree<Arc<str>, Arc<Service>> {
+        &self.services
+    }
+
+    /// All checks, by node name, then by id.
+    pub fn checks(&self) -> &Tree<CheckKey, Arc<Check>> {
+        &self.checks
+    }
+
+    pub fn kv(&self) -> &Tree<Arc<str>, Arc<KvEntry>> {
+        &self.kv
+    }
+
+    pub fn coordinates(&self) -> &Tree<(NodeKey, Arc<str>), Arc<Coordinate>> {
+        &self.coordinates
+    }
+
+    /// A node by name, in any case; when several sources tell of it, the first source's.
+    pub fn node(&self, name: &str) -> Option<&NodeEntry> {
+        let first = NodeKey::new(SourceId(0), name);
+        let (key, entry) = self.nodes.range(first.clone()..).next()?;
+        (key.name == first.name).then_some(entry)
+    }
+
+    /// The node that an instance runs on.
+    pub fn node_of(&self, instance: &Instance) -> Option<&NodeEntry> {
+        self.nodes.get(&instance.node_key())
+    }
+
+    /// A service by name, in any case.
+    pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
+        if name.bytes().any(|b| b.is_ascii_uppercase() || !b.is_ascii()) {
+            return self.services.get(name.to_lowercase().as_str());
+        }
+        self.services.get(name)
+    }
+
+    /// The instances on a node, by id.
+    pub fn instances_on<'a>(&'a self, node: &NodeKey) -> impl Iterator<Item = &'a InstanceEntry> + use<'a> {
+        let node = node.clone();
+        let first = InstanceKey { node: node.clone(), id: "".into() };
+        self.instances.range(first..).take_while(move |(key, _)| key.node == node).map(|(_, entry)| entry)
+    }
+
+    /// All checks on a node, its instances' too, by id.
+    pub fn checks_on<'a>(&'a self, node: &NodeKey) -> impl Iterator<Item = &'a Arc<Check>> + use<'a> {
+        let node = node.clone();
+        let first = CheckKey { node: node.clone(), id: "".into() };
+        self.checks.range(first..).take_while(move |(key, _)| key.node == node).map(|(_, check)| check)
+    }
+
+    /// An instance's health: the worst of its own checks and of its node's.
+    pub fn health(&self, entry: &InstanceEntry) -> Health {
+        entry.own_health().max(self.node_of(entry).map_or(Health::Passing, NodeEntry::health))
+    }
+
+    /// The last change that matters to a service's health: its instances, their checks, and their nodes. For a service
+    /// that is not there, the last time any service went.
+    pub fn service_index(&self, name: &str) -> Index {
+        let Some(service) = self.service(name) else { return self.tables.service_gone };
+        let nodes = service.instances.iter().filter_map(|entry| self.node_of(entry)).map(|node| node.index);
+        nodes.fold(service.index, Index::max)
+    }
+
+    /// The first node, by name, whose address is this one.
+    pub fn node_at(&self, address: IpAddr) -> Option<&NodeEntry> {
+        let first = (address, NodeKey { name: "".into(), source: SourceId(0) });
+        let ((at, key), ()) = self.node_addresses.range(first..).next()?;
+        (*at == address).then(|| self.nodes.get(key))?
+    }
+
+    /// The first instance, in natural order, whose own address is this one.
+    pub fn instance_at(&self, address: IpAddr) -> Option<&InstanceEntry> {
+        let node = NodeKey { name: "".into(), source: SourceId(0) };
+        let ((at, key), ()) = self.instance_addresses.range((address, InstanceKey { node, id: "".into() })..).next()?;
+        (*at == address).then(|| self.instances.get(key))?
+    }
+
+    /// The last change at or below a key prefix, deletions included; `None` when nothing was ever there.
+    pub fn kv_prefix_index(&self, prefix: &str) -> Option<Index> {
+        let prefix: Arc<str> = prefix.into();
+        let below = |key: &Arc<str>| key.starts_with(&*prefix);
+        let live = self.kv.range(prefix.clone()..).take_while(|(key, _)| below(key)).map(|(_, entry)| entry.modify_index);
+        let gone = self.kv_deleted.range(prefix.clone()..).take_while(|(key, _)| below(key)).map(|(_, index)| *index);
+        live.chain(gone).max()
+    }
+}
