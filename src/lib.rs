@@ -4,7 +4,11 @@
 
 /// What is known now?
 pub mod catalog;
+/// Which verb?
+pub mod cli;
 /// How do the bytes read?
 pub mod dns;
 /// How much is too much?
 pub mod limits;
+/// Who holds which end?
+pub mod run;
