@@ -57,6 +57,14 @@ pub enum Error {
     Absent,
 }
 
+impl Error {
+    /// Whether what the user wrote is at fault, so that starting again would find the same mistake.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        false
+    }
+}
+
 /// Serves until it is told to end. `ready` is called once, when questions are answered.
 pub fn serve(_options: Options, _ready: impl FnOnce(&Ready)) -> Result<(), Error> {
     Err(Error::Absent)

@@ -54,8 +54,8 @@ pub(super) enum Error {
     Client(#[source] reqwest::Error),
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
-    #[error("cannot reach the HTTP API at {address}")]
-    Connect { address: String, source: reqwest::Error },
+    #[error("cannot reach the HTTP API at {address}: {reason}")]
+    Connect { address: String, reason: String },
     #[error("{address} gave no answer within {} s", ANSWER_TIMEOUT.as_secs())]
     Slow { address: String },
     #[error("{method} {path}: {address} answered {status}: {text}")]
@@ -171,12 +171,12 @@ impl Api {
         if let Some(body) = body {
             request = request.header("Content-Type", "application/json").body(body.to_string());
         }
-        let failed = |source: reqwest::Error| {
+        let failed = |error: reqwest::Error| {
             let address = self.address();
-            if source.is_timeout() && !source.is_connect() {
+            if error.is_timeout() && !error.is_connect() {
                 Error::Slow { address }
             } else {
-                Error::Connect { address, source }
+                Error::Connect { address, reason: root(&error) }
             }
         };
         self.runtime.block_on(async {
@@ -204,6 +204,15 @@ pub(super) fn escape(segment: &str) -> String {
 /// An environment variable that is set to something.
 pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The innermost cause: what the layers above say of it is only that they were on the way.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    innermost.to_string()
 }
 
 fn base(address: &str) -> Result<String, Error> {

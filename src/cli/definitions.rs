@@ -22,8 +22,8 @@ pub(super) struct Definitions {
 pub(super) enum Error {
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("{} is not JSON: line {line}, column {column}: {reason}\n  | {text}\n  | {}^", path.display(), " ".repeat(column.saturating_sub(1)))]
-    Json { path: PathBuf, line: usize, column: usize, reason: String, text: String },
+    #[error("{} is not JSON: line {line}, column {column}: {reason}{excerpt}", path.display())]
+    Json { path: PathBuf, line: usize, column: usize, reason: String, excerpt: String },
     #[error("{} is HCL; only JSON is read", path.display())]
     Hcl { path: PathBuf },
     #[error("{}: expected an object with `service`, `services`, `check` or `checks`, got {got}", path.display())]
@@ -85,7 +85,7 @@ impl Definitions {
                 line: error.line(),
                 column: error.column(),
                 reason: reason.split(" at line ").next().unwrap_or(&reason).to_owned(),
-                text: text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default().to_owned(),
+                excerpt: excerpt(text, error.line(), error.column()),
             }
         })?;
         let Value::Object(top) = value else {
@@ -173,6 +173,17 @@ pub(super) fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a
 /// How a service is known to its agent: by its ID, else by its name.
 pub(super) fn id(service: &Map<String, Value>) -> Option<&str> {
     text(service, "id").or_else(|| text(service, "name"))
+}
+
+/// The line that is meant, and a mark below the place; nothing where the text simply ends.
+fn excerpt(text: &str, line: usize, column: usize) -> String {
+    match text.lines().nth(line.saturating_sub(1)) {
+        // A million services on one line are no help.
+        Some(found) if !found.trim().is_empty() && found.len() <= 200 => {
+            format!("\n  | {found}\n  | {}^", " ".repeat(column.saturating_sub(1)))
+        }
+        _ => String::new(),
+    }
 }
 
 fn folded(key: &str) -> String {

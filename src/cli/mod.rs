@@ -92,6 +92,8 @@ enum Error {
     Output(#[source] io::Error),
     #[error(transparent)]
     Api(#[from] api::Error),
+    #[error("{what} was not {done}")]
+    Refused { what: String, done: &'static str, source: api::Error },
     #[error(transparent)]
     Definitions(#[from] definitions::Error),
     #[error(transparent)]
@@ -108,7 +110,7 @@ impl Error {
     /// What the user can do about it.
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Api(error) => error.hint(),
+            Self::Api(error) | Self::Refused { source: error, .. } => error.hint(),
             Self::Definitions(error) => error.hint(),
             Self::Query(error) => error.hint(),
             Self::Usage { hint, .. } => Some((*hint).to_owned()),
@@ -121,8 +123,10 @@ impl Error {
             Self::Usage { .. } | Self::Definitions(_) => Done::Usage,
             Self::Api(error) if error.is_usage() => Done::Usage,
             Self::Query(error) if error.is_usage() => Done::Usage,
-            Self::Run(_) => Done::Usage,
-            Self::Api(_) | Self::Query(_) | Self::Output(_) | Self::Write { .. } => Done::No,
+            Self::Run(error) if error.is_usage() => Done::Usage,
+            Self::Run(_) | Self::Api(_) | Self::Refused { .. } | Self::Query(_) | Self::Output(_) | Self::Write { .. } => {
+                Done::No
+            }
         }
     }
 }
@@ -132,7 +136,7 @@ impl Error {
 /// rollcall answers the names of services from its own registry, healthy instances only, and forwards every other name.
 /// It is one program in place of systemd-resolved, dnsmasq and Consul's DNS port.
 #[derive(Debug, Parser)]
-#[command(name = "rollcall", version, propagate_version = true, max_term_width = 100, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(name = "rollcall", version, max_term_width = 100, after_help = EXAMPLES, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::api::{Api, ApiArgs, escape};
+use super::api::{self, Api, ApiArgs, escape};
 use super::definitions::{self, Definitions, field};
 use super::output::{Output, printable};
 use super::{Done, Error};
@@ -125,12 +125,12 @@ impl RegisterArgs {
         for service in read.services {
             let name = definitions::text(&service, "name").map(printable).unwrap_or_default();
             let registered = api.put("/v1/agent/service/register", Some(&Value::Object(service)));
-            tell(registered, format_args!("Registered service: {name}"), &mut done, output)?;
+            tell(registered, "service", &name, "registered", &mut done, output)?;
         }
         for check in read.checks {
             let name = definitions::text(&check, "name").map(printable).unwrap_or_default();
             let registered = api.put("/v1/agent/check/register", Some(&Value::Object(check)));
-            tell(registered, format_args!("Registered check: {name}"), &mut done, output)?;
+            tell(registered, "check", &name, "registered", &mut done, output)?;
         }
         Ok(done)
     }
@@ -185,7 +185,7 @@ impl DeregisterArgs {
         let api = Api::new(self.api)?;
         for id in ids {
             let gone = api.put(&format!("/v1/agent/service/deregister/{}", escape(&id)), None);
-            tell(gone, format_args!("Deregistered service: {}", printable(&id)), &mut done, output)?;
+            tell(gone, "service", &printable(&id), "deregistered", &mut done, output)?;
         }
         Ok(done)
     }
@@ -232,16 +232,21 @@ impl ReadFiles {
 
 /// One refusal does not keep the others from being tried; a server that is away does.
 fn tell(
-    result: Result<(), super::api::Error>,
-    words: std::fmt::Arguments<'_>,
+    result: Result<(), api::Error>,
+    kind: &str,
+    name: &str,
+    did: &'static str,
     done: &mut Done,
     output: &mut Output,
 ) -> Result<(), Error> {
     match result {
-        Ok(()) => output.line(words),
-        Err(error) if error.is_refusal() => {
+        Ok(()) => {
+            let (first, rest) = did.split_at(1);
+            output.line(format_args!("{}{rest} {kind}: {name}", first.to_uppercase()))
+        }
+        Err(source) if source.is_refusal() => {
             output.flush()?;
-            output.failure(&error.into());
+            output.failure(&Error::Refused { what: format!("{kind} {name}"), done: did, source });
             if *done == Done::Yes {
                 *done = Done::No;
             }
