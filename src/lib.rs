@@ -8,3 +8,5 @@ pub mod catalog;
 pub mod dns;
 /// How much is too much?
 pub mod limits;
+/// What is wrong with a text that a person wrote, where, and what to do?
+pub mod problem;
