@@ -14,7 +14,7 @@ pub(crate) fn holds(octets: &[u8]) {
         Ok(query) => {
             let message = message.expect("a query is a message");
             assert_eq!((query.id, &query.edns), (message.id, &message.edns));
-            assert_eq!(message.questions, [query.question.clone()], "exactly the question that was asked");
+            assert_eq!(message.questions, std::slice::from_ref(&query.question), "exactly the question that was asked");
             let response = query.response(rollcall::dns::Rcode::NOERROR);
             assert!(response.flags.response);
             assert_eq!(response.questions, [query.question]);
