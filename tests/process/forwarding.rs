@@ -11,6 +11,22 @@ use crate::support::tools::{dig, nslookup, sorted_lines};
 use crate::support::upstream::{Server, Silent, Witness};
 use crate::support::{dns, free_port};
 
+/// When this fails, the machine lacks something, and rollcall is not to blame for the failures below.
+#[test]
+fn the_upstreams_themselves_are_as_the_tests_take_them() {
+    let directory = directory();
+    let (nsd, unbound, witness) = (Server::nsd(directory.path()), Server::unbound(directory.path()), Witness::start());
+    assert_eq!(sorted_lines(&dig(nsd.address, "+short www.example.net A")), ["192.0.2.80", "192.0.2.81"]);
+    assert_eq!(dns::udp(nsd.address, "absent.example.net", "A").expect("an answer").rcode(), ResponseCode::NXDomain);
+    assert!(dns::udp(nsd.address, "big.example.net", "A").expect("an answer").truncated());
+    assert_eq!(dns::tcp(nsd.address, "big.example.net", "A").expect("an answer").answers().len(), 100);
+    assert!(nslookup(unbound.address, "www.example.net").contains("192.0.2.81"));
+    assert_eq!(dns::udp(witness.address, "www.example.net", "A").expect("an answer").answers(), [Witness::ANSWER]);
+    assert_eq!(witness.asked(), ["www.example.net. a"]);
+    let silent = dns::udp_within(Silent::start().address, "www.example.net", "A", Duration::from_millis(100));
+    assert!(silent.is_err(), "{silent:?}");
+}
+
 #[test]
 fn a_real_authority_is_relayed_whole() {
     let directory = directory();
