@@ -98,5 +98,7 @@ fn check_judges_what_ships() {
     let directory = directory();
     let config = crate::support::project("zones/rollcall.toml");
     let sample = crate::support::project("zones/sample-service.json");
-    Launch::bare(directory.path()).with("check").option("--config", config).option("--services", sample).run().ok();
+    assert!(config.is_file() && sample.is_file(), "the samples that ship");
+    let said = Launch::bare(directory.path()).with("check").option("--config", config).option("--services", sample).run().ok();
+    assert!(!said.trim().is_empty(), "it says what it found");
 }

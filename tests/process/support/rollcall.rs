@@ -2,7 +2,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -170,6 +169,7 @@ impl Rollcall {
 }
 
 impl Drop for Rollcall {
+    #[expect(clippy::print_stderr, reason = "the test harness shows it beside the assertion that failed")]
     fn drop(&mut self) {
         let ended = self.child.try_wait();
         drop(self.child.kill());
@@ -181,10 +181,9 @@ impl Drop for Rollcall {
             let mut words = vec![BINARY.to_owned()];
             words.extend(launch.arguments.iter().map(|word| word.to_string_lossy().into_owned()));
             let (command, directory) = (words.join(" "), launch.directory.display());
-            let text = format!(
-                "\n  command    {command}\n  directory  {directory}\n  status     {ended:?}\n  stdout:\n{out}\n  stderr:\n{err}\n"
+            eprintln!(
+                "  command    {command}\n  directory  {directory}\n  status     {ended:?}\n  stdout:\n{out}\n  stderr:\n{err}"
             );
-            drop(std::io::stderr().write_all(text.as_bytes()));
         }
     }
 }
