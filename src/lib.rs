@@ -12,3 +12,5 @@ pub mod dns;
 pub mod limits;
 /// Who holds which end?
 pub mod run;
+/// What is wrong with a text that a person wrote, where, and what to do?
+pub mod problem;
