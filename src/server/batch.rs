@@ -73,11 +73,7 @@ impl Batch {
         let vector = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         // SAFETY: an mmsghdr is plain data for which all zeroes is a valid value.
         let header: libc::mmsghdr = unsafe { mem::zeroed() };
-        Self {
-            slots: (0..SLOTS).map(|_| slot()).collect(),
-            vectors: vec![vector; SLOTS],
-            headers: vec![header; SLOTS],
-        }
+        Self { slots: (0..SLOTS).map(|_| slot()).collect(), vectors: vec![vector; SLOTS], headers: vec![header; SLOTS] }
     }
 
     /// Waits for at least one datagram and takes what is there; each slot's `output` starts empty.
