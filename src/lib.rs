@@ -10,7 +10,7 @@ pub mod cli;
 pub mod dns;
 /// How much is too much?
 pub mod limits;
-/// Who holds which end?
-pub mod run;
 /// What is wrong with a text that a person wrote, where, and what to do?
 pub mod problem;
+/// Who holds which end?
+pub mod run;

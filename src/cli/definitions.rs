@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use crate::problem::{Place, Problem};
+
 /// The services and checks of one file.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Definitions {
@@ -17,48 +19,12 @@ pub(super) struct Definitions {
     pub(super) others: Vec<String>,
 }
 
-/// Why a file's definitions cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
-    #[error("cannot read {}", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("{} is not JSON: line {line}, column {column}: {reason}{excerpt}", path.display())]
-    Json { path: PathBuf, line: usize, column: usize, reason: String, excerpt: String },
-    #[error("{} is HCL; only JSON is read", path.display())]
-    Hcl { path: PathBuf },
-    #[error("{}: expected an object with `service`, `services`, `check` or `checks`, got {got}", path.display())]
-    Frame { path: PathBuf, got: &'static str },
-    #[error("{}: {key} has to be {expected}, got {got}", path.display())]
-    Entry { path: PathBuf, key: String, expected: &'static str, got: &'static str },
-    #[error("{} has no *.json file", path.display())]
-    EmptyFolder { path: PathBuf },
-    #[error("{} defines no service and no check", path.display())]
-    Nothing { path: PathBuf },
-}
-
-impl Error {
-    pub(super) fn hint(&self) -> Option<String> {
-        let hint = match self {
-            Self::Read { .. } => return None,
-            Self::Json { .. } => {
-                "comments (// and /* */) are accepted, else it has to be strict JSON: double quotes, no bare words"
-            }
-            Self::Hcl { .. } => "write the same keys as JSON: {\"service\": {\"name\": \"web\", \"port\": 80}}",
-            Self::Frame { .. } | Self::Nothing { .. } => {
-                "write {\"service\": {…}} for one, {\"services\": [{…}, {…}]} for several"
-            }
-            Self::Entry { .. } => "`service` and `check` hold one object, `services` and `checks` a list of objects",
-            Self::EmptyFolder { .. } => "name a file, or a folder with *.json files",
-        };
-        Some(hint.to_owned())
-    }
-}
-
 impl Definitions {
     /// Reads one file; `-` is the standard input.
-    pub(super) fn read(path: &Path) -> Result<Self, Error> {
-        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("hcl")) {
-            return Err(Error::Hcl { path: path.to_owned() });
+    pub(super) fn read(path: &Path) -> Result<Self, Problem> {
+        if has_extension(path, "hcl") {
+            let problem = Problem::new("this is HCL; only JSON is read").in_file(path);
+            return Err(problem.hint("write the same keys as JSON: {\"service\": {\"name\": \"web\", \"port\": 80}}"));
         }
         let mut bytes = Vec::new();
         let read = if path == Path::new("-") {
@@ -66,30 +32,22 @@ impl Definitions {
         } else {
             std::fs::read(path).map(|content| bytes = content)
         };
-        read.map_err(|source| Error::Read { path: path.to_owned(), source })?;
-        Self::parse(&String::from_utf8_lossy(&bytes), path)
+        read.map_err(|error| Problem::new(format!("cannot read this file: {error}")).in_file(path))?;
+        Self::parse(&String::from_utf8_lossy(&bytes)).map_err(|problem| problem.in_file(path))
     }
 
-    /// Reads the text of a file; `path` is for messages only.
-    pub(super) fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+    /// Reads the text of a file.
+    pub(super) fn parse(text: &str) -> Result<Self, Problem> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut bare = text.to_owned();
         // An open comment is left in place, where the parser of JSON stumbles over it and names the line.
         if json_strip_comments::strip(&mut bare).is_err() {
             text.clone_into(&mut bare);
         }
-        let value: Value = serde_json::from_str(&bare).map_err(|error| {
-            let reason = error.to_string();
-            Error::Json {
-                path: path.to_owned(),
-                line: error.line(),
-                column: error.column(),
-                reason: reason.split(" at line ").next().unwrap_or(&reason).to_owned(),
-                excerpt: excerpt(text, error.line(), error.column()),
-            }
-        })?;
+        let value: Value = serde_json::from_str(&bare).map_err(|error| not_json(text, &error))?;
         let Value::Object(top) = value else {
-            return Err(Error::Frame { path: path.to_owned(), got: kind(&value) });
+            let problem = format!("expected an object with `service`, `services`, `check` or `checks`, got {}", kind(&value));
+            return Err(Problem::new(problem).hint(SHAPE));
         };
         let is_frame = |key: &str| ["service", "services", "check", "checks"].contains(&folded(key).as_str());
         // A bare service is what the HTTP API takes as a body, and what people keep in files for curl.
@@ -97,7 +55,7 @@ impl Definitions {
             return if field(&top, "name").is_some() {
                 Ok(Self { services: vec![top], ..Self::default() })
             } else {
-                Err(Error::Nothing { path: path.to_owned() })
+                Err(nothing())
             };
         }
         let mut definitions = Self::default();
@@ -115,28 +73,28 @@ impl Definitions {
                 Value::Array(several) => {
                     for (place, one) in several.into_iter().enumerate() {
                         let Value::Object(one) = one else {
-                            let key = format!("{key}[{place}]");
-                            return Err(Error::Entry { path: path.to_owned(), key, expected: "an object", got: kind(&one) });
+                            let problem = format!("{key}[{place}] has to be an object, got {}", kind(&one));
+                            return Err(Problem::new(problem).hint(SHAPE));
                         };
                         list.push(one);
                     }
                 }
                 Value::Null => {}
                 other => {
-                    let expected = "an object, or a list of objects";
-                    return Err(Error::Entry { path: path.to_owned(), key, expected, got: kind(&other) });
+                    let problem = format!("{key} has to be an object, or a list of objects, got {}", kind(&other));
+                    return Err(Problem::new(problem).hint(SHAPE));
                 }
             }
         }
         if definitions.services.is_empty() && definitions.checks.is_empty() {
-            return Err(Error::Nothing { path: path.to_owned() });
+            return Err(nothing());
         }
         Ok(definitions)
     }
 }
 
 /// The files that `paths` name: a folder stands for its *.json files in the order of their names.
-pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Problem> {
     let mut files = Vec::new();
     for path in paths {
         if !path.is_dir() {
@@ -144,11 +102,13 @@ pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
             continue;
         }
         let entries = std::fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        let entries = entries.map_err(|source| Error::Read { path: path.clone(), source })?;
+        let entries = entries.map_err(|error| Problem::new(format!("cannot read this folder: {error}")).in_file(path))?;
         let mut within: Vec<PathBuf> =
             entries.into_iter().map(|entry| entry.path()).filter(|path| has_extension(path, "json")).collect();
         if within.is_empty() {
-            return Err(Error::EmptyFolder { path: path.clone() });
+            return Err(Problem::new("this folder has no *.json file")
+                .in_file(path)
+                .hint("name a file, or a folder that has some"));
         }
         within.sort();
         files.append(&mut within);
@@ -175,15 +135,19 @@ pub(super) fn id(service: &Map<String, Value>) -> Option<&str> {
     text(service, "id").or_else(|| text(service, "name"))
 }
 
-/// The line that is meant, and a mark below the place; nothing where the text simply ends.
-fn excerpt(text: &str, line: usize, column: usize) -> String {
-    match text.lines().nth(line.saturating_sub(1)) {
-        // A million services on one line are no help.
-        Some(found) if !found.trim().is_empty() && found.len() <= 200 => {
-            format!("\n  | {found}\n  | {}^", " ".repeat(column.saturating_sub(1)))
-        }
-        _ => String::new(),
-    }
+const SHAPE: &str = "write {\"service\": {…}} for one, {\"services\": [{…}, {…}]} for several";
+
+fn nothing() -> Problem {
+    Problem::new("this file defines no service and no check").hint(SHAPE)
+}
+
+fn not_json(text: &str, error: &serde_json::Error) -> Problem {
+    let reason = error.to_string();
+    let reason = reason.split(" at line ").next().unwrap_or(&reason);
+    let line_start: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    let at = line_start + error.column().saturating_sub(1);
+    let hint = "comments (// and /* */) are accepted, else it has to be strict JSON: double quotes, no bare words";
+    Problem::new(format!("expected JSON: {reason}")).at(Place::of(text, at..at + 1)).hint(hint)
 }
 
 fn folded(key: &str) -> String {
@@ -205,8 +169,8 @@ fn kind(value: &Value) -> &'static str {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Definitions, Error> {
-        Definitions::parse(text, Path::new("web.json"))
+    fn parse(text: &str) -> Result<Definitions, String> {
+        Definitions::parse(text).map_err(|problem| problem.to_string())
     }
 
     #[test]
@@ -226,16 +190,15 @@ mod tests {
 
     #[test]
     fn mistakes_name_the_place_and_what_was_expected() {
-        let error = parse("// top\n{\"service\": {name: 1}}").unwrap_err().to_string();
-        assert!(error.starts_with("web.json is not JSON: line 2, column 14: "), "{error}");
-        assert!(error.contains("| {\"service\": {name: 1}}\n"), "{error}");
-        assert_eq!(
-            parse(r#"{"services": ["web"]}"#).unwrap_err().to_string(),
-            "web.json: services[0] has to be an object, got a string"
-        );
-        assert!(matches!(parse("[]"), Err(Error::Frame { got: "a list", .. })));
-        assert!(matches!(parse(r#"{"ports": {}}"#), Err(Error::Nothing { .. })));
-        assert!(matches!(parse("/* open"), Err(Error::Json { line: 1, .. })));
-        assert!(matches!(Definitions::read(Path::new("web.hcl")), Err(Error::Hcl { .. })));
+        let problem = parse("// top\n{\"service\": {name: 1}}").unwrap_err();
+        assert!(problem.starts_with("line 2, column 14: expected JSON: key must be a string"), "{problem}");
+        assert!(problem.contains("2 | {\"service\": {name: 1}}\n    |              ^\n"), "{problem}");
+        assert!(parse(r#"{"services": ["web"]}"#).unwrap_err().starts_with("services[0] has to be an object, got a string"));
+        assert!(parse(r#"{"services": 5}"#).unwrap_err().starts_with("services has to be an object, or a list"));
+        assert!(parse("[]").unwrap_err().contains("got a list"));
+        assert!(parse(r#"{"ports": {}}"#).unwrap_err().contains("no service and no check"));
+        assert!(parse("/* open").unwrap_err().starts_with("line 1, "));
+        assert!(parse("{\"service\": {\n").unwrap_err().starts_with("line "));
+        assert!(Definitions::read(Path::new("web.hcl")).unwrap_err().to_string().starts_with("web.hcl: this is HCL"));
     }
 }

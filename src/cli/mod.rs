@@ -28,6 +28,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use output::Output;
 
+use crate::problem::Problem;
+
 /// The program: reads the arguments, runs one command, tells how it went by the exit code.
 pub fn main() -> ExitCode {
     run(std::env::args_os())
@@ -95,15 +97,15 @@ enum Error {
     #[error("{what} was not {done}")]
     Refused { what: String, done: &'static str, source: api::Error },
     #[error(transparent)]
-    Definitions(#[from] definitions::Error),
+    Problem(#[from] Problem),
     #[error(transparent)]
     Query(#[from] query::Error),
     #[error(transparent)]
     Run(#[from] crate::run::Error),
     #[error("cannot write {}", path.display())]
     Write { path: PathBuf, source: io::Error },
-    #[error("{problem}")]
-    Usage { problem: String, hint: &'static str },
+    #[error("expected files, or a service that the flags describe; got {got}")]
+    Register { got: &'static str },
 }
 
 impl Error {
@@ -111,19 +113,20 @@ impl Error {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Api(error) | Self::Refused { source: error, .. } => error.hint(),
-            Self::Definitions(error) => error.hint(),
             Self::Query(error) => error.hint(),
-            Self::Usage { hint, .. } => Some((*hint).to_owned()),
-            Self::Output(_) | Self::Run(_) | Self::Write { .. } => None,
+            Self::Register { .. } => Some("try `rollcall services register web.json`, or -name=web -port=80".to_owned()),
+            Self::Problem(_) | Self::Output(_) | Self::Run(_) | Self::Write { .. } => None,
         }
     }
 
     fn exit_code(&self) -> Done {
         match self {
-            Self::Usage { .. } | Self::Definitions(_) => Done::Usage,
+            Self::Problem(_) => Done::Usage,
             Self::Api(error) if error.is_usage() => Done::Usage,
             Self::Query(error) if error.is_usage() => Done::Usage,
             Self::Run(error) if error.is_usage() => Done::Usage,
+            // Consul's command ends with 1 here, and scripts may look at it.
+            Self::Register { .. } => Done::No,
             Self::Run(_) | Self::Api(_) | Self::Refused { .. } | Self::Query(_) | Self::Output(_) | Self::Write { .. } => {
                 Done::No
             }

@@ -34,6 +34,9 @@ pub(super) struct QueryArgs {
     /// The name, the type [default: A; PTR for an address], and @SERVER[:PORT] [default: $ROLLCALL_DNS_ADDR, 127.0.0.1:53]
     #[arg(required = true, num_args = 1..=3, value_name = "NAME [TYPE] [@SERVER]")]
     words: Vec<String>,
+    /// Ask this server, as @SERVER does
+    #[arg(long, value_name = "SERVER[:PORT]")]
+    dns: Option<String>,
     /// Ask over TCP
     #[arg(long)]
     tcp: bool,
@@ -92,7 +95,7 @@ impl Error {
 
 impl QueryArgs {
     pub(super) fn run(self, output: &mut Output) -> Result<Done, CliError> {
-        let asked = Asked::read(&self.words)?;
+        let asked = Asked::read(&self.words, self.dns.as_deref())?;
         let answer = asked.exchange(self.tcp)?;
         if self.json {
             output.json(&answer.as_json(&asked))?
@@ -112,8 +115,8 @@ struct Asked {
 }
 
 impl Asked {
-    fn read(words: &[String]) -> Result<Self, Error> {
-        let server = words.iter().find_map(|word| word.strip_prefix('@').map(str::to_owned));
+    fn read(words: &[String], server: Option<&str>) -> Result<Self, Error> {
+        let server = words.iter().find_map(|word| word.strip_prefix('@')).or(server).map(str::to_owned);
         let server = server.or_else(|| variable("ROLLCALL_DNS_ADDR")).unwrap_or_else(|| SERVER_DEFAULT.to_owned());
         let mut words = words.iter().filter(|word| !word.starts_with('@'));
         let missing = || Error::Name { word: "the question".to_owned(), reason: "it has none".to_owned() };
@@ -479,23 +482,24 @@ mod tests {
 
     use super::*;
 
-    fn words(line: &str) -> Vec<String> {
-        line.split(' ').map(str::to_owned).collect()
+    fn read(line: &str) -> Result<Asked, Error> {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        Asked::read(&words, None)
     }
 
     #[test]
     fn words_come_in_any_order() {
-        let asked = Asked::read(&words("@127.0.0.1:8600 web.service.consul srv")).unwrap();
+        let asked = read("@127.0.0.1:8600 web.service.consul srv").unwrap();
         assert_eq!((asked.name.to_ascii(), asked.kind), ("web.service.consul.".to_owned(), RecordType::SRV));
         assert_eq!(asked.server.to_string(), "127.0.0.1:8600");
-        let asked = Asked::read(&words("10.0.0.5 @[::1]")).unwrap();
+        let asked = read("10.0.0.5 @[::1]").unwrap();
         assert_eq!((asked.name.to_ascii(), asked.kind), ("5.0.0.10.in-addr.arpa.".to_owned(), RecordType::PTR));
         assert_eq!(asked.server.to_string(), "[::1]:53");
-        assert_eq!(Asked::read(&words("a TYPE65280 @::1")).unwrap().kind, RecordType::Unknown(65280));
-        assert!(matches!(Asked::read(&words("a b @::1")), Err(Error::Type { .. })));
-        assert!(matches!(Asked::read(&words("a A b @::1")), Err(Error::Word { .. })));
-        assert!(matches!(Asked::read(&words("@::1")), Err(Error::Name { .. })));
-        assert!(matches!(Asked::read(&words("a..b @::1")), Err(Error::Name { .. })));
+        assert_eq!(read("a TYPE65280 @::1").unwrap().kind, RecordType::Unknown(65280));
+        assert!(matches!(read("a b @::1"), Err(Error::Type { .. })));
+        assert!(matches!(read("a A b @::1"), Err(Error::Word { .. })));
+        assert!(matches!(read("@::1"), Err(Error::Name { .. })));
+        assert!(matches!(read("a..b @::1"), Err(Error::Name { .. })));
     }
 
     fn answer(code: ResponseCode, answers: &[RData]) -> Answer {
@@ -508,7 +512,7 @@ mod tests {
 
     #[test]
     fn the_meaning_decides() {
-        let asked = Asked::read(&words("web.example A @127.0.0.1")).unwrap();
+        let asked = read("web.example A @127.0.0.1").unwrap();
         let a = RData::A(A(Ipv4Addr::LOCALHOST));
         let txt = RData::TXT(TXT::new(vec!["a\"b".to_owned()]));
         assert_eq!(answer(ResponseCode::NoError, std::slice::from_ref(&a)).meaning(&asked), Meaning::Found);
@@ -557,7 +561,7 @@ mod tests {
             stream.write_all(&u16::try_from(bytes.len()).unwrap().to_be_bytes()).unwrap();
             stream.write_all(&bytes).unwrap();
         });
-        let asked = Asked::read(&[String::from("web.example"), String::from("SOA"), format!("@{address}")]).unwrap();
+        let asked = Asked::read(&[String::from("web.example"), String::from("SOA")], Some(&address.to_string())).unwrap();
         let answer = asked.exchange(false).unwrap();
         server.join().unwrap();
         assert!(answer.transport.starts_with("TCP"));

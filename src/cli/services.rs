@@ -35,7 +35,7 @@ struct RegisterArgs {
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     /// The name of the service
-    #[arg(long, value_name = "NAME", conflicts_with = "files")]
+    #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// The ID of the instance [default: the name]
     #[arg(long, value_name = "ID")]
@@ -105,18 +105,15 @@ impl ServicesArgs {
 
 impl RegisterArgs {
     fn run(self, output: &mut Output) -> Result<Done, Error> {
-        let mut read = ReadFiles::default();
-        if self.files.is_empty() {
-            let Some(name) = &self.name else {
-                return Err(Error::Usage {
-                    problem: "expected a file, or a service described by flags; got neither".to_owned(),
-                    hint: "try `rollcall services register web.json`, or -name=web -port=80",
-                });
-            };
-            read.services.push(Map::from_iter([("Name".to_owned(), json!(name))]));
-        } else {
-            read = ReadFiles::read(&self.files, output)?;
-        }
+        let mut read = match (&self.name, self.files.is_empty()) {
+            (Some(name), true) => {
+                let service = Map::from_iter([("Name".to_owned(), json!(name))]);
+                ReadFiles { services: vec![service], ..ReadFiles::default() }
+            }
+            (None, false) => ReadFiles::read(&self.files, output)?,
+            (None, true) => return Err(Error::Register { got: "neither" }),
+            (Some(_), false) => return Err(Error::Register { got: "both" }),
+        };
         for service in &mut read.services {
             self.complete(service);
         }
@@ -309,7 +306,10 @@ mod tests {
 
     #[test]
     fn a_file_and_a_name_exclude_each_other() {
-        assert!(Alone::try_parse_from(["register", "a.json", "--name=web"]).is_err());
+        for words in [&["register", "a.json", "--name=web"][..], &["register"]] {
+            let refused = Alone::parse_from(words).args.run(&mut Output::new());
+            assert!(matches!(refused, Err(Error::Register { .. })), "{words:?}");
+        }
         assert!(Alone::try_parse_from(["register", "--name=web", "--meta=novalue"]).is_err());
     }
 }
