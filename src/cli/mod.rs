@@ -95,9 +95,9 @@ enum Error {
     #[error(transparent)]
     Api(#[from] api::Error),
     #[error("{what} was not {done}")]
-    Refused { what: String, done: &'static str, source: api::Error },
+    Refused { what: String, done: &'static str, source: Box<api::Error> },
     #[error(transparent)]
-    Problem(#[from] Problem),
+    Problem(Box<Problem>),
     #[error(transparent)]
     Query(#[from] query::Error),
     #[error(transparent)]
@@ -108,11 +108,18 @@ enum Error {
     Register { got: &'static str },
 }
 
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(Box::new(problem))
+    }
+}
+
 impl Error {
     /// What the user can do about it.
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Api(error) | Self::Refused { source: error, .. } => error.hint(),
+            Self::Api(error) => error.hint(),
+            Self::Refused { source, .. } => source.hint(),
             Self::Query(error) => error.hint(),
             Self::Register { .. } => Some("try `rollcall services register web.json`, or -name=web -port=80".to_owned()),
             Self::Problem(_) | Self::Output(_) | Self::Run(_) | Self::Write { .. } => None,

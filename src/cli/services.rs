@@ -243,7 +243,7 @@ fn tell(
         }
         Err(source) if source.is_refusal() => {
             output.flush()?;
-            output.failure(&Error::Refused { what: format!("{kind} {name}"), done: did, source });
+            output.failure(&Error::Refused { what: format!("{kind} {name}"), done: did, source: Box::new(source) });
             if *done == Done::Yes {
                 *done = Done::No;
             }
