@@ -319,7 +319,9 @@ impl Answer {
             output.line(format_args!("  error {code}, {}{between}{text}", extended_error_text(code)))?;
         }
         output.line(format_args!("  from {} over {}", asked.server, self.transport))?;
-        output.line(format_args!("  {}", self.origin()))?;
+        if self.meaning(asked) != Meaning::Failed {
+            output.line(format_args!("  {}", self.origin()))?;
+        }
         output.line(format_args!("  {:.1} ms, {} octets", self.took.as_secs_f64() * 1e3, self.size))
     }
 
@@ -396,6 +398,11 @@ fn data_text(record: &Record) -> String {
                 let _ = write!(text, "{}{octet:02x}", if place == 0 { " " } else { "" });
             }
             text
+        }
+        // A list ends with a comma in hickory's text, where RFC 9460, 2.1 has none.
+        RData::SVCB(_) | RData::HTTPS(_) => {
+            let text = record.data.to_string();
+            text.split(' ').map(|part| part.trim_end_matches(',')).collect::<Vec<_>>().join(" ")
         }
         other => other.to_string(),
     };
