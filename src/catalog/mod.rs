@@ -8,12 +8,14 @@
 //! Nothing here knows a socket, a clock or a file. Start with [`Catalog`], then [`Edit`].
 
 mod edit;
+mod restore;
 mod row;
 mod snapshot;
 mod tree;
 mod trie;
 
 pub use edit::{Change, Edit, Refused, Touched};
+pub use restore::Rows;
 pub use row::{
     Check, CheckKey, Coordinate, Health, Instance, InstanceKey, KvEntry, Node, NodeKey, ServiceAddress, SourceId, Weights,
 };

@@ -185,6 +185,14 @@ impl Instance {
         InstanceKey { node: self.node_key(), id: self.id.clone() }
     }
 
+    /// Natural order: by node name in any case, then by source and id.
+    pub fn cmp_natural(&self, other: &Instance) -> std::cmp::Ordering {
+        let lower = |name: &str| name.chars().flat_map(char::to_lowercase).collect::<Vec<_>>();
+        let names = if Arc::ptr_eq(&self.node, &other.node) { None } else { Some(lower(&self.node).cmp(&lower(&other.node))) };
+        let names = names.unwrap_or(std::cmp::Ordering::Equal);
+        names.then(self.source.cmp(&other.source)).then_with(|| self.id.cmp(&other.id))
+    }
+
     /// How this instance's key compares with another, without making the key.
     pub fn cmp_key(&self, key: &InstanceKey) -> std::cmp::Ordering {
         let name = self.node.chars().flat_map(char::to_lowercase).cmp(key.node.name.chars());
