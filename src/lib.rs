@@ -10,3 +10,5 @@ pub mod dns;
 pub mod limits;
 /// What is wrong with a text that a person wrote, where, and what to do?
 pub mod problem;
+/// What is the answer?
+pub mod resolve;
