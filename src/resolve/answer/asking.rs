@@ -193,7 +193,7 @@ impl<'a> Asking<'a> {
     /// A reverse look-up; `None` when it is to be forwarded.
     fn reverse(&self, name: &Name, qtype: Type) -> Option<Message> {
         let consul = self.settings.is_consul();
-        let asks = consul || matches!(qtype, Type::PTR | Type::ANY);
+        let asks = consul || self.query.question.qclass == Class::IN && matches!(qtype, Type::PTR | Type::ANY);
         let target = if asks { reverse::look_up(self.catalog, name, self.settings) } else { None };
         let mut message = self.response(Rcode::NOERROR);
         let soa = || zone::soa(self.settings.domain.to_lowercase(), self.now, self.settings);
