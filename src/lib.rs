@@ -12,5 +12,7 @@ pub mod dns;
 pub mod limits;
 /// What is wrong with a text that a person wrote, where, and what to do?
 pub mod problem;
+/// What is the answer?
+pub mod resolve;
 /// Who holds which end?
 pub mod run;

@@ -20,3 +20,13 @@ pub const TCP_CONNECTIONS_PER_CLIENT_MAX: usize = 128;
 
 /// Queries of one TCP connection that are answered at one time; further ones wait in the socket (RFC 7766, 6.2.1.1).
 pub const TCP_QUERIES_PER_CONNECTION_MAX: usize = 64;
+
+/// Upstream questions that one question about the discovery domain may cost: one for each name outside the domain that
+/// instances have for an address.
+pub const CHASES_MAX: usize = 16;
+
+/// Writes to the registry that wait for the writer; further callers wait for a place.
+pub const REGISTRY_WRITES_WAITING_MAX: usize = 4_096;
+
+/// Writes that share one commit, so that none waits for an endless batch.
+pub const REGISTRY_WRITES_PER_COMMIT_MAX: usize = 1_024;

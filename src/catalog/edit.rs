@@ -116,7 +116,12 @@ impl Edit {
             if let Ok(address) = old.address.parse::<IpAddr>() {
                 self.catalog.node_addresses.remove(&(address, key.clone()));
             }
+            let datacenter = old.datacenter.clone();
+            self.leave_datacenter(&datacenter);
         }
+        let datacenter: Arc<str> = node.datacenter.to_lowercase().into();
+        let count = self.catalog.datacenters.get(&datacenter).copied().unwrap_or(0);
+        self.catalog.datacenters.insert(datacenter, count + 1);
         node.modify_index = self.next;
         if let Ok(address) = node.address.parse::<IpAddr>() {
             self.catalog.node_addresses.insert((address, key.clone()), ());
@@ -149,6 +154,7 @@ impl Edit {
             if let Ok(address) = old.address.parse::<IpAddr>() {
                 self.catalog.node_addresses.remove(&(address, key.clone()));
             }
+            self.leave_datacenter(&old.datacenter);
             self.catalog.tables.nodes = self.next;
             self.touched.push(Touched::Node(key.clone()));
         }
@@ -173,6 +179,9 @@ impl Edit {
             if let Ok(address) = old.address.parse::<IpAddr>() {
                 self.catalog.instance_addresses.remove(&(address, key.clone()));
             }
+            if let Some(destination) = old.mesh_destination() {
+                self.catalog.mesh.remove(&(destination, key.clone()));
+            }
             if !old.service.eq_ignore_ascii_case(&instance.service) {
                 self.leave_service(old);
             }
@@ -180,6 +189,9 @@ impl Edit {
         instance.modify_index = self.next;
         if let Ok(address) = instance.address.parse::<IpAddr>() {
             self.catalog.instance_addresses.insert((address, key.clone()), ());
+        }
+        if let Some(destination) = instance.mesh_destination() {
+            self.catalog.mesh.insert((destination, key.clone()), ());
         }
         self.put_entry(key.clone(), InstanceEntry { instance: Arc::new(instance), checks });
         self.catalog.tables.instances = self.next;
@@ -196,6 +208,9 @@ impl Edit {
         }
         if let Ok(address) = old.address.parse::<IpAddr>() {
             self.catalog.instance_addresses.remove(&(address, key.clone()));
+        }
+        if let Some(destination) = old.mesh_destination() {
+            self.catalog.mesh.remove(&(destination, key.clone()));
         }
         self.leave_service(&old);
         self.catalog.instances.remove(key);
@@ -334,6 +349,15 @@ impl Edit {
         catalog.services.insert(key, service);
     }
 
+    /// Takes a node out of its datacenter, and the datacenter out of the catalog with its last node.
+    fn leave_datacenter(&mut self, datacenter: &str) {
+        let datacenter: Arc<str> = datacenter.to_lowercase().into();
+        match self.catalog.datacenters.get(&datacenter).copied() {
+            Some(count @ 2..) => drop(self.catalog.datacenters.insert(datacenter, count - 1)),
+            _ => drop(self.catalog.datacenters.remove(&datacenter)),
+        }
+    }
+
     fn detach_check(&mut self, old: &Check) {
         self.set_owned_checks(old, |checks| checks.retain(|other| other.id != old.id));
     }
@@ -389,6 +413,7 @@ mod tests {
             tagged_addresses: None,
             meta: None,
             port: 80,
+            ports: Vec::new(),
             socket_path: None,
             weights: Weights::default(),
             enable_tag_override: false,
@@ -500,6 +525,38 @@ mod tests {
         assert_eq!(catalog.service("db").unwrap().instances.len(), 1);
         assert!(catalog.instance_at([10, 1, 0, 2].into()).is_none());
         assert_eq!(&*catalog.instance_at([10, 1, 0, 3].into()).unwrap().id, "web-2");
+    }
+
+    #[test]
+    fn mesh_instances_are_found_by_whom_they_stand_for() {
+        let mut proxy = instance("a", "web-proxy", "web-sidecar", "");
+        proxy.kind = Some("connect-proxy".into());
+        proxy.proxy = Some(Box::new(serde_json::json!({"DestinationServiceName": "Web"})));
+        let mut native = instance("B", "app", "app", "");
+        native.connect = Some(Box::new(serde_json::json!({"Native": true})));
+        let (catalog, _) = commit(&three(), vec![Change::PutInstance(proxy.clone()), Change::PutInstance(native)]);
+        let ids = |catalog: &Catalog, name| catalog.mesh_instances(name).map(|i| i.id.to_string()).collect::<Vec<_>>();
+        assert_eq!(ids(&catalog, "WEB"), ["web-proxy"]);
+        assert_eq!(ids(&catalog, "app"), ["app"]);
+        assert!(ids(&catalog, "db").is_empty());
+        proxy.proxy = Some(Box::new(serde_json::json!({"DestinationServiceName": "db"})));
+        let (catalog, _) = commit(&catalog, vec![Change::PutInstance(proxy)]);
+        assert!(ids(&catalog, "web").is_empty());
+        assert_eq!(ids(&catalog, "db"), ["web-proxy"]);
+        let key = InstanceKey { node: NodeKey::local("a"), id: "web-proxy".into() };
+        assert!(ids(&commit(&catalog, vec![Change::RemoveInstance(key)]).0, "db").is_empty());
+    }
+
+    #[test]
+    fn datacenters_come_and_go_with_their_nodes() {
+        let far = |name: &str| Node { datacenter: "East".into(), ..node(name, "10.9.0.1") };
+        let names = |catalog: &Catalog| catalog.datacenters().keys().map(ToString::to_string).collect::<Vec<_>>();
+        let (catalog, _) = commit(&three(), vec![Change::PutNode(far("x")), Change::PutNode(far("y"))]);
+        assert_eq!(names(&catalog), ["dc1", "east"]);
+        let (catalog, _) = commit(&catalog, vec![Change::RemoveNode(NodeKey::local("x"))]);
+        assert_eq!(names(&catalog), ["dc1", "east"]);
+        let (catalog, _) = commit(&catalog, vec![Change::PutNode(node("y", "10.9.0.1"))]);
+        assert_eq!(names(&catalog), ["dc1"]);
     }
 
     #[test]

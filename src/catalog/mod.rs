@@ -17,7 +17,8 @@ mod trie;
 pub use edit::{Change, Edit, Refused, Touched};
 pub use restore::Rows;
 pub use row::{
-    Check, CheckKey, Coordinate, Health, Instance, InstanceKey, KvEntry, Node, NodeKey, ServiceAddress, SourceId, Weights,
+    Check, CheckKey, Coordinate, Health, Instance, InstanceKey, KvEntry, NamedPort, Node, NodeKey, ServiceAddress, SourceId,
+    Weights,
 };
 pub use snapshot::{Catalog, Index, InstanceEntry, NodeEntry, Service, Tables};
 pub use tree::Tree;

@@ -62,6 +62,9 @@ impl Catalog {
             if let Ok(address) = instance.address.parse::<IpAddr>() {
                 catalog.instance_addresses.insert((address, key.clone()), ());
             }
+            if let Some(destination) = instance.mesh_destination() {
+                catalog.mesh.insert((destination, key.clone()), ());
+            }
             let index = checks.iter().map(|check| check.modify_index).fold(instance.modify_index, Index::max);
             let entry = InstanceEntry { instance: Arc::new(instance), checks: checks.into() };
             let lower = entry.service.to_lowercase();

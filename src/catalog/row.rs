@@ -136,6 +136,16 @@ pub struct ServiceAddress {
     pub port: u16,
 }
 
+/// A port of an instance that listens on several, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedPort {
+    pub name: String,
+    pub port: u16,
+    /// The one that is meant when none is named.
+    #[serde(default)]
+    pub default: bool,
+}
+
 /// One instance of a service on a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Instance {
@@ -158,6 +168,9 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<Box<BTreeMap<String, String>>>,
     pub port: u16,
+    /// Beside `port`, or in its place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<NamedPort>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket_path: Option<Arc<str>>,
     #[serde(default)]
@@ -191,6 +204,17 @@ impl Instance {
         let names = if Arc::ptr_eq(&self.node, &other.node) { None } else { Some(lower(&self.node).cmp(&lower(&other.node))) };
         let names = names.unwrap_or(std::cmp::Ordering::Equal);
         names.then(self.source.cmp(&other.source)).then_with(|| self.id.cmp(&other.id))
+    }
+
+    /// The service that this instance takes mesh connections for, in lower case: the one that a sidecar proxy stands in
+    /// front of, or its own when it speaks the mesh's protocol itself.
+    pub fn mesh_destination(&self) -> Option<Arc<str>> {
+        if self.kind.as_deref() == Some("connect-proxy") {
+            let proxy = self.proxy.as_ref()?;
+            return Some(proxy.get("DestinationServiceName")?.as_str()?.to_lowercase().into());
+        }
+        let native = self.connect.as_ref()?.get("Native")?.as_bool()?;
+        native.then(|| self.service.to_lowercase().into())
     }
 
     /// How this instance's key compares with another, without making the key.

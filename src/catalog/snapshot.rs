@@ -114,6 +114,10 @@ pub struct Catalog {
     pub(super) coordinates: Tree<(NodeKey, Arc<str>), Arc<Coordinate>>,
     pub(super) node_addresses: Tree<(IpAddr, NodeKey), ()>,
     pub(super) instance_addresses: Tree<(IpAddr, InstanceKey), ()>,
+    /// How many nodes each datacenter has, by its name in lower case.
+    pub(super) datacenters: Tree<Arc<str>, usize>,
+    /// By [`Instance::mesh_destination`].
+    pub(super) mesh: Tree<(Arc<str>, InstanceKey), ()>,
 }
 
 impl Catalog {
@@ -151,6 +155,11 @@ impl Catalog {
 
     pub fn coordinates(&self) -> &Tree<(NodeKey, Arc<str>), Arc<Coordinate>> {
         &self.coordinates
+    }
+
+    /// The datacenters that have a node, by name in lower case, and how many each has.
+    pub fn datacenters(&self) -> &Tree<Arc<str>, usize> {
+        &self.datacenters
     }
 
     /// A node by name, in any case; when several sources tell of it, the first source's.
@@ -217,6 +226,15 @@ impl Catalog {
         let node = NodeKey { name: "".into(), source: SourceId(0) };
         let ((at, key), ()) = self.instance_addresses.range((address, InstanceKey { node, id: "".into() })..).next()?;
         (*at == address).then(|| self.instances.get(key))?
+    }
+
+    /// The instances that take mesh connections for a service, by its name in any case, in natural order.
+    pub fn mesh_instances<'a>(&'a self, service: &str) -> impl Iterator<Item = &'a InstanceEntry> + use<'a> {
+        let service: Arc<str> = service.to_lowercase().into();
+        let node = NodeKey { name: "".into(), source: SourceId(0) };
+        let first = (service.clone(), InstanceKey { node, id: "".into() });
+        let of_service = self.mesh.range(first..).take_while(move |((name, _), ())| *name == service);
+        of_service.filter_map(|((_, key), ())| self.instances.get(key))
     }
 
     /// The last change at or below a key prefix, deletions included; `None` when nothing was ever there.

@@ -160,17 +160,27 @@ impl Message {
 
     /// Writes the message. One that grows above 65,535 octets is not valid; whoever fills it keeps it below.
     pub fn compose(&self, compress: bool) -> Vec<u8> {
+        self.compose_with(&self.answers, self.additionals.iter(), compress)
+    }
+
+    /// Writes the message with other answers and additional records than its own: to try what fits.
+    pub(crate) fn compose_with<'a>(
+        &'a self,
+        answers: &'a [Record],
+        additionals: impl ExactSizeIterator<Item = &'a Record>,
+        compress: bool,
+    ) -> Vec<u8> {
         let mut composer = Composer::new(compress);
         composer.u16(self.id);
         composer.u16(self.flags.to_bits() | u16::from(self.opcode.0 & 15) << 11 | self.rcode.0 & 15);
-        let additionals = self.additionals.len() + usize::from(self.edns.is_some());
-        for count in [self.questions.len(), self.answers.len(), self.authorities.len(), additionals] {
+        let additional_count = additionals.len() + usize::from(self.edns.is_some());
+        for count in [self.questions.len(), answers.len(), self.authorities.len(), additional_count] {
             composer.u16(u16::try_from(count).unwrap_or(u16::MAX));
         }
         for question in &self.questions {
             question.compose(&mut composer);
         }
-        for record in self.answers.iter().chain(&self.authorities).chain(&self.additionals) {
+        for record in answers.iter().chain(&self.authorities).chain(additionals) {
             record.compose(&mut composer);
         }
         if let Some(edns) = &self.edns {

@@ -1,6 +1,6 @@
 //! Questions, and the messages that ask them.
 
-use super::{Class, Composer, Edns, Flags, Message, Name, Opcode, ParseError, Rcode, Reader, Type};
+use super::{Class, Composer, Edns, Flags, Message, Name, Opcode, ParseError, RData, Rcode, Reader, Record, Type};
 
 /// What is asked: QNAME, QTYPE, QCLASS.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -45,6 +45,38 @@ impl Query {
     /// Reads a request. Accepts one question, at most one record of answer and of authority (IXFR, NOTIFY) and two of
     /// additional (OPT, TSIG). Anything else is FORMERR, an opcode that nobody serves NOTIMP, a response is ignored.
     pub fn parse(octets: &[u8]) -> Result<Self, Reject> {
+        Self::read(octets, |octets| Message::parse(octets).map(|Message { mut questions, edns, .. }| (questions.pop(), edns)))
+    }
+
+    /// Reads a request as Consul's DNS port does, which differs from [`Query::parse`] in what RFC 6891, section 6.1.1,
+    /// and common sense refuse: octets behind the last record are ignored, a section may end early with the message, of
+    /// several OPT records the last one counts, and a question that is promised but absent is REFUSED.
+    pub fn parse_as_consul(octets: &[u8]) -> Result<Self, Reject> {
+        Self::read(octets, |octets| {
+            let mut reader = Reader::new(octets, Message::HEADER);
+            if reader.is_at_end() {
+                return Ok((None, None));
+            }
+            let question = Question::parse(&mut reader)?;
+            let counts: [u16; 3] = [6, 8, 10].map(|at| Reader::new(octets, at).u16("the header").unwrap_or(0));
+            let mut edns = None;
+            for _ in 0..counts.into_iter().map(usize::from).sum() {
+                if reader.is_at_end() {
+                    break;
+                }
+                let record = Record::parse(&mut reader)?;
+                if let RData::Opaque { record_type: Type::OPT, octets } = &record.data {
+                    edns = Some(Edns::from_opt(record.class.0, record.ttl, octets)?);
+                }
+            }
+            Ok((Some(question), edns))
+        })
+    }
+
+    fn read(
+        octets: &[u8],
+        body: impl FnOnce(&[u8]) -> Result<(Option<Question>, Option<Edns>), ParseError>,
+    ) -> Result<Self, Reject> {
         let mut reader = Reader::new(octets, 0);
         let mut header = [0u16; 6];
         for field in &mut header {
@@ -68,11 +100,9 @@ impl Query {
         if questions != 1 || answers > 1 || authorities > 1 || additionals > 2 {
             return reject(Rcode::FORMERR, Opcode::QUERY, Vec::new());
         }
-        match Message::parse(octets) {
-            Ok(Message { mut questions, edns, .. }) => match questions.pop() {
-                Some(question) => Ok(Self { id, opcode, flags, question, edns }),
-                None => reject(Rcode::FORMERR, Opcode::QUERY, Vec::new()),
-            },
+        match body(octets) {
+            Ok((Some(question), edns)) => Ok(Self { id, opcode, flags, question, edns }),
+            Ok((None, _)) => reject(Rcode::REFUSED, Opcode::QUERY, Vec::new()),
             Err(_) => {
                 let question = Question::parse(&mut reader).ok();
                 reject(Rcode::FORMERR, Opcode::QUERY, question.into_iter().collect())
@@ -99,5 +129,56 @@ impl Query {
             additionals: Vec::new(),
             edns: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A query for A of `a.`, with `counts` for the last three sections and `tail` behind the question.
+    fn request(counts: [u8; 3], tail: &[u8]) -> Vec<u8> {
+        let [answers, authorities, additionals] = counts;
+        let mut octets = vec![0x42, 0x42, 1, 0, 0, 1, 0, answers, 0, authorities, 0, additionals];
+        octets.extend([1, b'a', 0, 0, 1, 0, 1]);
+        octets.extend(tail);
+        octets
+    }
+
+    const OPT: [u8; 11] = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
+
+    fn rcode(parsed: Result<Query, Reject>) -> Option<Rcode> {
+        match parsed {
+            Ok(_) => Some(Rcode::NOERROR),
+            Err(Reject::Reply(message)) => Some(message.rcode),
+            Err(Reject::Ignore) => None,
+        }
+    }
+
+    #[test]
+    fn consul_is_more_lenient_than_the_rfc() {
+        let two_opts = [OPT, OPT].concat();
+        let no_question = vec![0x42, 0x42, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for (what, octets, ours, consuls) in [
+            ("plain", request([0; 3], &[]), Rcode::NOERROR, Rcode::NOERROR),
+            ("one OPT", request([0, 0, 1], &OPT), Rcode::NOERROR, Rcode::NOERROR),
+            ("two OPTs", request([0, 0, 2], &two_opts), Rcode::FORMERR, Rcode::NOERROR),
+            ("an OPT that is not there", request([0, 0, 1], &[]), Rcode::FORMERR, Rcode::NOERROR),
+            ("half an OPT", request([0, 0, 1], &OPT[..5]), Rcode::FORMERR, Rcode::FORMERR),
+            ("octets behind", request([0; 3], b"garbage"), Rcode::FORMERR, Rcode::NOERROR),
+            ("too many records", request([0, 0, 3], &[]), Rcode::FORMERR, Rcode::FORMERR),
+            ("no question", no_question, Rcode::FORMERR, Rcode::REFUSED),
+        ] {
+            assert_eq!(rcode(Query::parse(&octets)), Some(ours), "{what}");
+            assert_eq!(rcode(Query::parse_as_consul(&octets)), Some(consuls), "{what}, as Consul");
+        }
+    }
+
+    #[test]
+    fn a_response_and_a_stump_get_no_answer() {
+        let mut response = request([0; 3], &[]);
+        response[2] |= 0x80;
+        assert_eq!(rcode(Query::parse(&response)), None);
+        assert_eq!(rcode(Query::parse(&response[..11])), None);
     }
 }

@@ -107,7 +107,7 @@ impl Record {
 }
 
 /// The data of an SRV record (RFC 2782).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Srv {
     pub priority: u16,
     pub weight: u16,
@@ -116,7 +116,7 @@ pub struct Srv {
 }
 
 /// The data of an SOA record (RFC 1035, 3.3.13; times in seconds).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Soa {
     pub mname: Name,
     pub rname: Name,
@@ -128,7 +128,7 @@ pub struct Soa {
 }
 
 /// The data of a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RData {
     A(Ipv4Addr),
     Aaaa(Ipv6Addr),
