@@ -4,6 +4,8 @@
 
 /// What is known now?
 pub mod catalog;
+/// Which verb?
+pub mod cli;
 /// How do the bytes read?
 pub mod dns;
 /// How much is too much?
@@ -12,3 +14,5 @@ pub mod limits;
 pub mod problem;
 /// What is the answer?
 pub mod resolve;
+/// Who holds which end?
+pub mod run;

@@ -7,3 +7,20 @@ pub const KV_TOMBSTONES_MAX: usize = 65_536;
 /// Upstream questions that one question about the discovery domain may cost: one for each name outside the domain that
 /// instances have for an address.
 pub const CHASES_MAX: usize = 16;
+
+/// Octets of a query over UDP. A question needs less than 300; the rest is room for cookies, padding and signatures.
+/// What is longer is dropped.
+pub const UDP_QUERY_MAX: usize = 4_096;
+
+/// Queries that wait for an answer from elsewhere at one time, over all listeners. Each holds a few kilobytes; beyond
+/// that the next one gets SERVFAIL at once.
+pub const QUERIES_WAITING_MAX: usize = 10_000;
+
+/// TCP connections of all clients together; one more is closed at once.
+pub const TCP_CONNECTIONS_MAX: usize = 1_024;
+
+/// TCP connections of one client address, so that one client cannot take all.
+pub const TCP_CONNECTIONS_PER_CLIENT_MAX: usize = 128;
+
+/// Queries of one TCP connection that are answered at one time; further ones wait in the socket (RFC 7766, 6.2.1.1).
+pub const TCP_QUERIES_PER_CONNECTION_MAX: usize = 64;

@@ -1,5 +1,6 @@
 //! How the catalog changes: one [`Edit`] a transaction.
 
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -306,38 +307,46 @@ impl Edit {
         Ok(())
     }
 
-    /// Writes an instance's entry into both tables that hold it.
+    /// Writes an instance's entry into its service and into the table of instances.
     fn put_entry(&mut self, key: InstanceKey, entry: InstanceEntry) {
-        let name: Arc<str> = entry.service.to_lowercase().into();
-        if !self.catalog.services.contains_key(&name) {
-            let service = Service { name: entry.service.clone(), instances: Vec::new(), index: self.next };
-            self.catalog.services.insert(name.clone(), Arc::new(service));
-        }
-        if let Some(service) = self.catalog.services.get_mut(&name) {
-            let service = Arc::make_mut(service);
-            service.index = self.next;
-            match service.instances.binary_search_by(|other| other.cmp_key(&key)) {
-                Ok(at) => service.instances[at] = entry.clone(),
-                Err(at) => service.instances.insert(at, entry.clone()),
-            }
-        }
+        self.change_service(&entry.service, |instances| match instances.binary_search_by(|other| other.cmp_key(&key)) {
+            Ok(at) => instances[at] = entry.clone(),
+            Err(at) => instances.insert(at, entry.clone()),
+        });
         self.catalog.instances.insert(key, entry);
     }
 
     /// Takes an instance out of its service, and the service out of the catalog with its last instance.
     fn leave_service(&mut self, entry: &InstanceEntry) {
-        let name: Arc<str> = entry.service.to_lowercase().into();
-        let Some(service) = self.catalog.services.get_mut(&name) else { return };
-        let service = Arc::make_mut(service);
         let key = entry.key();
-        if let Ok(at) = service.instances.binary_search_by(|other| other.cmp_key(&key)) {
-            service.instances.remove(at);
+        self.change_service(&entry.service, |instances| {
+            if let Ok(at) = instances.binary_search_by(|other| other.cmp_key(&key)) {
+                instances.remove(at);
+            }
+        });
+    }
+
+    /// Changes the list of a service's instances. The service is taken out of both tables meanwhile, so that one which no
+    /// snapshot shares is changed in place.
+    fn change_service(&mut self, name: &Arc<str>, change: impl FnOnce(&mut Vec<InstanceEntry>)) {
+        let catalog = &mut self.catalog;
+        let lower = name.to_lowercase();
+        let key: Arc<str> = if lower == **name { name.clone() } else { lower.into() };
+        let hash = catalog.hasher.hash_one(key.as_bytes());
+        let mut service = catalog.services.remove(&key).unwrap_or_else(|| {
+            Arc::new(Service { key: key.clone(), name: name.clone(), instances: Vec::new(), index: self.next })
+        });
+        catalog.services_by_hash.remove(hash, |other| other.key == key);
+        let changed = Arc::make_mut(&mut service);
+        changed.index = self.next;
+        change(&mut changed.instances);
+        if changed.instances.is_empty() {
+            catalog.tables.service_gone = self.next;
+            return;
         }
-        service.index = self.next;
-        if service.instances.is_empty() {
-            self.catalog.services.remove(&name);
-            self.catalog.tables.service_gone = self.next;
-        }
+        let key = service.key.clone();
+        catalog.services_by_hash.insert(hash, service.clone(), |other| other.key == key);
+        catalog.services.insert(key, service);
     }
 
     /// Takes a node out of its datacenter, and the datacenter out of the catalog with its last node.

@@ -11,6 +11,7 @@ mod edit;
 mod row;
 mod snapshot;
 mod tree;
+mod trie;
 
 pub use edit::{Change, Edit, Refused, Touched};
 pub use row::{
@@ -19,3 +20,4 @@ pub use row::{
 };
 pub use snapshot::{Catalog, Index, InstanceEntry, NodeEntry, Service, Tables};
 pub use tree::Tree;
+pub use trie::HashTrie;

@@ -1,13 +1,15 @@
 //! The catalog as readers see it.
 
 use std::fmt;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use foldhash::quality::RandomState;
 use serde::{Deserialize, Serialize};
 
-use super::{Check, CheckKey, Coordinate, Health, Instance, InstanceKey, KvEntry, Node, NodeKey, SourceId, Tree};
+use super::{Check, CheckKey, Coordinate, HashTrie, Health, Instance, InstanceKey, KvEntry, Node, NodeKey, SourceId, Tree};
 
 /// A point in the catalog's history. It only grows; 0 is before the first change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -70,6 +72,8 @@ impl Deref for InstanceEntry {
 /// All instances of one service, in natural order: by node name, then by instance id.
 #[derive(Debug, Clone)]
 pub struct Service {
+    /// The name in lower case.
+    pub key: Arc<str>,
     /// As the first of its instances spelled it.
     pub name: Arc<str>,
     pub instances: Vec<InstanceEntry>,
@@ -98,6 +102,10 @@ pub struct Catalog {
     pub(super) instances: Tree<InstanceKey, InstanceEntry>,
     /// By name in lower case.
     pub(super) services: Tree<Arc<str>, Arc<Service>>,
+    /// The same services, for look-ups that cost the same whatever their number.
+    pub(super) services_by_hash: HashTrie<Arc<Service>>,
+    /// Names come from the network, so the hash is seeded anew in each process.
+    pub(super) hasher: RandomState,
     pub(super) checks: Tree<CheckKey, Arc<Check>>,
     pub(super) kv: Tree<Arc<str>, Arc<KvEntry>>,
     /// Keys deleted, and when; bounded by [`crate::limits::KV_TOMBSTONES_MAX`].
@@ -169,9 +177,14 @@ impl Catalog {
     /// A service by name, in any case.
     pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
         if name.bytes().any(|b| b.is_ascii_uppercase() || !b.is_ascii()) {
-            return self.services.get(name.to_lowercase().as_str());
+            return self.service_by_key(name.to_lowercase().as_bytes());
         }
-        self.services.get(name)
+        self.service_by_key(name.as_bytes())
+    }
+
+    /// A service by its name in lower case. Costs the same whatever the number of services, and allocates nothing.
+    pub fn service_by_key(&self, key: &[u8]) -> Option<&Arc<Service>> {
+        self.services_by_hash.get(self.hasher.hash_one(key), |service| service.key.as_bytes() == key)
     }
 
     /// The instances on a node, by id.

@@ -1,0 +1,293 @@
+//! Datagrams by the batch: `recvmmsg` and `sendmmsg`, the only place with `unsafe`.
+//!
+//! A [`Batch`] is a fixed set of slots. A received datagram lies in its slot's `input`; whoever answers it fills the
+//! slot's `output`, which goes back to the same peer from the address that was asked (`IP_PKTINFO`, RFC 3542), so that
+//! a wildcard socket on a host with several addresses answers from the right one.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::ptr;
+
+use crate::limits;
+
+/// Datagrams taken with one system call.
+const SLOTS: usize = 64;
+/// Room for one `in6_pktinfo` control message, the larger of the two kinds.
+const CONTROL: usize = 64;
+
+/// Control messages are read and written as these octets, so they must be aligned as `cmsghdr` is.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; CONTROL]);
+
+/// Where a datagram came from and by which of our addresses: what its answer needs to find back.
+#[derive(Clone, Copy)]
+pub(super) struct Return {
+    peer: libc::sockaddr_storage,
+    peer_length: libc::socklen_t,
+    control: Control,
+    control_length: usize,
+}
+
+/// One datagram and its answer.
+pub(super) struct Slot {
+    input: Box<[u8; limits::UDP_QUERY_MAX]>,
+    input_length: usize,
+    /// The answer; empty for none.
+    pub(super) output: Vec<u8>,
+    origin: Return,
+}
+
+impl Slot {
+    pub(super) fn input(&self) -> &[u8] {
+        &self.input[..self.input_length]
+    }
+
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.origin.peer()
+    }
+
+    pub(super) fn origin(&self) -> Return {
+        self.origin
+    }
+}
+
+/// The slots, and the headers through which the kernel sees them.
+pub(super) struct Batch {
+    slots: Vec<Slot>,
+    vectors: Vec<libc::iovec>,
+    headers: Vec<libc::mmsghdr>,
+}
+
+impl Batch {
+    pub(super) fn new() -> Self {
+        let slot = || Slot {
+            input: Box::new([0; limits::UDP_QUERY_MAX]),
+            input_length: 0,
+            output: Vec::with_capacity(limits::UDP_QUERY_MAX),
+            origin: Return::unset(),
+        };
+        let vector = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
+        // SAFETY: an mmsghdr is plain data for which all zeroes is a valid value.
+        let header: libc::mmsghdr = unsafe { mem::zeroed() };
+        Self { slots: (0..SLOTS).map(|_| slot()).collect(), vectors: vec![vector; SLOTS], headers: vec![header; SLOTS] }
+    }
+
+    /// Waits for at least one datagram and takes what is there; each slot's `output` starts empty.
+    pub(super) fn receive(&mut self, socket: &UdpSocket) -> io::Result<&mut [Slot]> {
+        for ((slot, vector), header) in self.slots.iter_mut().zip(&mut self.vectors).zip(&mut self.headers) {
+            vector.iov_base = slot.input.as_mut_ptr().cast();
+            vector.iov_len = slot.input.len();
+            // The kernel shortens these lengths, so each is set anew before each call.
+            header.msg_hdr.msg_name = (&raw mut slot.origin.peer).cast();
+            header.msg_hdr.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_hdr.msg_iov = vector;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = slot.origin.control.0.as_mut_ptr().cast();
+            header.msg_hdr.msg_controllen = CONTROL as _;
+            header.msg_hdr.msg_flags = 0;
+            header.msg_len = 0;
+        }
+        // SAFETY: every header points to a name, a vector and a control buffer that live in `self` and are not touched
+        // until the call returns; the lengths are those of the buffers.
+        let count = unsafe {
+            let headers = self.headers.as_mut_ptr();
+            libc::recvmmsg(socket.as_raw_fd(), headers, SLOTS as _, libc::MSG_WAITFORONE, ptr::null_mut())
+        };
+        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        for (slot, header) in self.slots.iter_mut().zip(&self.headers).take(count) {
+            let cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+            // A datagram that was cut is no query: leave nothing of it.
+            slot.input_length = if cut { 0 } else { (header.msg_len as usize).min(limits::UDP_QUERY_MAX) };
+            slot.origin.peer_length = header.msg_hdr.msg_namelen;
+            slot.origin.control_length = (header.msg_hdr.msg_controllen as usize).min(CONTROL);
+            slot.origin.free_interface();
+            slot.output.clear();
+        }
+        Ok(&mut self.slots[..count])
+    }
+
+    /// Sends the answers of the first `count` slots that have one. A peer that cannot be reached costs only itself.
+    pub(super) fn send(&mut self, socket: &UdpSocket, count: usize) {
+        let mut waiting = 0;
+        for slot in self.slots.iter_mut().take(count).filter(|slot| !slot.output.is_empty()) {
+            let vector = &mut self.vectors[waiting];
+            vector.iov_base = slot.output.as_mut_ptr().cast();
+            vector.iov_len = slot.output.len();
+            let header = &mut self.headers[waiting].msg_hdr;
+            header.msg_name = (&raw mut slot.origin.peer).cast();
+            header.msg_namelen = slot.origin.peer_length;
+            header.msg_iov = vector;
+            header.msg_iovlen = 1;
+            header.msg_control = slot.origin.control.0.as_mut_ptr().cast();
+            header.msg_controllen = slot.origin.control_length as _;
+            header.msg_flags = 0;
+            waiting += 1;
+        }
+        let mut sent = 0;
+        while sent < waiting {
+            // SAFETY: headers `sent..waiting` were set above and point to buffers that live in `self`.
+            let count = unsafe {
+                let headers = self.headers.as_mut_ptr().add(sent);
+                libc::sendmmsg(socket.as_raw_fd(), headers, (waiting - sent) as _, 0)
+            };
+            // An error concerns the first datagram left (no route, a full buffer): go on behind it.
+            sent += usize::try_from(count).unwrap_or(1).max(1);
+        }
+    }
+}
+
+impl Return {
+    fn unset() -> Self {
+        // SAFETY: a sockaddr_storage is plain data for which all zeroes is a valid value (AF_UNSPEC).
+        let peer = unsafe { mem::zeroed() };
+        Self { peer, peer_length: 0, control: Control([0; CONTROL]), control_length: 0 }
+    }
+
+    pub(super) fn peer(&self) -> SocketAddr {
+        let unspecified = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        match i32::from(self.peer.ss_family) {
+            libc::AF_INET => {
+                // SAFETY: the kernel wrote a sockaddr_in, as its family says; sockaddr_storage is large enough for it.
+                let peer = unsafe { &*(&raw const self.peer).cast::<libc::sockaddr_in>() };
+                SocketAddr::new(Ipv4Addr::from(u32::from_be(peer.sin_addr.s_addr)).into(), u16::from_be(peer.sin_port))
+            }
+            libc::AF_INET6 => {
+                // SAFETY: as above, with a sockaddr_in6.
+                let peer = unsafe { &*(&raw const self.peer).cast::<libc::sockaddr_in6>() };
+                SocketAddr::new(Ipv6Addr::from(peer.sin6_addr.s6_addr).into(), u16::from_be(peer.sin6_port))
+            }
+            _ => unspecified,
+        }
+    }
+
+    /// Sends one answer, later than its batch.
+    pub(super) fn send(&self, socket: &UdpSocket, octets: &[u8]) -> io::Result<()> {
+        let mut origin = *self;
+        let mut vector = libc::iovec { iov_base: octets.as_ptr().cast_mut().cast(), iov_len: octets.len() };
+        // SAFETY: an msghdr is plain data for which all zeroes is a valid value.
+        let mut header: libc::msghdr = unsafe { mem::zeroed() };
+        header.msg_name = (&raw mut origin.peer).cast();
+        header.msg_namelen = origin.peer_length;
+        header.msg_iov = &raw mut vector;
+        header.msg_iovlen = 1;
+        header.msg_control = origin.control.0.as_mut_ptr().cast();
+        header.msg_controllen = origin.control_length as _;
+        // SAFETY: the header points to locals that outlive the call; sendmsg writes to none of them.
+        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, 0) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Lets the answer leave by whichever interface its route says, only its source address being kept; a link-local
+    /// address is nothing without its interface, so there both stay.
+    fn free_interface(&mut self) {
+        let header_length = mem::size_of::<libc::cmsghdr>();
+        if self.control_length < header_length {
+            self.control_length = 0;
+            return;
+        }
+        let base = self.control.0.as_mut_ptr();
+        // SAFETY: the buffer is aligned for a cmsghdr and at least as long as one.
+        let header = unsafe { &*base.cast::<libc::cmsghdr>() };
+        // SAFETY: CMSG_DATA only computes the address behind the header, which stays inside the buffer (64 octets).
+        let data = unsafe { libc::CMSG_DATA(header) };
+        match (header.cmsg_level, header.cmsg_type) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                // SAFETY: the kernel put an in_pktinfo there; unaligned reads and writes make no demand on the address.
+                unsafe {
+                    let mut info = ptr::read_unaligned(data.cast::<libc::in_pktinfo>());
+                    info.ipi_ifindex = 0;
+                    ptr::write_unaligned(data.cast::<libc::in_pktinfo>(), info);
+                }
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                // SAFETY: as above, with an in6_pktinfo.
+                unsafe {
+                    let mut info = ptr::read_unaligned(data.cast::<libc::in6_pktinfo>());
+                    if !Ipv6Addr::from(info.ipi6_addr.s6_addr).is_unicast_link_local() {
+                        info.ipi6_ifindex = 0;
+                    }
+                    ptr::write_unaligned(data.cast::<libc::in6_pktinfo>(), info);
+                }
+            }
+            _ => self.control_length = 0,
+        }
+    }
+}
+
+/// Asks the kernel to tell by which of our addresses each datagram came.
+pub(super) fn tell_local_address(socket: &UdpSocket) -> io::Result<()> {
+    let (level, name) = match socket.local_addr()? {
+        SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+        SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+    };
+    let on: libc::c_int = 1;
+    // SAFETY: the option takes an int, whose address and size are given.
+    let result = unsafe {
+        let length = mem::size_of::<libc::c_int>() as libc::socklen_t;
+        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const on).cast(), length)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exchange(bound: &str, asked: &str) {
+        let server = UdpSocket::bind((bound.parse::<IpAddr>().unwrap(), 0)).unwrap();
+        tell_local_address(&server).unwrap();
+        let port = server.local_addr().unwrap().port();
+        let asked = SocketAddr::new(asked.parse().unwrap(), port);
+        let clients: Vec<_> = (0..3)
+            .map(|n| {
+                let client = UdpSocket::bind((if asked.is_ipv4() { "127.0.0.1" } else { "::1" }, 0)).unwrap();
+                client.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+                client.send_to(&[n; 20], asked).unwrap();
+                client
+            })
+            .collect();
+        let mut batch = Batch::new();
+        let mut answered = 0;
+        while answered < 3 {
+            let slots = batch.receive(&server).unwrap();
+            let count = slots.len();
+            for slot in slots {
+                assert!(clients.iter().any(|client| client.local_addr().unwrap() == slot.peer()));
+                let octet = slot.input()[0];
+                if octet == 2 {
+                    slot.origin().send(&server, &[2; 7]).unwrap();
+                } else {
+                    slot.output.extend([octet; 7]);
+                }
+            }
+            batch.send(&server, count);
+            answered += count;
+        }
+        for (n, client) in clients.iter().enumerate() {
+            let mut buffer = [0; 100];
+            let (length, from) = client.recv_from(&mut buffer).unwrap();
+            assert_eq!((&buffer[..length], from), (&[n as u8; 7][..], asked), "answers leave from the address asked");
+        }
+    }
+
+    #[test]
+    fn answers_leave_from_the_address_that_was_asked() {
+        exchange("0.0.0.0", "127.0.0.9");
+        exchange("127.0.0.1", "127.0.0.1");
+        exchange("::", "::1");
+    }
+
+    #[test]
+    fn a_datagram_that_is_too_long_is_dropped() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.send_to(&[1; limits::UDP_QUERY_MAX + 1], server.local_addr().unwrap()).unwrap();
+        let mut batch = Batch::new();
+        let slots = batch.receive(&server).unwrap();
+        assert_eq!((slots.len(), slots[0].input().len()), (1, 0));
+    }
+}

@@ -1,0 +1,99 @@
+//! A DNS client: one question, one answer, no retries and no fallback from UDP to TCP.
+
+use std::io::{Error, ErrorKind, Read, Result, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use hickory_proto::op::{Message, Query, ResponseCode};
+use hickory_proto::rr::{Name, Record, RecordType};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(crate) struct Reply {
+    message: Message,
+}
+
+/// Without EDNS, so that the limit of 512 octets holds.
+pub(crate) fn udp(server: SocketAddr, name: &str, qtype: &str) -> Result<Reply> {
+    udp_within(server, name, qtype, PATIENCE)
+}
+
+pub(crate) fn udp_within(server: SocketAddr, name: &str, qtype: &str, patience: Duration) -> Result<Reply> {
+    let (query, octets) = question(name, qtype);
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.connect(server)?;
+    socket.set_read_timeout(Some(patience))?;
+    socket.send(&octets)?;
+    let mut room = [0; 65_535];
+    let length = socket.recv(&mut room)?;
+    Reply::read(&query, &room[..length])
+}
+
+pub(crate) fn tcp(server: SocketAddr, name: &str, qtype: &str) -> Result<Reply> {
+    let (query, octets) = question(name, qtype);
+    let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut framed = (octets.len() as u16).to_be_bytes().to_vec();
+    framed.extend(octets);
+    stream.write_all(&framed)?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut octets = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut octets)?;
+    Reply::read(&query, &octets)
+}
+
+fn question(name: &str, qtype: &str) -> (Message, Vec<u8>) {
+    let mut name = Name::from_ascii(name).unwrap_or_else(|error| panic!("{name}: {error}"));
+    name.set_fqdn(true);
+    let qtype: RecordType = qtype.parse().unwrap_or_else(|error| panic!("{qtype}: {error}"));
+    let mut query = Message::query();
+    query.metadata.recursion_desired = true;
+    query.add_query(Query::query(name, qtype));
+    let octets = query.to_vec().expect("a question of one name can be written");
+    (query, octets)
+}
+
+impl Reply {
+    fn read(query: &Message, octets: &[u8]) -> Result<Self> {
+        let message = Message::from_vec(octets).map_err(|error| Error::new(ErrorKind::InvalidData, error.to_string()))?;
+        assert_eq!(message.metadata.id, query.metadata.id, "the answer has the question's id");
+        assert_eq!(message.queries, query.queries, "the answer repeats the question");
+        Ok(Self { message })
+    }
+
+    pub(crate) fn rcode(&self) -> ResponseCode {
+        self.message.metadata.response_code
+    }
+
+    pub(crate) fn truncated(&self) -> bool {
+        self.message.metadata.truncation
+    }
+
+    /// The data of the answer section's records, as text, in their order.
+    pub(crate) fn answers(&self) -> Vec<String> {
+        data(&self.message.answers)
+    }
+
+    /// The same, sorted.
+    pub(crate) fn sorted(&self) -> Vec<String> {
+        let mut answers = self.answers();
+        answers.sort();
+        answers
+    }
+
+    pub(crate) fn additionals(&self) -> Vec<String> {
+        data(&self.message.additionals)
+    }
+
+    /// The types of the authority section's records.
+    pub(crate) fn authority_types(&self) -> Vec<RecordType> {
+        self.message.authorities.iter().map(Record::record_type).collect()
+    }
+}
+
+fn data(records: &[Record]) -> Vec<String> {
+    records.iter().map(|record| record.data.to_string()).collect()
+}

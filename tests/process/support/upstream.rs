@@ -1,0 +1,162 @@
+//! Upstreams: NSD with a zone of our own, Unbound, one that only counts, and one that is silent.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use hickory_proto::op::{Message, MessageType};
+use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::{RData, Record};
+
+use super::{dns, free_port, within};
+
+/// `example.net` as the upstreams know it: addresses, a chain of aliases, a wildcard, and a text too large for UDP.
+const ZONE: &str = "\
+$ORIGIN example.net.
+$TTL 300
+@        SOA ns hostmaster 1 3600 600 86400 60
+@        NS  ns
+ns       A   192.0.2.53
+www      A   192.0.2.80
+www      A   192.0.2.81
+www      AAAA 2001:db8::80
+alias    CNAME second
+second   CNAME www
+*.wild   A   192.0.2.99
+text     TXT \"one\" \"two\"
+odd      TYPE65280 \\# 4 0A000001
+";
+
+/// A DNS server from a package, killed at the end.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Server {
+    /// NSD, authoritative for the zone.
+    pub(crate) fn nsd(directory: &Path) -> Self {
+        let home = directory.join("nsd");
+        fs::create_dir_all(&home).expect("a directory for NSD");
+        let mut zone = ZONE.to_owned();
+        for number in 1..=100 {
+            zone.push_str(&format!("big A 198.51.100.{number}\n"));
+        }
+        let file = home.join("zone");
+        fs::write(&file, zone).expect("the zone can be written");
+        let port = free_port();
+        let home = home.display();
+        let config = format!(
+            "server:\n  ip-address: 127.0.0.1@{port}\n  server-count: 1\n  username: \"\"\n  zonesdir: \"{home}\"\n  pidfile: \"{home}/pid\"\n  \
+             xfrdfile: \"{home}/xfrd\"\n  zonelistfile: \"{home}/list\"\n  xfrdir: \"{home}\"\n  rrl-ratelimit: 0\n  minimal-responses: yes\n\
+             remote-control:\n  control-enable: no\nzone:\n  name: example.net\n  zonefile: {}\n",
+            file.display()
+        );
+        Self::start("nsd", &["-d", "-c"], &directory.join("nsd.conf"), &config, port)
+    }
+
+    /// Unbound, which has the same names as data of its own and sets RA.
+    pub(crate) fn unbound(directory: &Path) -> Self {
+        let port = free_port();
+        let config = format!(
+            "server:\n  interface: 127.0.0.1\n  port: {port}\n  num-threads: 1\n  do-daemonize: no\n  username: \"\"\n  chroot: \"\"\n  pidfile: \"\"\n  \
+             use-syslog: no\n  module-config: \"iterator\"\n  do-not-query-localhost: no\n  local-zone: \"example.net.\" static\n  \
+             local-data: \"example.net. 300 SOA ns.example.net. hostmaster.example.net. 1 3600 600 86400 60\"\n  \
+             local-data: \"www.example.net. 300 A 192.0.2.80\"\n  local-data: \"www.example.net. 300 A 192.0.2.81\"\n\
+             remote-control:\n  control-enable: no\n"
+        );
+        Self::start("unbound", &["-d", "-c"], &directory.join("unbound.conf"), &config, port)
+    }
+
+    fn start(program: &str, arguments: &[&str], file: &Path, config: &str, port: u16) -> Self {
+        fs::write(file, config).expect("the configuration can be written");
+        let log = fs::File::create(file.with_extension("log")).expect("a log");
+        let copy = log.try_clone().expect("a second handle of the log");
+        // The tests run as root in CI, where /usr/sbin is in the path, and as anyone elsewhere, where it may not be.
+        let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+        let mut command = Command::new("env");
+        command.arg(format!("PATH={path}")).arg(program).args(arguments).arg(file);
+        let child = command.stdin(Stdio::null()).stdout(log).stderr(copy).spawn().expect("env starts");
+        let mut server = Self { child, address: SocketAddr::from(([127, 0, 0, 1], port)) };
+        within(Duration::from_secs(20), &format!("{program} answers"), || {
+            if let Ok(Some(status)) = server.child.try_wait() {
+                let said = fs::read_to_string(file.with_extension("log")).unwrap_or_default();
+                panic!("{program} ended with {status}; scripts/test installs it\n{said}");
+            }
+            let answer = dns::udp_within(server.address, "www.example.net", "A", Duration::from_millis(200));
+            answer
+                .map_err(|error| error.to_string())
+                .and_then(|reply| if reply.answers().len() == 2 { Ok(()) } else { Err(format!("{reply:?}")) })
+        });
+        server
+    }
+}
+
+/// A UDP upstream that answers every question with the same address and remembers what it was asked.
+pub(crate) struct Witness {
+    pub(crate) address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Witness {
+    pub(crate) const ANSWER: &str = "203.0.113.1";
+
+    pub(crate) fn start() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port of 127.0.0.1");
+        let address = socket.local_addr().expect("a bound socket has an address");
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&asked);
+        thread::spawn(move || {
+            let mut room = [0; 4096];
+            while let Ok((length, from)) = socket.recv_from(&mut room) {
+                let Ok(mut message) = Message::from_vec(&room[..length]) else { continue };
+                let Some(query) = message.queries.first().cloned() else { continue };
+                let line = format!("{} {}", query.name(), query.query_type()).to_ascii_lowercase();
+                noted.lock().expect("no thread panics with it").push(line);
+                message.metadata.message_type = MessageType::Response;
+                message.metadata.recursion_available = true;
+                let address = RData::A(A(Self::ANSWER.parse().expect("an address")));
+                message.add_answer(Record::from_rdata(query.name().clone(), 300, address));
+                if let Ok(octets) = message.to_vec() {
+                    drop(socket.send_to(&octets, from));
+                }
+            }
+        });
+        Self { address, asked }
+    }
+
+    /// What it was asked, in lower case: `www.example.net. a`.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.asked.lock().expect("no thread panics with it").clone()
+    }
+
+    /// How many of the questions were for this name.
+    pub(crate) fn count(&self, name: &str) -> usize {
+        self.asked().iter().filter(|line| line.starts_with(&format!("{name} "))).count()
+    }
+}
+
+/// An upstream whose port is open and that never answers, as a host behind a firewall.
+pub(crate) struct Silent {
+    pub(crate) address: SocketAddr,
+    _sockets: (UdpSocket, TcpListener),
+}
+
+impl Silent {
+    pub(crate) fn start() -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let sockets = (UdpSocket::bind(address).expect("a free port"), TcpListener::bind(address).expect("a free port"));
+        Self { address, _sockets: sockets }
+    }
+}

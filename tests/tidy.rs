@@ -1,0 +1,111 @@
+//! Holds what ARCHITECTURE.md promises of the tree: which folder may import which, who may name which library, and that
+//! nothing prints but the command line.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Which folder (or file) of `src/` may name which others; `main` and `lib` are free.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("dns", &[]),
+    ("limits", &[]),
+    ("problem", &[]),
+    ("catalog", &["dns", "limits"]),
+    ("resolve", &["dns", "catalog", "limits", "problem"]),
+    ("registry", &["dns", "catalog", "limits", "problem"]),
+    ("upstream", &["dns", "resolve", "limits", "problem"]),
+    ("server", &["dns", "catalog", "resolve", "upstream", "limits", "problem"]),
+    ("api", &["dns", "catalog", "registry", "limits", "problem"]),
+    ("config", &["dns", "registry", "resolve", "upstream", "server", "limits", "problem"]),
+    ("run", &["dns", "catalog", "registry", "resolve", "upstream", "server", "api", "config", "limits", "problem"]),
+    ("cli", &["dns", "catalog", "registry", "resolve", "upstream", "server", "api", "config", "run", "limits", "problem"]),
+];
+
+/// Libraries and words that only some places may name, so that to take or leave one is a change in one place.
+const ONLY_IN: &[(&str, &[&str], &str)] = &[
+    ("redb::", &["registry/store.rs"], "the store is the one that knows the database"),
+    ("hickory_server", &["resolve/zone", "upstream/zone", "zone"], "hickory's authority stands behind the zones"),
+    ("hickory_resolver", &["upstream/system", "upstream/bootstrap"], "the system's configuration and bootstrapping"),
+    ("axum", &["api/"], "the HTTP API is the one that knows its framework"),
+    ("unsafe {", &["server/batch.rs"], "unsafe code is for the batched sockets"),
+    ("libc::", &["server/batch.rs", "registry/checks/script.rs"], "raw system calls"),
+    ("println!", &[], "only the command line prints, through its output"),
+];
+
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push((path.strip_prefix(root()).unwrap().to_owned(), text));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root(), &mut found);
+    assert!(found.len() > 10, "the sources are not where this test looks");
+    found
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// Lines of code, without comments and without the unit tests at the end of a file.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let end = text.find("#[cfg(test)]\nmod tests").unwrap_or(text.len());
+    text[..end].lines().enumerate().map(|(n, line)| (n + 1, line)).filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+#[test]
+fn imports_go_one_way() {
+    let allowed: BTreeMap<&str, &[&str]> = MAY_IMPORT.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        let first = path.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
+        if first == "main" || first == "lib" {
+            continue;
+        }
+        let Some(may) = allowed.get(first) else {
+            wrong.push(format!("src/{first} is not in the table of this test, nor in ARCHITECTURE.md"));
+            continue;
+        };
+        for (number, line) in code(&text) {
+            for part in line.split("crate::").skip(1) {
+                let target: String = part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                if target != first && !may.contains(&target.as_str()) && allowed.contains_key(target.as_str()) {
+                    wrong.push(format!("src/{}:{number}: {first} may not import {target}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn each_library_has_its_place() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        let path = path.to_str().unwrap().to_owned();
+        for (word, places, reason) in ONLY_IN {
+            if places.iter().any(|place| path.starts_with(place)) {
+                continue;
+            }
+            for (number, line) in code(&text).filter(|(_, line)| line.contains(word)) {
+                wrong.push(format!("src/{path}:{number}: {word} ({reason}): {}", line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_map_in_the_architecture_names_each_folder() {
+    let text = fs::read_to_string(root().join("../ARCHITECTURE.md")).unwrap();
+    for (folder, _) in MAY_IMPORT {
+        assert!(text.contains(&format!("`{folder}`")), "ARCHITECTURE.md does not name `{folder}`");
+    }
+}
