@@ -4,6 +4,12 @@
 /// stay below 10 MB.
 pub const KV_TOMBSTONES_MAX: usize = 65_536;
 
+
+
+/// Upstream questions that one question about the discovery domain may cost: one for each name outside the domain that
+/// instances have for an address.
+pub const CHASES_MAX: usize = 16;
+
 /// Octets of a query over UDP. A question needs less than 300; the rest is room for cookies, padding and signatures.
 /// What is longer is dropped.
 pub const UDP_QUERY_MAX: usize = 4_096;
@@ -30,3 +36,4 @@ pub const REGISTRY_WRITES_WAITING_MAX: usize = 4_096;
 
 /// Writes that share one commit, so that none waits for an endless batch.
 pub const REGISTRY_WRITES_PER_COMMIT_MAX: usize = 1_024;
+

@@ -136,12 +136,11 @@ pub struct ServiceAddress {
     pub port: u16,
 }
 
-/// A port of an instance that listens on several, by name.
+/// One of several ports of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamedPort {
     pub name: String,
     pub port: u16,
-    /// The one that is meant when none is named.
     #[serde(default)]
     pub default: bool,
 }
@@ -168,7 +167,7 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<Box<BTreeMap<String, String>>>,
     pub port: u16,
-    /// Beside `port`, or in its place.
+    /// Ports by name, where there are several; `port` is then the default one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<NamedPort>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

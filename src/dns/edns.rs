@@ -45,6 +45,14 @@ impl Edns {
         ClientSubnet::parse(&self.option(option::CLIENT_SUBNET)?.data)
     }
 
+    /// Is there a client subnet that says nothing sensible? That is a format error (RFC 7871, 7.1.2); a subnet of no
+    /// family and no length, which asks for privacy, is none.
+    pub(super) fn has_bad_subnet(&self) -> bool {
+        let Some(option) = self.option(option::CLIENT_SUBNET) else { return false };
+        let is_private = matches!(*option.data, [0, 0, 0, ..]);
+        !is_private && ClientSubnet::parse(&option.data).is_none()
+    }
+
     pub(super) fn from_opt(class: u16, ttl: u32, data: &[u8]) -> Result<Self, ParseError> {
         let mut reader = Reader::new(data, 0);
         let mut options = Vec::new();

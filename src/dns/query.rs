@@ -101,6 +101,7 @@ impl Query {
             return reject(Rcode::FORMERR, Opcode::QUERY, Vec::new());
         }
         match body(octets) {
+            Ok((Some(question), Some(edns))) if edns.has_bad_subnet() => reject(Rcode::FORMERR, Opcode::QUERY, vec![question]),
             Ok((Some(question), edns)) => Ok(Self { id, opcode, flags, question, edns }),
             Ok((None, _)) => reject(Rcode::REFUSED, Opcode::QUERY, Vec::new()),
             Err(_) => {
@@ -147,6 +148,15 @@ mod tests {
 
     const OPT: [u8; 11] = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
 
+    /// OPT with a client subnet.
+    fn subnet(data: &[u8]) -> Vec<u8> {
+        let mut opt = OPT.to_vec();
+        opt[10] = data.len() as u8 + 4;
+        opt.extend([0, 8, 0, data.len() as u8]);
+        opt.extend(data);
+        opt
+    }
+
     fn rcode(parsed: Result<Query, Reject>) -> Option<Rcode> {
         match parsed {
             Ok(_) => Some(Rcode::NOERROR),
@@ -165,6 +175,10 @@ mod tests {
             ("two OPTs", request([0, 0, 2], &two_opts), Rcode::FORMERR, Rcode::NOERROR),
             ("an OPT that is not there", request([0, 0, 1], &[]), Rcode::FORMERR, Rcode::NOERROR),
             ("half an OPT", request([0, 0, 1], &OPT[..5]), Rcode::FORMERR, Rcode::FORMERR),
+            ("no subnet", request([0, 0, 1], &subnet(&[0, 0, 0, 0])), Rcode::NOERROR, Rcode::NOERROR),
+            ("a subnet", request([0, 0, 1], &subnet(&[0, 1, 24, 0, 10, 0, 0])), Rcode::NOERROR, Rcode::NOERROR),
+            ("a subnet of 33 bits", request([0, 0, 1], &subnet(&[0, 1, 33, 0, 10])), Rcode::FORMERR, Rcode::FORMERR),
+            ("a subnet of no length", request([0, 0, 1], &subnet(&[0, 1])), Rcode::FORMERR, Rcode::FORMERR),
             ("octets behind", request([0; 3], b"garbage"), Rcode::FORMERR, Rcode::NOERROR),
             ("too many records", request([0, 0, 3], &[]), Rcode::FORMERR, Rcode::FORMERR),
             ("no question", no_question, Rcode::FORMERR, Rcode::REFUSED),

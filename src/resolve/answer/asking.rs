@@ -242,7 +242,11 @@ impl<'a> Asking<'a> {
                 true => Verdict::Failure.alone(),
                 false => Verdict::NoName.alone(),
             },
-            Lookup::Service { name: service, tag, form, place } => {
+            Lookup::Service { name: service, tag, form, mut place } => {
+                // Consul looks at home whatever peer these forms name.
+                if consul && form != Form::Service {
+                    place.peer = None;
+                }
                 let wanted = Wanted { service: &service, tag: tag.as_deref(), form, place: &place };
                 self.service(&about, wanted)
             }

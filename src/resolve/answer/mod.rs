@@ -39,6 +39,7 @@
 //! | reverse name, type other than PTR and ANY | the PTR record | forwarded |
 //! | unknown reverse name, nothing to forward to | NXDOMAIN with the domain's SOA | left to the driver: it is not ours |
 //! | DS at the apex | forwarded | NODATA: the domain never leaves the host |
+//! | `connect` with a peer | the peer is ignored | NXDOMAIN: nothing is known of peers |
 //! | empty service name | SERVFAIL | NXDOMAIN |
 //! | spelling of the owner of `addr` and `virtual` records | lower case | as asked |
 
@@ -434,6 +435,7 @@ mod tests {
         for message in ask("web.virtual.consul.", Type::A) {
             assert_eq!(addresses(&message), ["240.0.0.1"]);
         }
+        differ("web.connect.p.peer.consul.", Type::A, (Rcode::NOERROR, 1, 0, 0), NO_NAME);
         differ("web.ingress.consul.", Type::A, NO_NAME, NO_NAME);
         differ("many.connect.consul.", Type::A, NO_NAME, NO_NAME);
     }
