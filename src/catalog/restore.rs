@@ -37,8 +37,12 @@ impl Catalog {
                 _ => instance_checks.entry((node, check.service_id.clone())).or_default().push(check),
             }
         }
+        let mut datacenters: BTreeMap<Arc<str>, usize> = BTreeMap::new();
         for mut node in rows.nodes {
             names.share(&mut node.datacenter);
+            let lower = node.datacenter.to_lowercase();
+            let datacenter = if lower == *node.datacenter { node.datacenter.clone() } else { names.named(&lower) };
+            *datacenters.entry(datacenter).or_insert(0) += 1;
             let key = node.key();
             let checks = node_checks.remove(&key).unwrap_or_default();
             let index = checks.iter().map(|check| check.modify_index).fold(node.modify_index, Index::max);
@@ -48,6 +52,7 @@ impl Catalog {
             }
             catalog.nodes.insert(key, NodeEntry { node: Arc::new(node), checks: checks.into(), index });
         }
+        catalog.datacenters.extend(datacenters);
         let mut services: BTreeMap<Arc<str>, Service> = BTreeMap::new();
         for mut instance in rows.instances {
             names.share(&mut instance.node);
@@ -117,5 +122,157 @@ impl Names {
         let mut named = Arc::from(text);
         self.share(&mut named);
         named
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::catalog::{Change, CheckKey, Health, InstanceKey, Weights};
+
+    const NODES: [&str; 3] = ["Alpha", "beta", "gamma"];
+    const IDS: [&str; 3] = ["x-1", "x-2", "x-3"];
+
+    fn node(name: &str, datacenter: &str, address: u8) -> Change {
+        Change::PutNode(Node {
+            source: Default::default(),
+            name: name.into(),
+            id: "".into(),
+            datacenter: datacenter.into(),
+            address: format!("10.0.0.{address}").into(),
+            tagged_addresses: None,
+            meta: None,
+            create_index: Index(0),
+            modify_index: Index(0),
+        })
+    }
+
+    fn instance(node: &str, id: &str, service: &str, address: u8, native: bool) -> Change {
+        Change::PutInstance(Instance {
+            source: Default::default(),
+            node: node.into(),
+            id: id.into(),
+            service: service.into(),
+            kind: None,
+            tags: vec!["v1".into()],
+            address: format!("10.1.0.{address}").into(),
+            tagged_addresses: None,
+            meta: None,
+            port: 80,
+            ports: Vec::new(),
+            socket_path: None,
+            weights: Weights::default(),
+            enable_tag_override: false,
+            proxy: None,
+            connect: native.then(|| Box::new(json!({"Native": true}))),
+            agent: false,
+            create_index: Index(0),
+            modify_index: Index(0),
+        })
+    }
+
+    fn check(node: &str, id: &str, service_id: &str, status: Health) -> Change {
+        Change::PutCheck(Check {
+            source: Default::default(),
+            node: node.into(),
+            id: id.into(),
+            name: id.into(),
+            status,
+            notes: "".into(),
+            output: "".into(),
+            service_id: service_id.into(),
+            service_name: "".into(),
+            service_tags: Vec::new(),
+            kind: "".into(),
+            interval: "".into(),
+            timeout: "".into(),
+            exposed_port: 0,
+            definition: None,
+            agent: false,
+            create_index: Index(0),
+            modify_index: Index(0),
+        })
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        let name = || prop::sample::select(&NODES[..]);
+        let id = || prop::sample::select(&IDS[..]);
+        let status = || prop::sample::select(&[Health::Passing, Health::Warning, Health::Critical][..]);
+        prop_oneof![
+            3 => (name(), prop::sample::select(&["dc1", "DC1", "dc2"][..]), 1..4u8).prop_map(|(n, dc, a)| node(n, dc, a)),
+            4 => (name(), id(), prop::sample::select(&["web", "WEB", "db"][..]), 1..4u8, any::<bool>())
+                .prop_map(|(n, i, s, a, native)| instance(n, i, s, a, native)),
+            3 => (name(), prop::sample::select(&["c-1", "c-2"][..]), prop::sample::select(&["", "x-1", "x-2"][..]), status())
+                .prop_map(|(n, c, i, s)| check(n, c, i, s)),
+            1 => name().prop_map(|n| Change::RemoveNode(NodeKey::local(n))),
+            1 => (name(), id()).prop_map(|(n, i)| Change::RemoveInstance(InstanceKey { node: NodeKey::local(n), id: i.into() })),
+            1 => (name(), prop::sample::select(&["c-1", "c-2"][..]))
+                .prop_map(|(n, c)| Change::RemoveCheck(CheckKey { node: NodeKey::local(n), id: c.into() })),
+        ]
+    }
+
+    /// Through JSON, as a store keeps rows.
+    fn kept<'a, T: serde::Serialize + serde::de::DeserializeOwned + 'a>(rows: impl Iterator<Item = &'a T>) -> Vec<T> {
+        rows.map(|row| serde_json::from_slice(&serde_json::to_vec(row).unwrap()).unwrap()).collect()
+    }
+
+    fn restored(catalog: &Catalog) -> Catalog {
+        Catalog::restore(Rows {
+            index: catalog.index(),
+            tables: catalog.tables(),
+            nodes: kept(catalog.nodes().values().map(|entry| &*entry.node)),
+            instances: kept(catalog.instances().values().map(|entry| &*entry.instance)),
+            checks: kept(catalog.checks().values().map(|check| &**check)),
+            kv: kept(catalog.kv().values().map(|entry| &**entry)),
+            coordinates: kept(catalog.coordinates().values().map(|coordinate| &**coordinate)),
+        })
+    }
+
+    /// All that a reader can find, as text. The spelling of a service's name is its first instance's; which was first is
+    /// not kept, and the index of a node or a service forgets the checks that it lost.
+    fn seen(catalog: &Catalog) -> Vec<String> {
+        let rows = [
+            format!("{} {:?}", catalog.index(), catalog.tables()),
+            format!("{:?}", catalog.nodes().iter().map(|(k, n)| (k, &n.node, &n.checks)).collect::<Vec<_>>()),
+            format!("{:?}", catalog.instances()),
+            format!("{:?}", catalog.checks()),
+            format!("{:?}", catalog.services().iter().map(|(k, s)| (k, &s.key, &s.instances)).collect::<Vec<_>>()),
+            format!("{:?}", catalog.datacenters()),
+            format!("{:?} {:?}", catalog.node_addresses, catalog.instance_addresses),
+            format!("{:?}", catalog.mesh),
+        ];
+        let by_hash = ["web", "WEB", "db", "none"].map(|name| format!("{:?}", catalog.service(name).map(|s| &s.instances)));
+        rows.into_iter().chain(by_hash).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_catalog_comes_back_as_it_was(changes in prop::collection::vec(change(), 0..60)) {
+            let mut catalog = Catalog::default();
+            for change in changes {
+                let mut edit = catalog.edit();
+                // A refused change changes nothing.
+                let _ = edit.apply(change);
+                catalog = edit.finish().0;
+            }
+            prop_assert_eq!(seen(&restored(&catalog)), seen(&catalog));
+        }
+    }
+
+    #[test]
+    fn datacenters_come_back_with_their_nodes() {
+        let mut edit = Catalog::default().edit();
+        for change in [node("a", "dc1", 1), node("b", "DC1", 2), node("c", "dc2", 3)] {
+            edit.apply(change).unwrap();
+        }
+        let catalog = restored(&edit.finish().0);
+        let datacenters: Vec<_> = catalog.datacenters().iter().map(|(name, nodes)| (&**name, *nodes)).collect();
+        assert_eq!(datacenters, [("dc1", 2), ("dc2", 1)]);
+        let mut edit = catalog.edit();
+        edit.apply(Change::RemoveNode(NodeKey::local("a"))).unwrap();
+        assert_eq!(edit.finish().0.datacenters().len(), 2, "another node is still there");
     }
 }
