@@ -1,11 +1,16 @@
 //! A catalog from rows that were kept: their indexes stay, and tables are built in order rather than row by row.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Catalog, Check, Coordinate, Index, Instance, InstanceEntry, KvEntry, Node, NodeEntry, NodeKey, Service, Tables};
+use foldhash::fast::RandomState;
+
+use super::{
+    Catalog, Check, CheckKey, Coordinate, Index, Instance, InstanceEntry, InstanceKey, KvEntry, Node, NodeEntry, NodeKey,
+    Service, Tables,
+};
 
 /// All rows of a catalog.
 #[derive(Debug, Default)]
@@ -25,45 +30,42 @@ impl Catalog {
     pub fn restore(rows: Rows) -> Self {
         let mut catalog = Self { index: rows.index, tables: rows.tables, ..Self::default() };
         let mut names = Names::default();
-        let mut node_checks: BTreeMap<NodeKey, Vec<Arc<Check>>> = BTreeMap::new();
-        let mut instance_checks: BTreeMap<(NodeKey, Arc<str>), Vec<Arc<Check>>> = BTreeMap::new();
-        for mut check in rows.checks {
-            names.share(&mut check.node);
-            names.share(&mut check.service_name);
-            let check = Arc::new(check);
-            let node = check.node_key();
-            match &*check.service_id {
-                "" => node_checks.entry(node).or_default().push(check),
-                _ => instance_checks.entry((node, check.service_id.clone())).or_default().push(check),
-            }
+        let mut checks = Checks::default();
+        for check in rows.checks {
+            checks.keep(check, &mut names);
         }
         let mut datacenters: BTreeMap<Arc<str>, usize> = BTreeMap::new();
         for mut node in rows.nodes {
             names.share(&mut node.datacenter);
-            let lower = node.datacenter.to_lowercase();
-            let datacenter = if lower == *node.datacenter { node.datacenter.clone() } else { names.named(&lower) };
-            *datacenters.entry(datacenter).or_insert(0) += 1;
+            *datacenters.entry(names.lower(&node.datacenter)).or_insert(0) += 1;
             let key = node.key();
-            let checks = node_checks.remove(&key).unwrap_or_default();
+            let checks = checks.take(&key, &Arc::default());
             let index = checks.iter().map(|check| check.modify_index).fold(node.modify_index, Index::max);
-            catalog.checks.extend(checks.iter().map(|check| (check.key(), check.clone())));
+            catalog.keep_checks(&key, &checks);
             if let Ok(address) = node.address.parse::<IpAddr>() {
                 catalog.node_addresses.insert((address, key.clone()), ());
             }
-            catalog.nodes.insert(key, NodeEntry { node: Arc::new(node), checks: checks.into(), index });
+            catalog.nodes.insert(key, NodeEntry { node: Arc::new(node), checks, index });
         }
         catalog.datacenters.extend(datacenters);
-        let mut services: BTreeMap<Arc<str>, Service> = BTreeMap::new();
+        let mut services: HashMap<Arc<str>, Service, RandomState> = HashMap::default();
+        let mut node: Option<(Arc<str>, NodeKey)> = None;
+        let mut last: Option<InstanceKey> = None;
+        let mut in_order = true;
         for mut instance in rows.instances {
             names.share(&mut instance.node);
             names.share(&mut instance.service);
             instance.tags.iter_mut().for_each(|tag| names.share(tag));
-            let key = instance.key();
-            if !catalog.nodes.contains_key(&key.node) {
-                continue;
+            // A node's instances stand together, and share one key.
+            if node.as_ref().is_none_or(|(name, key)| !Arc::ptr_eq(name, &instance.node) || key.source != instance.source) {
+                let key = instance.node_key();
+                let known = catalog.nodes.range(&key..=&key).next().map(|(key, _)| key.clone());
+                node = known.map(|key| (instance.node.clone(), key));
             }
-            let checks = instance_checks.remove(&(key.node.clone(), key.id.clone())).unwrap_or_default();
-            catalog.checks.extend(checks.iter().map(|check| (check.key(), check.clone())));
+            let Some((_, node)) = &node else { continue };
+            let key = InstanceKey { node: node.clone(), id: instance.id.clone() };
+            let checks = checks.take(&key.node, &key.id);
+            catalog.keep_checks(&key.node, &checks);
             if let Ok(address) = instance.address.parse::<IpAddr>() {
                 catalog.instance_addresses.insert((address, key.clone()), ());
             }
@@ -71,9 +73,8 @@ impl Catalog {
                 catalog.mesh.insert((destination, key.clone()), ());
             }
             let index = checks.iter().map(|check| check.modify_index).fold(instance.modify_index, Index::max);
-            let entry = InstanceEntry { instance: Arc::new(instance), checks: checks.into() };
-            let lower = entry.service.to_lowercase();
-            let name = if lower == *entry.service { entry.service.clone() } else { names.named(&lower) };
+            let entry = InstanceEntry { instance: Arc::new(instance), checks };
+            let name = names.lower(&entry.service);
             let service = services.entry(name.clone()).or_insert_with(|| Service {
                 key: name,
                 name: entry.service.clone(),
@@ -82,11 +83,17 @@ impl Catalog {
             });
             service.index = service.index.max(index);
             service.instances.push(entry.clone());
+            in_order = in_order && last.as_ref().is_none_or(|last| *last < key);
+            last = Some(key.clone());
             catalog.instances.insert(key, entry);
         }
+        let mut services: Vec<_> = services.into_iter().collect();
+        services.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (key, mut service) in services {
-            // Rows that came in order cost one comparison each.
-            service.instances.sort_by(|a, b| a.cmp_natural(b));
+            // To compare instances costs more than all else here, and rows most often come in order.
+            if !in_order {
+                service.instances.sort_by(|a, b| a.cmp_natural(b));
+            }
             service.instances.shrink_to_fit();
             let service = Arc::new(service);
             let hash = catalog.hasher.hash_one(key.as_bytes());
@@ -102,11 +109,43 @@ impl Catalog {
         }
         catalog
     }
+
+    fn keep_checks(&mut self, node: &NodeKey, checks: &[Arc<Check>]) {
+        self.checks.extend(checks.iter().map(|check| (CheckKey { node: node.clone(), id: check.id.clone() }, check.clone())));
+    }
+}
+
+/// Checks until the one that they belong to comes: an instance, or a node, whose checks have an empty id there.
+#[derive(Default)]
+struct Checks(HashMap<(NodeKey, Arc<str>), Vec<Arc<Check>>, RandomState>);
+
+impl Checks {
+    fn keep(&mut self, mut check: Check, names: &mut Names) {
+        let Check { node, service_name, notes, kind, interval, timeout, service_tags, .. } = &mut check;
+        for text in [node, service_name, notes, kind, interval, timeout].into_iter().chain(service_tags) {
+            names.share(text);
+        }
+        if check.output.is_empty() {
+            names.share(&mut check.output);
+        }
+        self.0.entry((check.node_key(), check.service_id.clone())).or_default().push(Arc::new(check));
+    }
+
+    /// An owner's checks, by id.
+    fn take(&mut self, node: &NodeKey, id: &Arc<str>) -> Arc<[Arc<Check>]> {
+        // Most have none, and need no list of their own.
+        if self.0.is_empty() {
+            return Arc::default();
+        }
+        let Some(mut checks) = self.0.remove(&(node.clone(), id.clone())) else { return Arc::default() };
+        checks.sort_by(|a, b| a.id.cmp(&b.id));
+        checks.into()
+    }
 }
 
 /// Texts that many rows have in common, held once.
 #[derive(Default)]
-struct Names(HashSet<Arc<str>, foldhash::fast::RandomState>);
+struct Names(HashSet<Arc<str>, RandomState>);
 
 impl Names {
     fn share(&mut self, text: &mut Arc<str>) {
@@ -118,10 +157,14 @@ impl Names {
         }
     }
 
-    fn named(&mut self, text: &str) -> Arc<str> {
-        let mut named = Arc::from(text);
-        self.share(&mut named);
-        named
+    /// A text in lower case; itself when it is.
+    fn lower(&mut self, text: &Arc<str>) -> Arc<str> {
+        if text.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) {
+            return text.clone();
+        }
+        let mut lower = Arc::from(text.to_lowercase());
+        self.share(&mut lower);
+        lower
     }
 }
 
@@ -131,7 +174,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::catalog::{Change, CheckKey, Health, InstanceKey, Weights};
+    use crate::catalog::{Change, Health, Weights};
 
     const NODES: [&str; 3] = ["Alpha", "beta", "gamma"];
     const IDS: [&str; 3] = ["x-1", "x-2", "x-3"];
@@ -220,7 +263,11 @@ mod tests {
     }
 
     fn restored(catalog: &Catalog) -> Catalog {
-        Catalog::restore(Rows {
+        Catalog::restore(rows(catalog))
+    }
+
+    fn rows(catalog: &Catalog) -> Rows {
+        Rows {
             index: catalog.index(),
             tables: catalog.tables(),
             nodes: kept(catalog.nodes().values().map(|entry| &*entry.node)),
@@ -228,7 +275,7 @@ mod tests {
             checks: kept(catalog.checks().values().map(|check| &**check)),
             kv: kept(catalog.kv().values().map(|entry| &**entry)),
             coordinates: kept(catalog.coordinates().values().map(|coordinate| &**coordinate)),
-        })
+        }
     }
 
     /// All that a reader can find, as text. The spelling of a service's name is its first instance's; which was first is
@@ -259,6 +306,11 @@ mod tests {
                 catalog = edit.finish().0;
             }
             prop_assert_eq!(seen(&restored(&catalog)), seen(&catalog));
+            let mut rows = rows(&catalog);
+            rows.nodes.reverse();
+            rows.instances.reverse();
+            rows.checks.reverse();
+            prop_assert_eq!(seen(&Catalog::restore(rows)), seen(&catalog), "whatever the order of the rows");
         }
     }
 
