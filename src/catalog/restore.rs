@@ -1,6 +1,6 @@
 //! A catalog from rows that were kept: their indexes stay, and tables are built in order rather than row by row.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,93 +25,145 @@ pub struct Rows {
 }
 
 impl Catalog {
-    /// The catalog that these rows are. Rows that belong to nobody, because their node or instance is not there, are left
-    /// out. Fastest when rows stand in the order of their keys.
+    /// The catalog that these rows are. Whoever reads rows one by one takes a [`Restore`], which needs less memory.
     pub fn restore(rows: Rows) -> Self {
-        let mut catalog = Self { index: rows.index, tables: rows.tables, ..Self::default() };
-        let mut names = Names::default();
-        let mut checks = Checks::default();
-        for check in rows.checks {
-            checks.keep(check, &mut names);
+        let mut restore = Restore::new(rows.index, rows.tables);
+        rows.checks.into_iter().for_each(|check| restore.check(check));
+        rows.nodes.into_iter().for_each(|node| restore.node(node));
+        rows.instances.into_iter().for_each(|instance| restore.instance(instance));
+        rows.kv.into_iter().for_each(|entry| restore.kv(entry));
+        rows.coordinates.into_iter().for_each(|coordinate| restore.coordinate(coordinate));
+        restore.finish()
+    }
+}
+
+/// A catalog that takes in kept rows as they are read: checks first, then nodes, then all that stands below nodes. Rows
+/// that belong to nobody, because their node or instance is not there, are left out. Fastest when rows stand in the order
+/// of their keys.
+///
+/// What rows have in common is shared at once, so that a million of them never stand in memory as they were read.
+pub struct Restore {
+    catalog: Catalog,
+    names: Names,
+    checks: Checks,
+    services: HashMap<Arc<str>, Service, RandomState>,
+    /// The node of the last instance, under the name that the instance gave it.
+    node: Option<(Arc<str>, NodeKey)>,
+    last: Option<InstanceKey>,
+    in_order: bool,
+}
+
+impl Restore {
+    pub fn new(index: Index, tables: Tables) -> Self {
+        Self {
+            catalog: Catalog { index, tables, ..Catalog::default() },
+            names: Names::default(),
+            checks: Checks::default(),
+            services: HashMap::default(),
+            node: None,
+            last: None,
+            in_order: true,
         }
-        let mut datacenters: BTreeMap<Arc<str>, usize> = BTreeMap::new();
-        for mut node in rows.nodes {
-            names.share(&mut node.datacenter);
-            *datacenters.entry(names.lower(&node.datacenter)).or_insert(0) += 1;
-            let key = node.key();
-            let checks = checks.take(&key, &Arc::default());
-            let index = checks.iter().map(|check| check.modify_index).fold(node.modify_index, Index::max);
-            catalog.keep_checks(&key, &checks);
-            if let Ok(address) = node.address.parse::<IpAddr>() {
-                catalog.node_addresses.insert((address, key.clone()), ());
-            }
-            catalog.nodes.insert(key, NodeEntry { node: Arc::new(node), checks, index });
+    }
+
+    /// To be called before the check's node and instance are taken in.
+    pub fn check(&mut self, check: Check) {
+        self.checks.keep(check, &mut self.names);
+    }
+
+    pub fn node(&mut self, mut node: Node) {
+        self.names.share(&mut node.datacenter);
+        let datacenter = self.names.lower(&node.datacenter);
+        let count = self.catalog.datacenters.get(&datacenter).copied().unwrap_or(0);
+        self.catalog.datacenters.insert(datacenter, count + 1);
+        let key = node.key();
+        let checks = self.checks.take(&key, &Arc::default());
+        let index = checks.iter().map(|check| check.modify_index).fold(node.modify_index, Index::max);
+        self.keep_checks(&key, &checks);
+        if let Ok(address) = node.address.parse::<IpAddr>() {
+            self.catalog.node_addresses.insert((address, key.clone()), ());
         }
-        catalog.datacenters.extend(datacenters);
-        let mut services: HashMap<Arc<str>, Service, RandomState> = HashMap::default();
-        let mut node: Option<(Arc<str>, NodeKey)> = None;
-        let mut last: Option<InstanceKey> = None;
-        let mut in_order = true;
-        for mut instance in rows.instances {
-            names.share(&mut instance.node);
-            names.share(&mut instance.service);
-            instance.tags.iter_mut().for_each(|tag| names.share(tag));
-            // A node's instances stand together, and share one key.
-            if node.as_ref().is_none_or(|(name, key)| !Arc::ptr_eq(name, &instance.node) || key.source != instance.source) {
-                let key = instance.node_key();
-                let known = catalog.nodes.range(&key..=&key).next().map(|(key, _)| key.clone());
-                node = known.map(|key| (instance.node.clone(), key));
-            }
-            let Some((_, node)) = &node else { continue };
-            let key = InstanceKey { node: node.clone(), id: instance.id.clone() };
-            let checks = checks.take(&key.node, &key.id);
-            catalog.keep_checks(&key.node, &checks);
-            if let Ok(address) = instance.address.parse::<IpAddr>() {
-                catalog.instance_addresses.insert((address, key.clone()), ());
-            }
-            if let Some(destination) = instance.mesh_destination() {
-                catalog.mesh.insert((destination, key.clone()), ());
-            }
-            let index = checks.iter().map(|check| check.modify_index).fold(instance.modify_index, Index::max);
-            let entry = InstanceEntry { instance: Arc::new(instance), checks };
-            let name = names.lower(&entry.service);
-            let service = services.entry(name.clone()).or_insert_with(|| Service {
-                key: name,
-                name: entry.service.clone(),
-                instances: Vec::new(),
-                index,
-            });
-            service.index = service.index.max(index);
-            service.instances.push(entry.clone());
-            in_order = in_order && last.as_ref().is_none_or(|last| *last < key);
-            last = Some(key.clone());
-            catalog.instances.insert(key, entry);
+        self.catalog.nodes.insert(key, NodeEntry { node: Arc::new(node), checks, index });
+    }
+
+    /// To be called after the instance's node was taken in.
+    pub fn instance(&mut self, mut instance: Instance) {
+        self.names.share(&mut instance.node);
+        self.names.share(&mut instance.service);
+        instance.tags.iter_mut().for_each(|tag| self.names.share(tag));
+        if instance.address.is_empty() {
+            instance.address = Arc::default();
         }
-        let mut services: Vec<_> = services.into_iter().collect();
-        services.sort_by(|(a, _), (b, _)| a.cmp(b));
-        for (key, mut service) in services {
+        let Some(node) = self.node_of(&instance) else { return };
+        let key = InstanceKey { node, id: instance.id.clone() };
+        let checks = self.checks.take(&key.node, &key.id);
+        self.keep_checks(&key.node, &checks);
+        if let Ok(address) = instance.address.parse::<IpAddr>() {
+            self.catalog.instance_addresses.insert((address, key.clone()), ());
+        }
+        if let Some(destination) = instance.mesh_destination() {
+            self.catalog.mesh.insert((destination, key.clone()), ());
+        }
+        let index = checks.iter().map(|check| check.modify_index).fold(instance.modify_index, Index::max);
+        let entry = InstanceEntry { instance: Arc::new(instance), checks };
+        let name = self.names.lower(&entry.service);
+        let service = self.services.entry(name.clone()).or_insert_with(|| Service {
+            key: name,
+            name: entry.service.clone(),
+            instances: Vec::new(),
+            index,
+        });
+        service.index = service.index.max(index);
+        service.instances.push(entry.clone());
+        self.in_order = self.in_order && self.last.as_ref().is_none_or(|last| *last < key);
+        self.last = Some(key.clone());
+        self.catalog.instances.insert(key, entry);
+    }
+
+    pub fn kv(&mut self, entry: KvEntry) {
+        self.catalog.kv.insert(entry.key.clone(), Arc::new(entry));
+    }
+
+    /// To be called after the coordinate's node was taken in.
+    pub fn coordinate(&mut self, coordinate: Coordinate) {
+        let node = NodeKey::local(&coordinate.node);
+        if self.catalog.nodes.contains_key(&node) {
+            self.catalog.coordinates.insert((node, coordinate.segment.clone()), Arc::new(coordinate));
+        }
+    }
+
+    pub fn finish(mut self) -> Catalog {
+        let mut services: Vec<_> = self.services.into_values().collect();
+        services.sort_by(|a, b| a.key.cmp(&b.key));
+        for mut service in services {
             // To compare instances costs more than all else here, and rows most often come in order.
-            if !in_order {
+            if !self.in_order {
                 service.instances.sort_by(|a, b| a.cmp_natural(b));
             }
             service.instances.shrink_to_fit();
-            let service = Arc::new(service);
-            let hash = catalog.hasher.hash_one(key.as_bytes());
-            catalog.services_by_hash.insert(hash, service.clone(), |other| other.key == key);
-            catalog.services.insert(key, service);
+            let (key, service) = (service.key.clone(), Arc::new(service));
+            let hash = self.catalog.hasher.hash_one(key.as_bytes());
+            self.catalog.services_by_hash.insert(hash, service.clone(), |other| other.key == key);
+            self.catalog.services.insert(key, service);
         }
-        catalog.kv.extend(rows.kv.into_iter().map(|entry| (entry.key.clone(), Arc::new(entry))));
-        for coordinate in rows.coordinates {
-            let node = NodeKey::local(&coordinate.node);
-            if catalog.nodes.contains_key(&node) {
-                catalog.coordinates.insert((node, coordinate.segment.clone()), Arc::new(coordinate));
-            }
+        self.catalog
+    }
+
+    /// The key of an instance's node, if that is there. A node's instances stand together and share one key.
+    fn node_of(&mut self, instance: &Instance) -> Option<NodeKey> {
+        let same = |(name, key): &&(Arc<str>, NodeKey)| Arc::ptr_eq(name, &instance.node) && key.source == instance.source;
+        if let Some((_, key)) = self.node.as_ref().filter(same) {
+            return Some(key.clone());
         }
-        catalog
+        let key = instance.node_key();
+        let (key, _) = self.catalog.nodes.range(&key..=&key).next()?;
+        self.node = Some((instance.node.clone(), key.clone()));
+        Some(key.clone())
     }
 
     fn keep_checks(&mut self, node: &NodeKey, checks: &[Arc<Check>]) {
-        self.checks.extend(checks.iter().map(|check| (CheckKey { node: node.clone(), id: check.id.clone() }, check.clone())));
+        let key = |check: &Arc<Check>| CheckKey { node: node.clone(), id: check.id.clone() };
+        self.catalog.checks.extend(checks.iter().map(|check| (key(check), check.clone())));
     }
 }
 
@@ -326,5 +378,21 @@ mod tests {
         let mut edit = catalog.edit();
         edit.apply(Change::RemoveNode(NodeKey::local("a"))).unwrap();
         assert_eq!(edit.finish().0.datacenters().len(), 2, "another node is still there");
+    }
+
+    #[test]
+    fn rows_that_belong_to_nobody_are_left_out() {
+        let mut edit = Catalog::default().edit();
+        for change in [node("a", "dc1", 1), instance("a", "x-1", "web", 1, false), check("a", "c", "x-1", Health::Critical)] {
+            edit.apply(change).unwrap();
+        }
+        let catalog = edit.finish().0;
+        let counts = |rows| {
+            let catalog = Catalog::restore(rows);
+            (catalog.nodes().len(), catalog.instances().len(), catalog.checks().len(), catalog.services().len())
+        };
+        assert_eq!(counts(rows(&catalog)), (1, 1, 1, 1));
+        assert_eq!(counts(Rows { instances: Vec::new(), ..rows(&catalog) }), (1, 0, 0, 0));
+        assert_eq!(counts(Rows { nodes: Vec::new(), ..rows(&catalog) }), (0, 0, 0, 0));
     }
 }
