@@ -15,7 +15,7 @@ mod tree;
 mod trie;
 
 pub use edit::{Change, Edit, Refused, Touched};
-pub use restore::Rows;
+pub use restore::{Restore, Rows};
 pub use row::{
     Check, CheckKey, Coordinate, Health, Instance, InstanceKey, KvEntry, NamedPort, Node, NodeKey, ServiceAddress, SourceId,
     Weights,
