@@ -361,3 +361,207 @@ impl Draft {
         })
     }
 }
+
+/// `TaggedAddresses`, `tagged_addresses`, `TAGGEDADDRESSES`: all the same key.
+pub(super) fn fold<'a>(folded: &'a mut String, key: &str) -> &'a str {
+    folded.clear();
+    folded.extend(key.chars().filter(|&c| c != '_').map(|c| c.to_ascii_lowercase()));
+    folded
+}
+
+fn wrong_type(key: &str, expected: &'static str, json: &Json) -> Invalid {
+    let got = match json {
+        Json::Null => "null".to_owned(),
+        Json::Bool(value) => value.to_string(),
+        Json::Number(number) => format!("the number {number}"),
+        Json::String(text) => {
+            let mut got = format!("the string {:?}", text.chars().take(40).collect::<String>());
+            if text.chars().nth(40).is_some() {
+                got.push('…');
+            }
+            got
+        }
+        Json::Array(_) => "a list".to_owned(),
+        Json::Object(_) => "an object".to_owned(),
+    };
+    Invalid::Type { key: key.to_owned(), expected, got }
+}
+
+fn text<'a>(key: &str, json: &'a Json) -> Result<&'a str, Invalid> {
+    json.as_str().ok_or_else(|| wrong_type(key, "a string", json))
+}
+
+fn truth(key: &str, json: &Json) -> Result<bool, Invalid> {
+    json.as_bool().ok_or_else(|| wrong_type(key, "true or false", json))
+}
+
+fn integer(key: &str, json: &Json) -> Result<i64, Invalid> {
+    json.as_i64().ok_or_else(|| wrong_type(key, "a whole number", json))
+}
+
+fn list<'a>(key: &str, json: &'a Json) -> Result<&'a [Json], Invalid> {
+    json.as_array().map(Vec::as_slice).ok_or_else(|| wrong_type(key, "a list", json))
+}
+
+fn object<'a>(key: &str, json: &'a Json) -> Result<Option<&'a Map<String, Json>>, Invalid> {
+    match json {
+        Json::Null => Ok(None),
+        Json::Object(fields) => Ok(Some(fields)),
+        _ => Err(wrong_type(key, "an object", json)),
+    }
+}
+
+fn texts(key: &str, json: &Json) -> Result<Vec<Arc<str>>, Invalid> {
+    list(key, json)?
+        .iter()
+        .map(|item| item.as_str().map(Into::into).ok_or_else(|| wrong_type(key, "a list of strings", item)))
+        .collect()
+}
+
+fn pairs(key: &str, json: &Json) -> Result<BTreeMap<String, String>, Invalid> {
+    let pairs = object(key, json)?.into_iter().flatten();
+    pairs.map(|(key, value)| Ok((key.clone(), text(key, value)?.to_owned()))).collect()
+}
+
+fn headers(key: &str, json: &Json) -> Result<BTreeMap<String, Vec<String>>, Invalid> {
+    let headers = object(key, json)?.into_iter().flatten().filter(|(_, values)| !values.is_null());
+    headers.map(|(name, values)| Ok((name.clone(), texts(name, values)?.iter().map(|value| value.to_string()).collect()))).collect()
+}
+
+/// A text in Go's form, or a number of nanoseconds.
+fn span(key: &str, json: &Json) -> Result<Duration, Invalid> {
+    match json {
+        Json::String(text) if text.is_empty() => Ok(Duration::ZERO),
+        Json::String(text) => duration::parse(text).map_err(|fault| Invalid::Duration { key: key.to_owned(), fault }),
+        Json::Number(number) => Ok(Duration::from_nanos(number.as_f64().unwrap_or(0.0).max(0.0) as u64)),
+        _ => Err(wrong_type(key, "a duration such as \"10s\"", json)),
+    }
+}
+
+fn health(status: &str) -> Result<Option<Health>, ()> {
+    if status.is_empty() { Ok(None) } else { status.parse().map(Some) }
+}
+
+/// Whether it stands for every address of a host, which nobody can connect to.
+fn is_any(address: &str) -> bool {
+    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+    bare.parse().is_ok_and(|address: IpAddr| address.is_unspecified())
+}
+
+fn weights_within_bounds((passing, warning): (i64, i64)) -> Result<Weights, Invalid> {
+    if passing < 1 {
+        return Err(Invalid::Weights("Passing must be greater than 0"));
+    }
+    if warning < 0 {
+        return Err(Invalid::Weights("Warning must be greater or equal than 0"));
+    }
+    match (u16::try_from(passing), u16::try_from(warning)) {
+        (Ok(passing), Ok(warning)) => Ok(Weights { passing, warning }),
+        _ => Err(Invalid::Weights("DNS Weight must be between 0 and 65535")),
+    }
+}
+
+const META_PAIRS_MAX: usize = 64;
+const META_KEY_MAX: usize = 128;
+const META_VALUE_MAX: usize = 512;
+const META_RESERVED: &str = "consul-";
+
+fn meta_is_sound(meta: &BTreeMap<String, String>) -> Result<(), Invalid> {
+    if meta.len() > META_PAIRS_MAX {
+        return Err(Invalid::Meta(MetaFault::TooMany(META_PAIRS_MAX)));
+    }
+    for (key, value) in meta {
+        let mut reason = String::new();
+        // Writing to a string does not fail.
+        let _ = if key.is_empty() {
+            write!(reason, "Key cannot be blank")
+        } else if !key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
+            write!(reason, "Key contains invalid characters")
+        } else if key.len() > META_KEY_MAX {
+            write!(reason, "Key is too long (limit: {META_KEY_MAX} characters)")
+        } else if key.to_ascii_lowercase().starts_with(META_RESERVED) {
+            write!(reason, "Key prefix '{META_RESERVED}' is reserved for internal use")
+        } else if value.len() > META_VALUE_MAX {
+            write!(reason, "Value is too long (limit: {META_VALUE_MAX} characters)")
+        } else {
+            continue;
+        };
+        return Err(Invalid::Meta(MetaFault::Pair { key: key.clone(), value: value.clone(), reason }));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn keys_are_read_in_every_spelling() {
+        let camel = service(&json!({"ID": "w-1", "Name": "web", "Port": 80, "Tags": ["a"], "EnableTagOverride": true,
+            "TaggedAddresses": {"lan": {"Address": "10.0.0.1", "Port": 8}}, "Weights": {"Passing": 5, "Warning": 2}, "Meta": {"k": "v"},
+            "Check": {"HTTP": "http://10.0.0.1/", "Interval": "5s", "DeregisterCriticalServiceAfter": "20s", "TLSSkipVerify": true}}));
+        let snake = service(&json!({"id": "w-1", "name": "web", "port": 80, "tags": ["a"], "enable_tag_override": true,
+            "tagged_addresses": {"lan": {"address": "10.0.0.1", "port": 8}}, "weights": {"passing": 5, "warning": 2}, "meta": {"k": "v"},
+            "checks": [{}, {"http": "http://10.0.0.1/", "interval": 5_000_000_000u64, "deregister_critical_service_after": "20s", "tls_skip_verify": true}]}));
+        assert_eq!(camel, snake);
+        let service = camel.unwrap();
+        assert_eq!((&*service.id, service.port, service.weights.passing), ("w-1", 80, 5));
+        let check = &service.checks[0];
+        assert_eq!((&*check.id, &*check.name, &*check.service_id), ("service:w-1", "Service 'web' check", "w-1"));
+        assert_eq!((check.kind.name(), check.interval, check.deregister_critical_service_after), ("http", Duration::from_secs(5), Some(Duration::from_secs(20))));
+        assert_eq!(check.initial_status(), Health::Critical);
+        let kept = serde_json::to_string(&service).unwrap();
+        assert_eq!(serde_json::from_str::<ServiceDefinition>(&kept).unwrap(), service);
+    }
+
+    #[test]
+    fn several_checks_are_numbered_by_position() {
+        let service = service(&json!({"name": "web", "check": {"ttl": "10s"}, "checks": [{"CheckID": "own", "Name": "n", "TTL": "1s"}, {"args": ["/bin/true"], "interval": "1m"}]}));
+        let ids: Vec<_> = service.unwrap().checks.iter().map(|check| check.id.to_string()).collect();
+        assert_eq!(ids, ["service:web:1", "own", "service:web:3"]);
+    }
+
+    #[test]
+    fn what_consul_refuses_is_refused_in_its_words() {
+        let refused = |json| service(&json).unwrap_err().to_string();
+        assert_eq!(refused(json!(null)), "Missing service name");
+        assert_eq!(refused(json!({"Name": "x", "Address": "[::]"})), "Invalid service address");
+        assert_eq!(refused(json!({"Name": "x", "Address": "0.0.0.0"})), "Invalid service address");
+        assert_eq!(refused(json!({"Name": "x", "Weights": {"Passing": 0}})), "Invalid Weights: Passing must be greater than 0");
+        assert_eq!(refused(json!({"Name": "x", "Weights": {"Passing": 70000}})), "Invalid Weights: DNS Weight must be between 0 and 65535");
+        assert_eq!(
+            refused(json!({"Name": "x", "Meta": {"bad key": "v"}})),
+            "Invalid Service Meta: Couldn't load metadata pair ('bad key', 'v'): Key contains invalid characters"
+        );
+        assert_eq!(
+            refused(json!({"Name": "x", "Check": {"HTTP": "http://127.0.0.1:1/"}})),
+            "Invalid check: Interval must be > 0 for Script, HTTP, H2PING, TCP, UDP or OSService checks"
+        );
+        assert_eq!(refused(json!({"Name": "x", "Check": {"TTL": "1s", "Interval": "1s"}})), "Invalid check: Interval and TTL cannot both be specified");
+        assert_eq!(refused(json!({"Name": "x", "Check": {"Notes": "?"}})), "Invalid check: TTL must be > 0 for TTL checks");
+        assert_eq!(
+            refused(json!({"Name": "x", "Check": {"TCP": "a:1", "Interval": "1s", "FailuresBeforeWarning": 3, "FailuresBeforeCritical": 2}})),
+            "Invalid check: FailuresBeforeWarning can't be higher than FailuresBeforeCritical"
+        );
+        assert_eq!(refused(json!({"Name": "x", "Check": {"TTL": "10s", "Status": "nope"}})), "Status for checks must 'passing', 'warning', 'critical'");
+        assert_eq!(refused(json!({"Name": "x", "Port": "80"})), "Port has to be a whole number, got the string \"80\"");
+        assert_eq!(check(&json!({"Name": "n", "TTL": "24h", "Status": "what"})).unwrap_err().to_string(), "Bad check status");
+        assert_eq!(check(&json!({"TTL": "24h"})).unwrap_err(), Invalid::CheckName);
+    }
+
+    #[test]
+    fn failures_before_warning_follow_those_before_critical() {
+        let check = check(&json!({"name": "c", "tcp": "127.0.0.1:1", "interval": "1s", "failures_before_critical": 3, "output_max_size": 99999})).unwrap();
+        assert_eq!((check.failures_before_warning, check.failures_before_critical, check.output_max_size), (3, 3, OUTPUT_MAX_SIZE));
+        assert_eq!((&*check.id, check.initial_status()), ("c", Health::Critical));
+        let alias = super::check(&json!({"name": "a", "alias_service": "w"})).unwrap();
+        assert_eq!((alias.kind.name(), alias.initial_status()), ("alias", Health::Passing));
+    }
+
+    #[test]
+    fn a_port_beyond_the_range_keeps_its_low_bits_as_in_consul() {
+        assert_eq!(service(&json!({"Name": "x", "Port": 70000})).unwrap().port, 4464);
+    }
+}
