@@ -67,7 +67,9 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_in_go() {
-        for (text, millis) in [("10s", 10_000), ("1m30s", 90_000), ("1.5h", 5_400_000), (".5s", 500), ("0", 0), ("+2ms", 2), ("-3s", 0)] {
+        for (text, millis) in
+            [("10s", 10_000), ("1m30s", 90_000), ("1.5h", 5_400_000), (".5s", 500), ("0", 0), ("+2ms", 2), ("-3s", 0)]
+        {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         assert_eq!(parse("1us").unwrap(), Duration::from_micros(1));

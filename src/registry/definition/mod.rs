@@ -114,12 +114,21 @@ pub enum CheckKind {
         address: String,
     },
     /// Its owner reports; it is critical when nothing was heard for that long.
-    Ttl { ttl: Duration },
-    Script { args: Vec<String> },
+    Ttl {
+        ttl: Duration,
+    },
+    Script {
+        args: Vec<String>,
+    },
     /// As well as another instance, or as a whole node when `service` is empty.
-    Alias { service: Arc<str>, node: Arc<str> },
+    Alias {
+        service: Arc<str>,
+        node: Arc<str>,
+    },
     /// A kind that Consul has and that is not run here; `name` is Consul's word for it.
-    Other { name: String },
+    Other {
+        name: String,
+    },
 }
 
 /// Octets of output that are kept of a check that does not say how many, and at most.
@@ -209,7 +218,9 @@ impl Invalid {
             Invalid::Weights(_) => "write {\"passing\": 10, \"warning\": 1}: passing from 1, warning from 0, both to 65535",
             Invalid::Meta(_) => "at most 64 pairs; keys of A-Z a-z 0-9 _ -, to 128 characters; values to 512",
             Invalid::Service(_) => "give either a port or the path of a socket",
-            Invalid::Check { .. } => "a check has one of http, tcp, udp, args with an interval, or a ttl: {\"http\": \"http://10.0.0.1/health\", \"interval\": \"10s\"}",
+            Invalid::Check { .. } => {
+                "a check has one of http, tcp, udp, args with an interval, or a ttl: {\"http\": \"http://10.0.0.1/health\", \"interval\": \"10s\"}"
+            }
             Invalid::StatusOfServiceCheck | Invalid::StatusOfCheck => "write \"passing\", \"warning\" or \"critical\"",
             Invalid::Type { .. } => "the keys and their types are those of Consul's services files",
             Invalid::Duration { .. } => "write a number and a unit of ns, us, ms, s, m, h: \"10s\", \"1m30s\"",

@@ -13,17 +13,68 @@ use crate::catalog::{Health, ServiceAddress, Weights};
 
 /// Keys of a service, as they are to be spelled.
 pub(super) const SERVICE_KEYS: &[&str] = &[
-    "name", "id", "tags", "address", "port", "ports", "socket_path", "tagged_addresses", "meta", "weights",
-    "enable_tag_override", "check", "checks", "kind", "proxy", "connect", "token", "namespace", "partition", "locality",
+    "name",
+    "id",
+    "tags",
+    "address",
+    "port",
+    "ports",
+    "socket_path",
+    "tagged_addresses",
+    "meta",
+    "weights",
+    "enable_tag_override",
+    "check",
+    "checks",
+    "kind",
+    "proxy",
+    "connect",
+    "token",
+    "namespace",
+    "partition",
+    "locality",
 ];
 
 /// Keys of a check, as they are to be spelled.
 pub(super) const CHECK_KEYS: &[&str] = &[
-    "name", "id", "check_id", "notes", "service_id", "status", "interval", "timeout", "ttl", "http", "method", "header",
-    "body", "disable_redirects", "tcp", "tcp_use_tls", "udp", "args", "script_args", "shell", "docker_container_id",
-    "grpc", "grpc_use_tls", "h2ping", "h2ping_use_tls", "os_service", "alias_node", "alias_service", "tls_server_name",
-    "tls_skip_verify", "output_max_size", "success_before_passing", "failures_before_warning",
-    "failures_before_critical", "deregister_critical_service_after", "token", "namespace", "partition",
+    "name",
+    "id",
+    "check_id",
+    "notes",
+    "service_id",
+    "status",
+    "interval",
+    "timeout",
+    "ttl",
+    "http",
+    "method",
+    "header",
+    "body",
+    "disable_redirects",
+    "tcp",
+    "tcp_use_tls",
+    "udp",
+    "args",
+    "script_args",
+    "shell",
+    "docker_container_id",
+    "grpc",
+    "grpc_use_tls",
+    "h2ping",
+    "h2ping_use_tls",
+    "os_service",
+    "alias_node",
+    "alias_service",
+    "tls_server_name",
+    "tls_skip_verify",
+    "output_max_size",
+    "success_before_passing",
+    "failures_before_warning",
+    "failures_before_critical",
+    "deregister_critical_service_after",
+    "token",
+    "namespace",
+    "partition",
 ];
 
 /// Reads the definition of a service; keys that are not known are passed over.
@@ -113,7 +164,12 @@ impl Reader {
         Ok(service)
     }
 
-    fn checks_of(&mut self, service: &ServiceDefinition, one: Option<&Json>, several: &[Json]) -> Result<Vec<CheckDefinition>, Invalid> {
+    fn checks_of(
+        &mut self,
+        service: &ServiceDefinition,
+        one: Option<&Json>,
+        several: &[Json],
+    ) -> Result<Vec<CheckDefinition>, Invalid> {
         let mut checks = Vec::new();
         let mut statuses = Vec::new();
         for json in one.into_iter().chain(several) {
@@ -282,7 +338,9 @@ impl Draft {
         let wrong = |key, reason| Err(Invalid::Check { key, reason });
         let alias = !self.alias_node.is_empty() || !self.alias_service.is_empty();
         let runs = !self.args.is_empty()
-            || [&self.http, &self.tcp, &self.udp, &self.grpc, &self.h2ping, &self.os_service].iter().any(|target| !target.is_empty());
+            || [&self.http, &self.tcp, &self.udp, &self.grpc, &self.h2ping, &self.os_service]
+                .iter()
+                .any(|target| !target.is_empty());
         if !self.interval.is_zero() && !self.ttl.is_zero() {
             return wrong("ttl", "Interval and TTL cannot both be specified");
         }
@@ -302,7 +360,8 @@ impl Draft {
             return wrong("outputmaxsize", "MaxOutputMaxSize must be positive");
         }
         // What is not given is as the one for critical.
-        let warning = if self.failures_before_warning == 0 { self.failures_before_critical } else { self.failures_before_warning };
+        let warning =
+            if self.failures_before_warning == 0 { self.failures_before_critical } else { self.failures_before_warning };
         if warning > self.failures_before_critical {
             return wrong("failuresbeforewarning", "FailuresBeforeWarning can't be higher than FailuresBeforeCritical");
         }
@@ -425,7 +484,9 @@ fn pairs(key: &str, json: &Json) -> Result<BTreeMap<String, String>, Invalid> {
 
 fn headers(key: &str, json: &Json) -> Result<BTreeMap<String, Vec<String>>, Invalid> {
     let headers = object(key, json)?.into_iter().flatten().filter(|(_, values)| !values.is_null());
-    headers.map(|(name, values)| Ok((name.clone(), texts(name, values)?.iter().map(|value| value.to_string()).collect()))).collect()
+    headers
+        .map(|(name, values)| Ok((name.clone(), texts(name, values)?.iter().map(|value| value.to_string()).collect())))
+        .collect()
 }
 
 /// A text in Go's form, or a number of nanoseconds.
@@ -510,7 +571,10 @@ mod tests {
         assert_eq!((&*service.id, service.port, service.weights.passing), ("w-1", 80, 5));
         let check = &service.checks[0];
         assert_eq!((&*check.id, &*check.name, &*check.service_id), ("service:w-1", "Service 'web' check", "w-1"));
-        assert_eq!((check.kind.name(), check.interval, check.deregister_critical_service_after), ("http", Duration::from_secs(5), Some(Duration::from_secs(20))));
+        assert_eq!(
+            (check.kind.name(), check.interval, check.deregister_critical_service_after),
+            ("http", Duration::from_secs(5), Some(Duration::from_secs(20)))
+        );
         assert_eq!(check.initial_status(), Health::Critical);
         let kept = serde_json::to_string(&service).unwrap();
         assert_eq!(serde_json::from_str::<ServiceDefinition>(&kept).unwrap(), service);
@@ -518,7 +582,9 @@ mod tests {
 
     #[test]
     fn several_checks_are_numbered_by_position() {
-        let service = service(&json!({"name": "web", "check": {"ttl": "10s"}, "checks": [{"CheckID": "own", "Name": "n", "TTL": "1s"}, {"args": ["/bin/true"], "interval": "1m"}]}));
+        let service = service(
+            &json!({"name": "web", "check": {"ttl": "10s"}, "checks": [{"CheckID": "own", "Name": "n", "TTL": "1s"}, {"args": ["/bin/true"], "interval": "1m"}]}),
+        );
         let ids: Vec<_> = service.unwrap().checks.iter().map(|check| check.id.to_string()).collect();
         assert_eq!(ids, ["service:web:1", "own", "service:web:3"]);
     }
@@ -530,7 +596,10 @@ mod tests {
         assert_eq!(refused(json!({"Name": "x", "Address": "[::]"})), "Invalid service address");
         assert_eq!(refused(json!({"Name": "x", "Address": "0.0.0.0"})), "Invalid service address");
         assert_eq!(refused(json!({"Name": "x", "Weights": {"Passing": 0}})), "Invalid Weights: Passing must be greater than 0");
-        assert_eq!(refused(json!({"Name": "x", "Weights": {"Passing": 70000}})), "Invalid Weights: DNS Weight must be between 0 and 65535");
+        assert_eq!(
+            refused(json!({"Name": "x", "Weights": {"Passing": 70000}})),
+            "Invalid Weights: DNS Weight must be between 0 and 65535"
+        );
         assert_eq!(
             refused(json!({"Name": "x", "Meta": {"bad key": "v"}})),
             "Invalid Service Meta: Couldn't load metadata pair ('bad key', 'v'): Key contains invalid characters"
@@ -539,13 +608,21 @@ mod tests {
             refused(json!({"Name": "x", "Check": {"HTTP": "http://127.0.0.1:1/"}})),
             "Invalid check: Interval must be > 0 for Script, HTTP, H2PING, TCP, UDP or OSService checks"
         );
-        assert_eq!(refused(json!({"Name": "x", "Check": {"TTL": "1s", "Interval": "1s"}})), "Invalid check: Interval and TTL cannot both be specified");
+        assert_eq!(
+            refused(json!({"Name": "x", "Check": {"TTL": "1s", "Interval": "1s"}})),
+            "Invalid check: Interval and TTL cannot both be specified"
+        );
         assert_eq!(refused(json!({"Name": "x", "Check": {"Notes": "?"}})), "Invalid check: TTL must be > 0 for TTL checks");
         assert_eq!(
-            refused(json!({"Name": "x", "Check": {"TCP": "a:1", "Interval": "1s", "FailuresBeforeWarning": 3, "FailuresBeforeCritical": 2}})),
+            refused(
+                json!({"Name": "x", "Check": {"TCP": "a:1", "Interval": "1s", "FailuresBeforeWarning": 3, "FailuresBeforeCritical": 2}})
+            ),
             "Invalid check: FailuresBeforeWarning can't be higher than FailuresBeforeCritical"
         );
-        assert_eq!(refused(json!({"Name": "x", "Check": {"TTL": "10s", "Status": "nope"}})), "Status for checks must 'passing', 'warning', 'critical'");
+        assert_eq!(
+            refused(json!({"Name": "x", "Check": {"TTL": "10s", "Status": "nope"}})),
+            "Status for checks must 'passing', 'warning', 'critical'"
+        );
         assert_eq!(refused(json!({"Name": "x", "Port": "80"})), "Port has to be a whole number, got the string \"80\"");
         assert_eq!(check(&json!({"Name": "n", "TTL": "24h", "Status": "what"})).unwrap_err().to_string(), "Bad check status");
         assert_eq!(check(&json!({"TTL": "24h"})).unwrap_err(), Invalid::CheckName);
@@ -554,7 +631,10 @@ mod tests {
     #[test]
     fn failures_before_warning_follow_those_before_critical() {
         let check = check(&json!({"name": "c", "tcp": "127.0.0.1:1", "interval": "1s", "failures_before_critical": 3, "output_max_size": 99999})).unwrap();
-        assert_eq!((check.failures_before_warning, check.failures_before_critical, check.output_max_size), (3, 3, OUTPUT_MAX_SIZE));
+        assert_eq!(
+            (check.failures_before_warning, check.failures_before_critical, check.output_max_size),
+            (3, 3, OUTPUT_MAX_SIZE)
+        );
         assert_eq!((&*check.id, check.initial_status()), ("c", Health::Critical));
         let alias = super::check(&json!({"name": "a", "alias_service": "w"})).unwrap();
         assert_eq!((alias.kind.name(), alias.initial_status()), ("alias", Health::Passing));
