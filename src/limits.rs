@@ -4,6 +4,16 @@
 /// stay below 10 MB.
 pub const KV_TOMBSTONES_MAX: usize = 65_536;
 
+/// Health checks that run at one time. Each holds a socket or two, or a process; the next one waits until one ends, so
+/// that many targets that hang delay the others, but cannot use up the process's files.
+pub const CHECKS_RUNNING_MAX: usize = 512;
+
+/// The shortest time between two runs of a check, so that a slip of the unit (`10ms`) is no attack on the target.
+pub const CHECK_INTERVAL_MIN: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// The longest time that is waited for in health checks: what is longer (100 years and more) is never.
+pub const CHECK_SPAN_MAX: std::time::Duration = std::time::Duration::from_secs(100 * 365 * 86_400);
+
 /// Octets of a query over UDP. A question needs less than 300; the rest is room for cookies, padding and signatures.
 /// What is longer is dropped.
 pub const UDP_QUERY_MAX: usize = 4_096;
