@@ -160,3 +160,120 @@ fn health(status: StatusCode) -> Health {
         _ => Health::Critical,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// A server that answers by the path, and the requests that it got, one connection each.
+    async fn server() -> (String, mpsc::UnboundedReceiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let (tell, heard) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let tell = tell.clone();
+                tokio::spawn(async move {
+                    let mut request = vec![0; 8192];
+                    let mut length = 0;
+                    while !request[..length].windows(4).any(|octets| octets == b"\r\n\r\n") {
+                        length += stream.read(&mut request[length..]).await.unwrap();
+                    }
+                    let request = String::from_utf8_lossy(&request[..length]).into_owned();
+                    let path = request.split(' ').nth(1).unwrap().to_owned();
+                    tell.send(request).unwrap();
+                    let (status, extra, body) = match path.as_str() {
+                        "/busy" => ("429 Too Many Requests", "", "later".to_owned()),
+                        "/ill" => ("503 Service Unavailable", "", "no database".to_owned()),
+                        "/moved" => ("302 Found", "Location: /health\r\n", String::new()),
+                        "/long" => ("200 OK", "", format!("{}end", "x".repeat(100_000))),
+                        "/hang" => return tokio::time::sleep(LONG).await,
+                        _ => ("200 OK", "", "fine".to_owned()),
+                    };
+                    let answer = format!("HTTP/1.1 {status}\r\n{extra}Content-Length: {}\r\n\r\n{body}", body.len());
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                });
+            }
+        });
+        (base, heard)
+    }
+
+    fn get<'a>(url: &'a str, header: &'a BTreeMap<String, Vec<String>>) -> Request<'a> {
+        Request { url, method: "", header, body: "", disable_redirects: false, tls_server_name: "", tls_skip_verify: false }
+    }
+
+    #[tokio::test]
+    async fn the_status_is_the_health_and_the_output_says_what_came() {
+        let (base, _heard) = server().await;
+        let (clients, none) = (Clients::default(), BTreeMap::new());
+        for (path, health, answer) in [
+            ("/health", Health::Passing, "200 OK Output: fine"),
+            ("/busy", Health::Warning, "429 Too Many Requests Output: later"),
+            ("/ill", Health::Critical, "503 Service Unavailable Output: no database"),
+            ("/moved", Health::Passing, "200 OK Output: fine"),
+        ] {
+            let url = format!("{base}{path}");
+            let expected = Outcome { health, output: format!("HTTP GET {url}: {answer}") };
+            assert_eq!(clients.run(get(&url, &none), LONG, 4096).await, expected);
+        }
+        let url = format!("{base}/long");
+        let long = clients.run(get(&url, &none), LONG, 5).await;
+        assert_eq!(long.output, format!("HTTP GET {url}: 200 OK Output: xxend"));
+        let moved = format!("{base}/moved");
+        let kept = clients.run(Request { disable_redirects: true, ..get(&moved, &none) }, LONG, 4096).await;
+        assert_eq!(kept, Outcome::critical(format!("HTTP GET {moved}: 302 Found Output: ")));
+    }
+
+    #[tokio::test]
+    async fn the_request_is_as_it_was_written_and_connections_are_new() {
+        let (base, mut heard) = server().await;
+        let clients = Clients::default();
+        let header = BTreeMap::from([
+            ("x-Token".to_owned(), vec!["a".to_owned(), "b".to_owned()]),
+            ("Host".to_owned(), vec!["web.test".to_owned()]),
+        ]);
+        let url = format!("{base}/health");
+        for _ in 0..2 {
+            let request = Request { method: "PUT", body: "hello", ..get(&url, &header) };
+            assert_eq!(clients.run(request, LONG, 4096).await.health, Health::Passing);
+            let request = heard.recv().await.unwrap().to_lowercase();
+            assert!(request.starts_with("put /health http/1.1\r\n"), "{request}");
+            for line in [
+                "x-token: a",
+                "x-token: b",
+                "host: web.test",
+                "user-agent: consul health check",
+                "accept: text/plain, text/*, */*",
+                "connection: close",
+            ] {
+                assert!(request.contains(&format!("\r\n{line}\r\n")), "{line} of {request}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn faults_say_what_went_wrong() {
+        let (base, _heard) = server().await;
+        let (clients, none) = (Clients::default(), BTreeMap::new());
+        let hang = format!("{base}/hang");
+        let silent = clients.run(get(&hang, &none), Duration::from_millis(100), 4096).await;
+        assert_eq!(silent, Outcome::critical(format!("HTTP GET {hang}: no answer within 100ms")));
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let url = format!("http://{closed}/");
+        let refused = clients.run(get(&url, &none), LONG, 4096).await;
+        assert!(refused.health == Health::Critical && refused.output.contains("refused"), "{}", refused.output);
+        let other = clients.run(get("nonsense", &none), LONG, 4096).await;
+        assert!(other.output.contains("expected an http:// or https:// URL"), "{}", other.output);
+        let bad = BTreeMap::from([("bad name".to_owned(), vec!["x".to_owned()])]);
+        assert!(clients.run(get(&url, &bad), LONG, 4096).await.output.contains("\"bad name\" is no HTTP header"));
+        let tls = base.replace("http:", "https:");
+        let request = Request { tls_skip_verify: true, tls_server_name: "web.test", ..get(&tls, &none) };
+        assert_eq!(clients.run(request, Duration::from_secs(2), 4096).await.health, Health::Critical);
+    }
+}

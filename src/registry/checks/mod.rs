@@ -191,3 +191,77 @@ async fn perform(run: Run, clients: Arc<http::Clients>) -> (Arc<str>, u64, Outco
     };
     (run.id, run.generation, outcome)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::registry::definition;
+
+    async fn next(reports: &mut mpsc::Receiver<Report>) -> Report {
+        tokio::time::timeout(Duration::from_secs(10), reports.recv()).await.expect("a report").expect("a runner")
+    }
+
+    fn start(settings: Settings) -> (Arc<Runner>, mpsc::Receiver<Report>) {
+        let (tell, reports) = mpsc::channel(4);
+        let runner = Arc::new(Runner::new(settings, tell));
+        let running = runner.clone();
+        tokio::spawn(async move { running.run().await });
+        (runner, reports)
+    }
+
+    #[tokio::test]
+    async fn a_target_that_goes_and_comes_back_is_told_and_its_service_reaped() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (runner, mut reports) = start(Settings::default());
+        let tcp = definition::check(&json!({"name": "c", "tcp": address.to_string(), "interval": "100ms",
+            "service_id": "s", "deregister_critical_service_after": "400ms"}));
+        runner.set("c".into(), tcp.unwrap(), Health::Critical);
+        let success: Arc<str> = format!("TCP connect {address}: Success").into();
+        let passing = Report::Result { id: "c".into(), status: Health::Passing, output: success };
+        assert_eq!(next(&mut reports).await, passing);
+        drop(listener);
+        let gone = std::time::Instant::now();
+        assert!(matches!(next(&mut reports).await, Report::Result { status: Health::Critical, .. }));
+        assert!(runner.critical_since("c").is_some());
+        assert!(matches!(next(&mut reports).await, Report::Reap { service_id, .. } if &*service_id == "s"));
+        assert!(gone.elapsed() >= Duration::from_millis(400));
+        let _listener = TcpListener::bind(address).await.unwrap();
+        assert_eq!(next(&mut reports).await, passing);
+        assert_eq!(runner.critical_since("c"), None);
+        runner.remove("c");
+        assert!(tokio::time::timeout(Duration::from_millis(300), reports.recv()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn scripts_run_when_they_may() {
+        let (runner, mut reports) = start(Settings { allow_scripts: true, compat_consul: false });
+        let script = definition::check(&json!({"name": "c", "args": ["/bin/sh", "-c", "echo fine"], "interval": "100ms"}));
+        runner.set("c".into(), script.unwrap(), Health::Critical);
+        assert_eq!(
+            next(&mut reports).await,
+            Report::Result { id: "c".into(), status: Health::Passing, output: "fine\n".into() }
+        );
+    }
+
+    #[tokio::test]
+    async fn a_ttl_that_is_set_before_the_runner_runs_runs_out() {
+        let (tell, mut reports) = mpsc::channel(1);
+        let runner = Runner::new(Settings::default(), tell);
+        runner.set("c".into(), definition::check(&json!({"name": "c", "ttl": "200ms"})).unwrap(), Health::Passing);
+        runner.heartbeat("c", Health::Passing, "here".into());
+        let (_, report) = tokio::join!(tokio::time::timeout(Duration::from_secs(1), runner.run()), next(&mut reports));
+        let output = "TTL expired (last output before timeout follows): here";
+        assert_eq!(report, Report::Result { id: "c".into(), status: Health::Critical, output: output.into() });
+    }
+
+    #[tokio::test]
+    async fn the_runner_ends_when_nobody_reads() {
+        let (runner, reports) = start(Settings::default());
+        drop(reports);
+        tokio::time::timeout(Duration::from_secs(5), runner.run()).await.unwrap();
+    }
+}

@@ -86,7 +86,8 @@ impl Schedule {
             return;
         }
         // Another definition of an ill check does not make it well.
-        let critical_since = (current == Health::Critical).then(|| before.and_then(|check| check.critical_since).unwrap_or(now));
+        let critical_since =
+            (current == Health::Critical).then(|| before.and_then(|check| check.critical_since).unwrap_or(now));
         self.remove(&id);
         self.generation += 1;
         let mut check = Watched {
@@ -271,7 +272,9 @@ impl Schedule {
             }
             (Some((since, after)), None) => {
                 let at = if self.settings.compat_consul {
-                    let ticks = (since + after.clamp(REAP_MIN, limits::CHECK_SPAN_MAX) - self.begun).as_nanos().div_ceil(REAP_TICK.as_nanos());
+                    let ticks = (since + after.clamp(REAP_MIN, limits::CHECK_SPAN_MAX) - self.begun)
+                        .as_nanos()
+                        .div_ceil(REAP_TICK.as_nanos());
                     later(self.begun, REAP_TICK.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX)))
                 } else {
                     later(since, after)
@@ -307,4 +310,176 @@ impl Watched {
 /// A span so long that it does not end in this process's time is no deadline at all.
 fn later(now: Instant, span: Duration) -> Option<Instant> {
     (span <= limits::CHECK_SPAN_MAX).then(|| now.checked_add(span)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::registry::definition;
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn definition(json: serde_json::Value) -> CheckDefinition {
+        definition::check(&json).unwrap()
+    }
+
+    fn schedule(compat_consul: bool) -> (Schedule, Instant, Arc<str>) {
+        let now = Instant::now();
+        (Schedule::new(Settings { allow_scripts: false, compat_consul }, now), now, "c".into())
+    }
+
+    fn result(status: Health, output: &str) -> Report {
+        Report::Result { id: "c".into(), status, output: output.into() }
+    }
+
+    fn outcome(health: Health, output: &str) -> Outcome {
+        Outcome { health, output: output.into() }
+    }
+
+    #[test]
+    fn a_run_follows_an_interval_after_the_last_one_ended() {
+        let (mut schedule, now, id) = schedule(false);
+        let tcp = definition(json!({"name": "c", "tcp": "127.0.0.1:1", "interval": "10s"}));
+        schedule.set(id.clone(), tcp.clone(), Health::Critical, 0.5, now);
+        assert_eq!(schedule.next(true), Some(now + secs(1) / 2));
+        assert_eq!(schedule.next(false), None, "without room only timers are waited for");
+        assert!(schedule.due(now, 9).is_empty());
+        let now = now + secs(1) / 2;
+        let run = schedule.due(now, 9).remove(0);
+        assert_eq!(schedule.next(true), None, "a check does not run twice at one time");
+        let ended = now + secs(4);
+        schedule.finished(&id, run.generation, outcome(Health::Passing, "fine"), ended);
+        assert_eq!(schedule.reports(ended), [result(Health::Passing, "fine")]);
+        assert_eq!(schedule.next(true), Some(ended + secs(10)));
+        let again = ended + secs(10);
+        let run = schedule.due(again, 9).remove(0);
+        schedule.finished(&id, run.generation, outcome(Health::Passing, "fine"), again);
+        assert_eq!(schedule.reports(again), [], "nothing changed");
+        let run = schedule.due(again + secs(10), 9).remove(0);
+        schedule.finished(&id, run.generation, outcome(Health::Passing, "finer"), again + secs(10));
+        assert_eq!(schedule.reports(again + secs(10)), [result(Health::Passing, "finer")]);
+    }
+
+    #[test]
+    fn a_result_of_a_check_that_was_replaced_or_removed_comes_to_nothing() {
+        let (mut schedule, now, id) = schedule(false);
+        let mut tcp = definition(json!({"name": "c", "tcp": "127.0.0.1:1", "interval": "10s"}));
+        schedule.set(id.clone(), tcp.clone(), Health::Critical, 0.0, now);
+        let run = schedule.due(now, 9).remove(0);
+        schedule.set(id.clone(), tcp.clone(), Health::Critical, 0.0, now);
+        assert!(schedule.due(now, 9).is_empty(), "the same definition changes nothing");
+        tcp.interval = secs(20);
+        schedule.set(id.clone(), tcp, Health::Critical, 0.0, now);
+        schedule.finished(&id, run.generation, outcome(Health::Passing, "old"), now);
+        assert_eq!(schedule.reports(now), []);
+        let run = schedule.due(now, 9).remove(0);
+        schedule.remove(&id);
+        schedule.finished(&id, run.generation, outcome(Health::Passing, "late"), now);
+        assert_eq!((schedule.reports(now), schedule.next(true)), (vec![], None));
+    }
+
+    #[test]
+    fn room_is_kept() {
+        let (mut schedule, now, _) = schedule(false);
+        for name in ["a", "b", "c"] {
+            schedule.set(
+                name.into(),
+                definition(json!({"name": name, "udp": "127.0.0.1:1", "interval": "10s"})),
+                Health::Critical,
+                0.0,
+                now,
+            );
+        }
+        assert_eq!((schedule.due(now, 2).len(), schedule.due(now, 0).len(), schedule.due(now, 2).len()), (2, 0, 1));
+    }
+
+    #[test]
+    fn a_ttl_runs_out_unless_it_is_heard_of() {
+        let (mut schedule, now, id) = schedule(false);
+        schedule.set(id.clone(), definition(json!({"name": "c", "ttl": "15s"})), Health::Critical, 0.0, now);
+        assert_eq!(schedule.reports(now + secs(15)), [], "it was critical already");
+        let heard = now + secs(20);
+        schedule.heartbeat(&id, Health::Passing, String::new(), heard);
+        schedule.heartbeat(&id, Health::Passing, "all good".into(), heard + secs(10));
+        assert_eq!(schedule.reports(heard + secs(15)), [], "the last heartbeat counts");
+        assert_eq!(schedule.next(true), Some(heard + secs(25)));
+        assert_eq!(
+            schedule.reports(heard + secs(25)),
+            [result(Health::Critical, "TTL expired (last output before timeout follows): all good")]
+        );
+        assert_eq!(schedule.reports(heard + secs(99)), [], "it is told once");
+        schedule.heartbeat(&id, Health::Warning, String::new(), heard + secs(100));
+        assert_eq!(schedule.reports(heard + secs(115)), [result(Health::Critical, "TTL expired")]);
+    }
+
+    #[test]
+    fn a_service_is_reaped_once_its_check_was_critical_long_enough_without_a_break() {
+        let (mut schedule, now, id) = schedule(false);
+        let mut ttl =
+            definition(json!({"name": "c", "ttl": "15s", "service_id": "s", "deregister_critical_service_after": "20s"}));
+        let reap = Report::Reap { service_id: "s".into(), check_id: id.clone(), after: secs(20) };
+        schedule.set(id.clone(), ttl.clone(), Health::Passing, 0.0, now);
+        assert_eq!(schedule.reports(now + secs(15)), [result(Health::Critical, "TTL expired")]);
+        assert_eq!(schedule.critical_since(&id), Some(now + secs(15)));
+        schedule.heartbeat(&id, Health::Passing, String::new(), now + secs(30));
+        assert_eq!(schedule.reports(now + secs(36)), [], "it recovered");
+        schedule.heartbeat(&id, Health::Critical, String::new(), now + secs(40));
+        schedule.heartbeat(&id, Health::Critical, String::new(), now + secs(50));
+        ttl.notes = "another definition does not make it well".into();
+        schedule.set(id.clone(), ttl, Health::Critical, 0.0, now + secs(55));
+        assert_eq!(schedule.reports(now + secs(59)), []);
+        assert_eq!(schedule.next(true), Some(now + secs(60)));
+        assert_eq!(schedule.reports(now + secs(60)), [reap.clone()]);
+        assert_eq!(schedule.reports(now + secs(90)), [reap], "told again while the check is there");
+        schedule.remove(&id);
+        assert_eq!((schedule.reports(now + secs(200)), schedule.next(true)), (vec![], None));
+    }
+
+    #[test]
+    fn as_consul_reaps_after_a_minute_at_least_and_every_30_s() {
+        let (mut schedule, now, id) = schedule(true);
+        let ttl = definition(json!({"name": "c", "ttl": "1h", "service_id": "s", "deregister_critical_service_after": "20s"}));
+        schedule.set(id.clone(), ttl, Health::Critical, 0.0, now + secs(7));
+        assert_eq!(schedule.reports(now + secs(89)), []);
+        assert_eq!(schedule.reports(now + secs(90)).len(), 1);
+    }
+
+    #[test]
+    fn what_does_not_run_says_so() {
+        let (mut schedule, now, id) = schedule(false);
+        schedule.set(
+            id.clone(),
+            definition(json!({"name": "c", "args": ["/bin/true"], "interval": "1s"})),
+            Health::Passing,
+            0.0,
+            now,
+        );
+        assert_eq!(
+            schedule.reports(now),
+            [result(Health::Critical, "script checks are off: start with them enabled to have this one run")]
+        );
+        schedule.set(id, definition(json!({"name": "c", "grpc": "127.0.0.1:1", "interval": "1s"})), Health::Critical, 0.0, now);
+        assert_eq!(
+            schedule.reports(now),
+            [result(Health::Critical, "checks of kind grpc are not run here: use an http, tcp, udp, ttl or script check")]
+        );
+        assert_eq!(schedule.next(true), None);
+    }
+
+    #[test]
+    fn spans_beyond_all_bounds_are_never() {
+        let (mut schedule, now, id) = schedule(true);
+        let mut ttl = definition(
+            json!({"name": "c", "ttl": "2540400h", "service_id": "s", "deregister_critical_service_after": "2540400h"}),
+        );
+        schedule.set(id.clone(), ttl.clone(), Health::Critical, 0.0, now);
+        ttl.kind = CheckKind::Ttl { ttl: Duration::MAX };
+        ttl.deregister_critical_service_after = Some(Duration::MAX);
+        schedule.set(id, ttl, Health::Critical, 0.0, now);
+        assert_eq!(schedule.reports(now + secs(1_000_000)), []);
+    }
 }

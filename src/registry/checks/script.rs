@@ -90,7 +90,7 @@ async fn read_some<R: AsyncRead + Unpin>(pipe: &mut Option<R>, into: &mut [u8]) 
 async fn kill_group(group: Option<u32>) {
     let Some(group) = group else { return };
     let mut kill = Command::new("/bin/sh");
-    kill.args(["-c", "kill -KILL -- \"-$0\""]).arg(group.to_string());
+    kill.args(["-c", "kill -s KILL -- \"-$0\""]).arg(group.to_string());
     kill.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // It fails when the whole group has ended by itself, which is as good.
     let _ = kill.status().await;

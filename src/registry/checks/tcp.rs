@@ -58,7 +58,11 @@ mod tests {
         drop(listener);
         let refused = run(&address, None, Duration::from_secs(5)).await;
         assert_eq!(refused.health, Health::Critical);
-        assert!(refused.output.starts_with(&format!("TCP connect {address}: ")) && refused.output.contains("refused"), "{}", refused.output);
+        assert!(
+            refused.output.starts_with(&format!("TCP connect {address}: ")) && refused.output.contains("refused"),
+            "{}",
+            refused.output
+        );
     }
 
     #[tokio::test]

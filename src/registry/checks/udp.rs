@@ -39,7 +39,10 @@ mod tests {
         let timeout = Duration::from_millis(300);
         let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = silent.local_addr().unwrap().to_string();
-        assert_eq!(run(&address, timeout).await, Outcome { health: Health::Passing, output: format!("UDP connect {address}: Success") });
+        assert_eq!(
+            run(&address, timeout).await,
+            Outcome { health: Health::Passing, output: format!("UDP connect {address}: Success") }
+        );
         let answering = tokio::spawn(async move {
             let (_, from) = silent.recv_from(&mut [0; 8]).await.unwrap();
             let (_, second) = silent.recv_from(&mut [0; 8]).await.unwrap();
