@@ -113,8 +113,8 @@ impl Schedule {
             }
             // The registry computes it from other checks.
             CheckKind::Alias { .. } => {}
-            CheckKind::Other { name } => {
-                let output = format!("checks of kind {name} are not run here: use an http, tcp, udp, ttl or script check");
+            CheckKind::Other { .. } => {
+                let output = check.definition.initial_output();
                 self.untold.push(check.told(&id, Outcome::critical(output), now));
             }
             CheckKind::Script { .. } if !self.settings.allow_scripts => {
@@ -433,7 +433,7 @@ mod tests {
         schedule.set(id.clone(), ttl, Health::Critical, 0.0, now + secs(55));
         assert_eq!(schedule.reports(now + secs(59)), []);
         assert_eq!(schedule.next(true), Some(now + secs(60)));
-        assert_eq!(schedule.reports(now + secs(60)), [reap.clone()]);
+        assert_eq!(schedule.reports(now + secs(60)), vec![reap.clone()]);
         assert_eq!(schedule.reports(now + secs(90)), [reap], "told again while the check is there");
         schedule.remove(&id);
         assert_eq!((schedule.reports(now + secs(200)), schedule.next(true)), (vec![], None));

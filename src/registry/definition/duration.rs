@@ -61,6 +61,34 @@ pub fn parse(text: &str) -> Result<Duration, Fault> {
     Ok(if negative { Duration::ZERO } else { Duration::from_nanos(u64::try_from(total).unwrap_or(u64::MAX)) })
 }
 
+/// Writes a duration as Go does: the largest units first, no zeros in front, a fraction only of the last.
+pub fn write(duration: Duration) -> String {
+    let nanos = duration.as_nanos();
+    let decimal = |unit: u128, name: &str| {
+        let width = unit.ilog10() as usize;
+        let fraction = format!("{:0width$}", nanos % 60_000_000_000 % unit);
+        let fraction = fraction.trim_end_matches('0');
+        let point = if fraction.is_empty() || unit == 1 { "" } else { "." };
+        let fraction = if unit == 1 { "" } else { fraction };
+        format!("{}{point}{fraction}{name}", nanos % 60_000_000_000 / unit)
+    };
+    match nanos {
+        0 => "0s".to_owned(),
+        1..1_000 => decimal(1, "ns"),
+        1_000..1_000_000 => decimal(1_000, "µs"),
+        1_000_000..1_000_000_000 => decimal(1_000_000, "ms"),
+        _ => {
+            let minutes = nanos / 60_000_000_000;
+            let seconds = decimal(1_000_000_000, "s");
+            match (minutes / 60, minutes % 60) {
+                (0, 0) => seconds,
+                (0, minutes) => format!("{minutes}m{seconds}"),
+                (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +106,13 @@ mod tests {
         assert_eq!(parse("1d").unwrap_err().to_string(), "time: unknown unit \"d\" in duration \"1d\"");
         for text in ["", "-", "s", ".s", "1.2.3s", "9999999999h", "é"] {
             assert!(matches!(parse(text), Err(Fault::Invalid(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_written_as_in_go() {
+        for text in ["0s", "7ns", "1.5µs", "20ms", "100.25ms", "10s", "1m0s", "1m30.05s", "24h0m0s", "2h0m0.000000001s"] {
+            assert_eq!(write(parse(text).unwrap()), text);
         }
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::catalog::{Health, ServiceAddress, Weights};
+use crate::catalog::{Health, Index, Instance, ServiceAddress, SourceId, Weights};
 
 pub use file::{Definitions, file};
 pub use read::{check, service};
@@ -134,6 +134,33 @@ pub enum CheckKind {
 /// Octets of output that are kept of a check that does not say how many, and at most.
 pub const OUTPUT_MAX_SIZE: usize = 4096;
 
+impl ServiceDefinition {
+    /// The row of the catalog for this instance on `node`; the catalog numbers it.
+    pub fn instance(&self, node: &Arc<str>) -> Instance {
+        let some = |text: &Arc<str>| (!text.is_empty()).then(|| text.clone());
+        Instance {
+            source: SourceId::LOCAL,
+            node: node.clone(),
+            id: self.id.clone(),
+            service: self.name.clone(),
+            kind: some(&self.kind),
+            tags: self.tags.clone(),
+            address: self.address.clone(),
+            tagged_addresses: (!self.tagged_addresses.is_empty()).then(|| Box::new(self.tagged_addresses.clone())),
+            meta: (!self.meta.is_empty()).then(|| Box::new(self.meta.clone())),
+            port: self.port,
+            socket_path: some(&self.socket_path),
+            weights: self.weights,
+            enable_tag_override: self.enable_tag_override,
+            proxy: self.proxy.clone().map(Box::new),
+            connect: self.connect.clone().map(Box::new),
+            agent: true,
+            create_index: Index::default(),
+            modify_index: Index::default(),
+        }
+    }
+}
+
 impl CheckDefinition {
     /// Critical until it is proved otherwise; an alias has nothing of its own to prove.
     pub fn initial_status(&self) -> Health {
@@ -141,6 +168,26 @@ impl CheckDefinition {
             CheckKind::Alias { .. } => Health::Passing,
             _ => Health::Critical,
         })
+    }
+
+    /// What it says before it first ran: nothing, unless it never will.
+    pub fn initial_output(&self) -> String {
+        match &self.kind {
+            CheckKind::Other { name } => {
+                format!("checks of kind {name} are not run here: use an http, tcp, udp, ttl or script check")
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// The interval as rows of the catalog have it.
+    pub fn interval_text(&self) -> String {
+        duration::write(self.interval)
+    }
+
+    /// The timeout as rows of the catalog have it: what was given, not what is taken for want of it.
+    pub fn timeout_text(&self) -> String {
+        duration::write(self.timeout)
     }
 }
 

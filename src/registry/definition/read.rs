@@ -576,6 +576,12 @@ mod tests {
             ("http", Duration::from_secs(5), Some(Duration::from_secs(20)))
         );
         assert_eq!(check.initial_status(), Health::Critical);
+        let row = service.instance(&"node-1".into());
+        assert_eq!(
+            (&*row.service, row.meta.as_ref().unwrap()["k"].as_str(), row.socket_path, row.agent),
+            ("web", "v", None, true)
+        );
+        assert_eq!((check.interval_text(), check.timeout_text()), ("5s".to_owned(), "0s".to_owned()));
         let kept = serde_json::to_string(&service).unwrap();
         assert_eq!(serde_json::from_str::<ServiceDefinition>(&kept).unwrap(), service);
     }
