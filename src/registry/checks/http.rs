@@ -276,4 +276,19 @@ mod tests {
         let request = Request { tls_skip_verify: true, tls_server_name: "web.test", ..get(&tls, &none) };
         assert_eq!(clients.run(request, Duration::from_secs(2), 4096).await.health, Health::Critical);
     }
+
+    #[tokio::test]
+    async fn certificates_are_verified_unless_told_not_to_and_the_name_can_be_told() {
+        let url = format!("https://{}/", tls::tests::server().await);
+        let (clients, none) = (Clients::default(), BTreeMap::new());
+        let unknown = clients.run(get(&url, &none), LONG, 4096).await;
+        assert!(unknown.health == Health::Critical && unknown.output.contains("certificate"), "{}", unknown.output);
+        let trusting = Request { tls_skip_verify: true, ..get(&url, &none) };
+        // An address is no name to ask for.
+        let expected = format!("HTTP GET {url}: 200 OK Output: nobody");
+        assert_eq!(clients.run(trusting, LONG, 4096).await, Outcome { health: Health::Passing, output: expected });
+        let named = Request { tls_server_name: "web.test", ..trusting };
+        let expected = format!("HTTP GET {url}: 200 OK Output: web.test");
+        assert_eq!(clients.run(named, LONG, 4096).await, Outcome { health: Health::Passing, output: expected });
+    }
 }

@@ -79,4 +79,14 @@ mod tests {
         });
         assert_eq!(run(&address, tls, Duration::from_secs(5)).await.health, Health::Critical);
     }
+
+    #[tokio::test]
+    async fn with_tls_the_certificate_is_verified_unless_told_not_to() {
+        let address = tls::tests::server().await.to_string();
+        let timeout = Duration::from_secs(20);
+        let unknown = run(&address, Some(Tls { server_name: "web.test", skip_verify: false }), timeout).await;
+        assert!(unknown.health == Health::Critical && unknown.output.contains("certificate"), "{}", unknown.output);
+        let trusted = run(&address, Some(Tls { server_name: "", skip_verify: true }), timeout).await;
+        assert_eq!(trusted.health, Health::Passing);
+    }
 }
