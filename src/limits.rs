@@ -4,11 +4,19 @@
 /// stay below 10 MB.
 pub const KV_TOMBSTONES_MAX: usize = 65_536;
 
-
-
 /// Upstream questions that one question about the discovery domain may cost: one for each name outside the domain that
 /// instances have for an address.
 pub const CHASES_MAX: usize = 16;
+
+/// Health checks that run at one time. Each holds a socket or two, or a process; the next one waits until one ends, so
+/// that many targets that hang delay the others, but cannot use up the process's files.
+pub const CHECKS_RUNNING_MAX: usize = 512;
+
+/// The shortest time between two runs of a check, so that a slip of the unit (`10ms`) is no attack on the target.
+pub const CHECK_INTERVAL_MIN: std::time::Duration = std::time::Duration::from_millis(100);
+
+/// The longest time that is waited for in health checks: what is longer (100 years and more) is never.
+pub const CHECK_SPAN_MAX: std::time::Duration = std::time::Duration::from_secs(100 * 365 * 86_400);
 
 /// Octets of a query over UDP. A question needs less than 300; the rest is room for cookies, padding and signatures.
 /// What is longer is dropped.
@@ -27,13 +35,12 @@ pub const TCP_CONNECTIONS_PER_CLIENT_MAX: usize = 128;
 /// Queries of one TCP connection that are answered at one time; further ones wait in the socket (RFC 7766, 6.2.1.1).
 pub const TCP_QUERIES_PER_CONNECTION_MAX: usize = 64;
 
-/// Upstream questions that one question about the discovery domain may cost: one for each name outside the domain that
-/// instances have for an address.
-pub const CHASES_MAX: usize = 16;
-
 /// Writes to the registry that wait for the writer; further callers wait for a place.
 pub const REGISTRY_WRITES_WAITING_MAX: usize = 4_096;
 
 /// Writes that share one commit, so that none waits for an endless batch.
 pub const REGISTRY_WRITES_PER_COMMIT_MAX: usize = 1_024;
 
+
+/// Reports of checks that wait for the registry; a check that reports beyond that waits.
+pub const CHECK_REPORTS_WAITING_MAX: usize = 1_024;

@@ -4,6 +4,9 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
+/// Octets of a line that are shown.
+const LINE_MAX: usize = 240;
+
 /// One problem of a file (or of a flag, when there is no file).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -12,6 +15,8 @@ pub struct Problem {
     pub place: Option<Place>,
     pub message: String,
     pub hint: Option<String>,
+    /// Nothing was lost by it: all that was written has its effect, but for what the message names.
+    pub is_warning: bool,
 }
 
 /// A place in a text.
@@ -31,6 +36,8 @@ impl Place {
         let before = &text[..start];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         let line = text[line_start..].lines().next().unwrap_or_default();
+        // A file may be one line of megabytes; nobody wants to see that.
+        let line = &line[..floor_boundary(line, LINE_MAX)];
         let end = floor_boundary(text, span.end.min(line_start + line.len())).max(start);
         Self {
             line: before.matches('\n').count() + 1,
@@ -47,7 +54,7 @@ fn floor_boundary(text: &str, at: usize) -> usize {
 
 impl Problem {
     pub fn new(message: impl Into<String>) -> Self {
-        Self { file: None, place: None, message: message.into(), hint: None }
+        Self { file: None, place: None, message: message.into(), hint: None, is_warning: false }
     }
 
     #[must_use]
@@ -59,6 +66,12 @@ impl Problem {
     #[must_use]
     pub fn at(mut self, place: Place) -> Self {
         self.place = Some(place);
+        self
+    }
+
+    #[must_use]
+    pub fn warning(mut self) -> Self {
+        self.is_warning = true;
         self
     }
 

@@ -1,0 +1,132 @@
+//! Services files: read at the start, on reload, and when they change.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use notify::{RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::Registry;
+use super::definition::{self, Definitions};
+use crate::problem::Problem;
+
+/// How long files must be quiet before they are read: an editor or a deployment touches several.
+const QUIET: Duration = Duration::from_millis(200);
+
+impl Registry {
+    /// Reads all services files and registers what they say.
+    pub(super) async fn read_files(&self) -> Vec<Problem> {
+        let paths = self.inner.config.services.0.clone();
+        // Large files take a moment, which the runtime's threads have no time for.
+        let read = tokio::task::spawn_blocking(move || read(&paths)).await;
+        let Ok(Read { files, incomplete, mut problems }) = read else { return Vec::new() };
+        if let Err(error) = self.register_files(files, incomplete).await {
+            problems.push(Problem::new(error.to_string()));
+        }
+        problems
+    }
+
+    /// Reads the files anew whenever they change, until the registry ends.
+    pub(super) async fn watch_files(&self) {
+        let folders = folders(&self.inner.config.services.0);
+        let (tell, mut changed) = mpsc::channel(1);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // One word waiting is enough: all files are read.
+            if event.is_ok_and(|event| !event.kind.is_access()) {
+                let _ = tell.try_send(());
+            }
+        });
+        let mut watcher = match watcher {
+            Ok(watcher) => watcher,
+            Err(error) => {
+                tracing::warn!("services files are not watched: {error}; send SIGHUP to have them read again");
+                return std::future::pending().await;
+            }
+        };
+        for folder in folders {
+            // The folder, not the file: a file is most often replaced by renaming another over it.
+            if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                tracing::warn!("{} is not watched: {error}; send SIGHUP to have it read again", folder.display());
+            }
+        }
+        while changed.recv().await.is_some() {
+            while let Ok(Some(())) = timeout(QUIET, changed.recv()).await {}
+            for problem in self.read_files().await {
+                tracing::warn!("{problem}");
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+/// What the files said.
+#[derive(Debug, Default)]
+struct Read {
+    files: Vec<(PathBuf, Definitions)>,
+    /// Files that could not be read whole: what they said before stays.
+    incomplete: Vec<PathBuf>,
+    problems: Vec<Problem>,
+}
+
+fn read(paths: &[PathBuf]) -> Read {
+    let mut read = Read::default();
+    for path in paths {
+        let listed = match list(path) {
+            Ok(listed) => listed,
+            Err(error) => {
+                read.problems.push(
+                    Problem::new(format!("expected a services file or a folder of them, got: {error}"))
+                        .in_file(path)
+                        .hint("what it said before is kept; put the file back, or take it out of `services`"),
+                );
+                read.incomplete.push(path.clone());
+                continue;
+            }
+        };
+        for file in listed {
+            match fs::read_to_string(&file) {
+                Ok(text) => {
+                    let (definitions, problems) = definition::file(&file, &text);
+                    if problems.iter().any(|problem| !problem.is_warning) {
+                        read.incomplete.push(file.clone());
+                    }
+                    read.problems.extend(problems);
+                    read.files.push((file, definitions));
+                }
+                Err(error) => {
+                    read.problems.push(Problem::new(format!("expected a readable file, got: {error}")).in_file(&file));
+                    read.incomplete.push(file);
+                }
+            }
+        }
+    }
+    read
+}
+
+/// The file itself, or the `*.json` files of a folder in the order of their names.
+fn list(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    if !fs::metadata(path)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let file = entry?.path();
+        if file.extension().is_some_and(|extension| extension == "json") && file.is_file() {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn folders(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let folder = |path: &PathBuf| match path.parent() {
+        _ if path.is_dir() => path.clone(),
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    paths.iter().map(folder).collect()
+}

@@ -1,0 +1,310 @@
+//! Who registers with us? Services and checks that come over HTTP or from files, the checks' runs, and the durable store
+//! behind all of it. To the catalog the registry is a source like any other: it tells, by [`Change`](crate::catalog::Change)s.
+//!
+//! Start with [`Registry`]. Everything that writes goes through [`Registry::write`], which runs on the one writer thread;
+//! `agent` has what our own agent does with services and checks, `checks` runs them, `store` keeps everything.
+
+mod agent;
+pub mod checks;
+pub mod definition;
+mod files;
+mod store;
+mod writer;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use serde::Deserialize;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::{Catalog, Change, Check, CheckKey, Edit, Health, Index, Instance, Node, NodeKey, SourceId, Weights};
+use crate::limits;
+use crate::problem::Problem;
+use checks::{Report, Runner};
+use definition::{CheckDefinition, Invalid};
+use store::{Loaded, Store};
+pub use store::StoreError;
+use writer::{Published, Writer};
+pub use writer::WriteError;
+
+/// The `[registry]` section.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Files, or folders of `*.json` files, with services in Consul's format; watched.
+    pub services: Paths,
+    /// Where registrations are kept; nowhere when unset.
+    pub data: Option<PathBuf>,
+    /// Run the commands of script checks, wherever they were registered.
+    pub enable_script_checks: bool,
+    /// Run the commands of script checks that come from files.
+    pub enable_local_script_checks: bool,
+    /// Consul's own bounds: an interval of at least a second, deregistration after at least a minute.
+    #[serde(skip)]
+    pub compat_consul: bool,
+}
+
+/// One path, or several.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(from = "OneOrMany")]
+pub struct Paths(pub Vec<PathBuf>);
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a path, or a list of paths")]
+enum OneOrMany {
+    One(PathBuf),
+    Many(Vec<PathBuf>),
+}
+
+impl From<OneOrMany> for Paths {
+    fn from(paths: OneOrMany) -> Self {
+        match paths {
+            OneOrMany::One(path) => Self(vec![path]),
+            OneOrMany::Many(paths) => Self(paths),
+        }
+    }
+}
+
+/// Who we are among the nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    pub node_name: Arc<str>,
+    /// A UUID.
+    pub node_id: Arc<str>,
+    pub datacenter: Arc<str>,
+    /// The address that other hosts reach us at.
+    pub address: Arc<str>,
+    pub node_meta: BTreeMap<String, String>,
+}
+
+/// Why an operation was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("Unknown service ID {id:?}. Ensure that the service ID is passed, not the service name.")]
+    UnknownService { id: String },
+    #[error("Unknown check ID {id:?}. Ensure that the check ID is passed, not the check name.")]
+    UnknownCheck { id: String },
+    #[error("CheckID {id:?} does not have associated TTL")]
+    NotTtl { id: String },
+    #[error("ServiceID {id:?} does not exist")]
+    NoSuchService { id: String },
+    #[error(
+        "Scripts are disabled on this agent; to enable, configure 'enable_script_checks' or 'enable_local_script_checks' to true"
+    )]
+    ScriptChecksOff,
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    #[error(transparent)]
+    Open(#[from] StoreError),
+    #[error("{0}")]
+    Store(Arc<StoreError>),
+    #[error("cannot start the registry's writer: {0}")]
+    Start(std::io::Error),
+    #[error("{0}")]
+    Catalog(#[from] crate::catalog::Refused),
+    #[error("the registry is closing")]
+    Closed,
+}
+
+impl From<WriteError<Error>> for Error {
+    fn from(error: WriteError<Error>) -> Self {
+        match error {
+            WriteError::Refused(error) => error,
+            WriteError::Store(error) => Error::Store(error),
+            WriteError::Closed => Error::Closed,
+        }
+    }
+}
+
+/// The embedded registry. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    identity: Identity,
+    published: Published,
+    writer: Writer,
+    runner: Arc<Runner>,
+    /// What the checks report, until [`Registry::run`] takes it.
+    reports: Mutex<Option<mpsc::Receiver<Report>>>,
+    agent: Mutex<agent::State>,
+}
+
+impl Registry {
+    /// Opens the store and publishes what is in it, our own node included, before it returns. Needs a tokio runtime.
+    pub fn open(config: Config, identity: Identity) -> Result<Self, Error> {
+        let (store, loaded) = match &config.data {
+            Some(directory) => Store::open(directory).map(|(store, loaded)| (Some(store), loaded))?,
+            None => (None, Loaded::default()),
+        };
+        let Loaded { catalog, definitions, files } = loaded;
+        let published = Published::new(Arc::new(catalog));
+        let (results, reports) = mpsc::channel(limits::CHECK_REPORTS_WAITING_MAX);
+        let runner = Arc::new(Runner::new(checks::Settings { compat_consul: config.compat_consul }, results));
+        let node = NodeKey::local(&identity.node_name);
+        for (id, definition) in &definitions {
+            let key = CheckKey { node: node.clone(), id: id.clone() };
+            let status = published.latest.load().checks().get(&key).map_or(Health::Critical, |check| check.status);
+            runner.set(id.clone(), definition.clone(), status);
+        }
+        let mut edit = published.latest.load().edit();
+        put_ourselves(&mut edit, &identity)?;
+        let (catalog, touched) = edit.finish();
+        let catalog = Arc::new(catalog);
+        let published = Published::new(catalog);
+        let writer = Writer::start(store, published.clone(), runner.clone(), node, touched).map_err(Error::Start)?;
+        let agent = Mutex::new(agent::State::new(definitions, files));
+        let reports = Mutex::new(Some(reports));
+        Ok(Self { inner: Arc::new(Inner { config, identity, published, writer, runner, reports, agent }) })
+    }
+
+    pub fn identity(&self) -> &Identity {
+        &self.inner.identity
+    }
+
+    /// The newest catalog.
+    pub fn snapshot(&self) -> Arc<Catalog> {
+        self.inner.published.latest.load_full()
+    }
+
+    /// Where the newest catalog always stands, for readers that look often.
+    pub fn latest(&self) -> Arc<ArcSwap<Catalog>> {
+        self.inner.published.latest.clone()
+    }
+
+    /// The newest catalog, and word of each newer one.
+    pub fn published(&self) -> watch::Receiver<Arc<Catalog>> {
+        self.inner.published.changes.subscribe()
+    }
+
+    /// Runs `change` on the newest catalog, in order with all other writes; what it did is on disk and published when
+    /// this returns. A change that is refused leaves no trace.
+    pub async fn write<T, E>(
+        &self,
+        change: impl FnOnce(&mut Edit) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, WriteError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.inner.writer.write(move |transaction| change(&mut transaction.edit)).await
+    }
+
+    /// Runs the checks, takes in what they report, and watches the services files, until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        let reports = self.inner.reports.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(reports) = reports else { return };
+        tokio::select! {
+            () = self.inner.runner.run() => {}
+            () = self.take_reports(reports) => {}
+            () = self.watch_files() => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    /// Reads the services files again. What is wrong in them is returned; the rest is registered, and what a broken part
+    /// of a file said before stays.
+    pub async fn reload(&self) -> Vec<Problem> {
+        self.read_files().await
+    }
+
+    /// Returns when everything is on disk.
+    pub async fn close(&self) {
+        self.inner.writer.sync().await;
+    }
+
+    fn agent(&self) -> std::sync::MutexGuard<'_, agent::State> {
+        self.inner.agent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Puts our node, its `serfHealth` check, and the service by which Consul's clients find servers into the catalog. A node
+/// that had another name under our id hands over what its agent held.
+fn put_ourselves(edit: &mut Edit, identity: &Identity) -> Result<(), crate::catalog::Refused> {
+    let key = NodeKey::local(&identity.node_name);
+    let former: Vec<NodeKey> = {
+        let nodes = edit.catalog().nodes().iter();
+        nodes.filter(|(other, node)| **other != key && !identity.node_id.is_empty() && node.id == identity.node_id).map(|(key, _)| key.clone()).collect()
+    };
+    let tagged = ["lan", "lan_ipv4", "wan", "wan_ipv4"].map(|tag| (tag.to_owned(), identity.address.to_string()));
+    let (tagged, is_v6) = (tagged, identity.address.contains(':'));
+    let tagged = tagged.into_iter().map(|(tag, address)| (if is_v6 { tag.replace("ipv4", "ipv6") } else { tag }, address));
+    edit.apply(Change::PutNode(Node {
+        source: SourceId::LOCAL,
+        name: identity.node_name.clone(),
+        id: identity.node_id.clone(),
+        datacenter: identity.datacenter.clone(),
+        address: identity.address.clone(),
+        tagged_addresses: Some(tagged.collect()),
+        meta: Some(identity.node_meta.clone()),
+        create_index: Index(0),
+        modify_index: Index(0),
+    }))?;
+    for former in former {
+        move_agent(edit, &former, identity)?;
+        edit.apply(Change::RemoveNode(former))?;
+    }
+    edit.apply(Change::PutCheck(Check {
+        source: SourceId::LOCAL,
+        node: identity.node_name.clone(),
+        id: "serfHealth".into(),
+        name: "Serf Health Status".into(),
+        status: Health::Passing,
+        notes: "".into(),
+        output: "Agent alive and reachable".into(),
+        service_id: "".into(),
+        service_name: "".into(),
+        service_tags: Vec::new(),
+        kind: "".into(),
+        interval: "".into(),
+        timeout: "".into(),
+        exposed_port: 0,
+        definition: None,
+        agent: false,
+        create_index: Index(0),
+        modify_index: Index(0),
+    }))?;
+    edit.apply(Change::PutInstance(Instance {
+        source: SourceId::LOCAL,
+        node: identity.node_name.clone(),
+        id: "consul".into(),
+        service: "consul".into(),
+        kind: None,
+        tags: Vec::new(),
+        address: "".into(),
+        tagged_addresses: None,
+        meta: None,
+        port: 8300,
+        ports: Vec::new(),
+        socket_path: None,
+        weights: Weights::default(),
+        enable_tag_override: false,
+        proxy: None,
+        connect: None,
+        agent: false,
+        create_index: Index(0),
+        modify_index: Index(0),
+    }))
+}
+
+/// Gives what the agent held on a node to the node as it is called now.
+fn move_agent(edit: &mut Edit, former: &NodeKey, identity: &Identity) -> Result<(), crate::catalog::Refused> {
+    let instances: Vec<Instance> =
+        edit.catalog().instances_on(former).filter(|entry| entry.agent).map(|entry| (*entry.instance).clone()).collect();
+    let checks: Vec<Check> =
+        edit.catalog().checks_on(former).filter(|check| check.agent).map(|check| (**check).clone()).collect();
+    for instance in instances {
+        edit.apply(Change::PutInstance(Instance { node: identity.node_name.clone(), ..instance }))?;
+    }
+    for check in checks {
+        edit.apply(Change::PutCheck(Check { node: identity.node_name.clone(), ..check }))?;
+    }
+    Ok(())
+}
