@@ -20,3 +20,10 @@ pub const TCP_CONNECTIONS_PER_CLIENT_MAX: usize = 128;
 
 /// Queries of one TCP connection that are answered at one time; further ones wait in the socket (RFC 7766, 6.2.1.1).
 pub const TCP_QUERIES_PER_CONNECTION_MAX: usize = 64;
+
+/// Octets of all hosts files together. The largest lists of unwanted names that people keep have 30 MB; in memory a
+/// name takes some four times its line.
+pub const HOSTS_OCTETS_MAX: u64 = 64 << 20;
+
+/// Problems that are told of one file; the rest are counted. A file of the wrong kind has one on every line.
+pub const PROBLEMS_PER_FILE_MAX: usize = 20;
