@@ -210,7 +210,11 @@ impl Local {
     }
 
     fn add_hosts(&mut self, path: &Path, text: &str, problems: &mut Vec<Problem>) {
-        let is_static = |local: &Self, name: &Name| local.names.get(name).is_some_and(|data| data.iter().any(|datum| datum.is_alias()));
+        let localhost = "localhost".parse::<Name>().ok();
+        // `localhost` is said already, and an alias is the only record of its name: the configuration wins.
+        let is_taken = |local: &Self, name: &Name| {
+            Some(name) == localhost.as_ref() || local.names.get(name).is_some_and(|data| data.iter().any(Datum::is_alias))
+        };
         for entry in hosts::entries(path, text, problems) {
             let reverse = reverse_name(entry.address);
             if let (Some(first), Some(reverse)) = (entry.names.first(), reverse)
@@ -220,7 +224,7 @@ impl Local {
                 self.add(reverse, TTL, RData::Ptr(first.clone()));
             }
             for name in entry.names {
-                if !is_static(self, &name) {
+                if !is_taken(self, &name) {
                     self.add(name, TTL, entry.address.into());
                 }
             }
@@ -300,4 +304,125 @@ fn read_bounded(path: &Path, room: u64) -> std::io::Result<String> {
         return Err(std::io::Error::other(format!("expected hosts files of at most {limit} MB together, and this one goes above that")));
     }
     Ok(String::from_utf8(octets).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::{Flags, Opcode, Question};
+
+    fn query(name: &str, qtype: Type) -> Query {
+        let question = Question { name: name.parse().unwrap(), qtype, qclass: Class::IN };
+        let flags = Flags { recursion_desired: true, ..Flags::default() };
+        Query { id: 7, opcode: Opcode::QUERY, flags, question, edns: None }
+    }
+
+    fn record(name: &str, record_type: &str, value: &str) -> RecordConfig {
+        RecordConfig { name: name.parse().unwrap(), record_type: record_type.into(), value: value.into(), ttl: 60 }
+    }
+
+    fn local(hosts: &str, record: Vec<RecordConfig>) -> (Local, Vec<Problem>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hosts");
+        std::fs::write(&path, hosts).unwrap();
+        Local::load(&Config { hosts: vec![path], record, private_names: PrivateNames::Forward })
+    }
+
+    fn data(message: &Message) -> Vec<RData> {
+        message.answers.iter().map(|record| record.data.clone()).collect()
+    }
+
+    #[test]
+    fn hosts_are_answered_both_ways() {
+        let (local, problems) = local("192.0.2.1 web.example web\n2001:db8::1 web\n192.0.2.1 other\n127.0.1.1 localhost", vec![]);
+        assert_eq!(problems, []);
+        let message = local.answer(&query("WEB.", Type::A)).unwrap();
+        assert_eq!(data(&message), [RData::A([192, 0, 2, 1].into())]);
+        assert_eq!(message.answers[0].owner.wire(), b"\x03WEB\x00", "the case of the question comes back");
+        assert!(message.flags.authoritative && message.flags.recursion_available && message.flags.recursion_desired);
+        assert_eq!(data(&local.answer(&query("web.", Type::AAAA)).unwrap()), [RData::Aaaa("2001:db8::1".parse().unwrap())]);
+        let reverse = local.answer(&query("1.2.0.192.in-addr.arpa.", Type::PTR)).unwrap();
+        assert_eq!(data(&reverse), [RData::Ptr("web.example.".parse().unwrap())], "the first line of an address names it");
+        assert_eq!(data(&local.answer(&query("localhost.", Type::A)).unwrap()), [RData::A(Ipv4Addr::LOCALHOST)]);
+        assert_eq!(local.answer(&query("x.web.", Type::A)), None);
+    }
+
+    #[test]
+    fn another_type_of_a_local_name_is_nodata_with_its_soa() {
+        let (local, _) = local("192.0.2.1 web", vec![]);
+        let message = local.answer(&query("web.", Type::MX)).unwrap();
+        assert_eq!((message.rcode, message.answers.len(), message.authorities[0].record_type()), (Rcode::NOERROR, 0, Type::SOA));
+        let other_class = Query { question: Question { qclass: Class::CH, ..query("web.", Type::A).question }, ..query("web.", Type::A) };
+        assert_eq!(local.answer(&other_class).unwrap().rcode, Rcode::REFUSED);
+    }
+
+    #[test]
+    fn records_of_any_type_are_answered_and_bad_ones_told() {
+        let records = vec![
+            record("web.example.", "A", "192.0.2.1"),
+            record("web.example.", "a", "192.0.2.2"),
+            record("mail.example.", "MX", "10 mx.example."),
+            record("odd.example.", "TYPE65280", "\\# 2 abcd"),
+            record("bad.example.", "A", "nowhere"),
+            record("*.example.", "A", "192.0.2.1"),
+            record("web.example.", "CNAME", "other."),
+        ];
+        let (local, problems) = local("", records);
+        assert_eq!(local.answer(&query("web.example.", Type::A)).unwrap().answers.len(), 2);
+        assert_eq!(local.answer(&query("mail.example.", Type::MX)).unwrap().answers.len(), 1);
+        let octets = [0xab, 0xcd].into();
+        assert_eq!(data(&local.answer(&query("odd.example.", Type(65280))).unwrap()), [RData::Opaque { record_type: Type(65280), octets }]);
+        let messages: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
+        assert_eq!(messages.len(), 3, "{messages:?}");
+        assert!(messages[0].starts_with("[[record]] bad.example.: expected the data of a record of type A, got \"nowhere\""), "{messages:?}");
+        assert!(messages[1].contains("one exact name") && messages[2].contains("the only record of its name"), "{messages:?}");
+    }
+
+    #[test]
+    fn aliases_are_followed_and_circles_end() {
+        let records = vec![
+            record("a.", "CNAME", "b."),
+            record("b.", "CNAME", "c."),
+            record("c.", "A", "192.0.2.3"),
+            record("out.", "CNAME", "elsewhere.example."),
+            record("round.", "CNAME", "round2."),
+            record("round2.", "CNAME", "round."),
+        ];
+        let (local, problems) = local("192.0.2.9 a", records);
+        assert_eq!(problems, []);
+        let message = local.answer(&query("a.", Type::A)).unwrap();
+        assert_eq!(message.answers.iter().map(Record::record_type).collect::<Vec<_>>(), [Type::CNAME, Type::CNAME, Type::A]);
+        assert_eq!(super::super::open_alias(&message), None);
+        assert_eq!(super::super::open_alias(&local.answer(&query("a.", Type::AAAA)).unwrap()), None, "the chain ends in NODATA");
+        let out = local.answer(&query("out.", Type::A)).unwrap();
+        assert_eq!(super::super::open_alias(&out), Some("elsewhere.example.".parse().unwrap()));
+        assert_eq!(local.answer(&query("round.", Type::A)).unwrap().rcode, Rcode::SERVFAIL);
+    }
+
+    #[test]
+    fn special_names_are_answered_here() {
+        let (local, _) = local("", vec![]);
+        let loopback = local.special(&query("app.localhost.", Type::AAAA)).unwrap();
+        assert_eq!(data(&loopback), [RData::Aaaa(Ipv6Addr::LOCALHOST)]);
+        assert_eq!(local.special(&query("app.localhost.", Type::TXT)).unwrap().rcode, Rcode::NOERROR);
+        let onion = local.special(&query("x.onion.", Type::A)).unwrap();
+        assert_eq!((onion.rcode, onion.authorities[0].owner.to_string()), (Rcode::NXDOMAIN, "onion.".into()));
+        assert_eq!(local.special(&query("db.internal.", Type::A)), None);
+    }
+
+    #[test]
+    fn a_missing_file_is_told() {
+        let config = Config { hosts: vec![PathBuf::from("/nonexistent/hosts")], ..Config::default() };
+        let (local, problems) = Local::load(&config);
+        assert_eq!((local.len(), problems.len()), (3, 1));
+        assert!(problems[0].message.contains("cannot read"), "{problems:?}");
+    }
+
+    #[test]
+    fn the_configuration_is_read() {
+        let text = "hosts = [\"h\"]\nprivate_names = \"block\"\n[[record]]\nname = \"a.b\"\ntype = \"A\"\nvalue = \"192.0.2.1\"";
+        let config: Config = toml::from_str(text).unwrap();
+        assert_eq!((config.private_names, config.record[0].ttl), (PrivateNames::Block, 60));
+        assert!(toml::from_str::<Config>("host = []").is_err());
+    }
 }
