@@ -27,3 +27,15 @@ pub const HOSTS_OCTETS_MAX: u64 = 64 << 20;
 
 /// Problems that are told of one file; the rest are counted. A file of the wrong kind has one on every line.
 pub const PROBLEMS_PER_FILE_MAX: usize = 20;
+
+/// Octets of one zone's master file with all that it includes: some million records.
+pub const ZONE_OCTETS_MAX: usize = 64 << 20;
+
+/// Zone files of one folder.
+pub const ZONES_MAX: usize = 10_000;
+
+/// How deep master files may include one another.
+pub const ZONE_INCLUDES_MAX: usize = 8;
+
+/// Octets of prepared answers from zones, their keys included; beyond that the least used are prepared again when asked.
+pub const ZONE_ANSWERS_OCTETS_MAX: u64 = 16 << 20;
