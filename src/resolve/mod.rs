@@ -2,6 +2,7 @@
 
 pub mod local;
 mod presentation;
+pub mod zone;
 
 
 use crate::dns::{Message, Name, RData, Rcode, Type};
