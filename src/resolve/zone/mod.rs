@@ -278,3 +278,295 @@ fn write(query: &Query, octets: &[u8], limit: usize, out: &mut Vec<u8>) -> bool 
     out[Message::HEADER..Message::HEADER + name.len()].copy_from_slice(name);
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::{Flags, Question, RData};
+
+    const SAMPLE: &str = r#"
+$TTL 300
+@       SOA     ns hostmaster (
+                1 3600 600     ; serial, refresh, retry
+                86400 60 )
+        NS      ns
+        MX      10 mail
+        TXT     ( "v=spf1 a; -all"
+                  "second part" )
+ns      A       127.0.0.1
+mail    A       192.0.2.25
+www 1h  IN A    192.0.2.80
+        AAAA    2001:db8::80
+shop    CNAME   www
+far     CNAME   www.elsewhere.example.
+lost    CNAME   nowhere
+round   CNAME   round2
+round2  CNAME   round
+*.apps  A       192.0.2.81
+*.apps  MX      5 mail
+a.deep.apps AAAA 2001:db8::1
+_web._tcp SRV   1 2 80 www
+odd     TYPE65280 \# 4 C0000201
+sub     NS      ns.sub
+        NS      ns.other.example.
+ns.sub  A       192.0.2.53
+@       CAA     0 issue "ca.example"
+"#;
+
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn with(files: &[(&str, &str)]) -> Self {
+            let folder = Self(tempfile::tempdir().unwrap());
+            files.iter().for_each(|(name, text)| folder.write(name, text));
+            folder
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            fs::write(self.0.path().join(name), text).unwrap();
+        }
+
+        fn load(&self, previous: Option<&Zones>) -> (Zones, Vec<Problem>) {
+            Zones::load(self.0.path(), previous)
+        }
+    }
+
+    fn sample() -> Zones {
+        let (zones, problems) = Folder::with(&[("example.test.zone", SAMPLE)]).load(None);
+        assert_eq!(problems, []);
+        zones
+    }
+
+    fn query(name: &str, qtype: Type) -> Query {
+        let question = Question { name: name.parse().unwrap(), qtype, qclass: Class::IN };
+        let flags = Flags { recursion_desired: true, ..Flags::default() };
+        Query { id: 7, opcode: Opcode::QUERY, flags, question, edns: None }
+    }
+
+    async fn ask(zones: &Zones, name: &str, qtype: Type) -> Message {
+        let mut octets = Vec::new();
+        zones.answer(&query(name, qtype), Message::MAX, &mut octets).await;
+        Message::parse(&octets).unwrap()
+    }
+
+    fn data(message: &Message) -> Vec<RData> {
+        message.answers.iter().map(|record| record.data.clone()).collect()
+    }
+
+    fn types(records: &[crate::dns::Record]) -> Vec<Type> {
+        records.iter().map(crate::dns::Record::record_type).collect()
+    }
+
+    /// Asserts an empty answer with an SOA whose TTL is the lower of the two (RFC 2308, 3).
+    fn assert_negative(message: &Message, rcode: Rcode, what: &str) {
+        assert_eq!((message.rcode, types(&message.authorities)), (rcode, vec![Type::SOA]), "{what}");
+        assert_eq!((message.authorities[0].ttl, message.authorities[0].owner.to_string().as_str()), (60, "example.test."), "{what}");
+    }
+
+    #[tokio::test]
+    async fn every_type_is_answered_with_authority() {
+        let zones = sample();
+        let www = ask(&zones, "WWW.example.test.", Type::A).await;
+        assert_eq!(data(&www), [RData::A([192, 0, 2, 80].into())]);
+        assert_eq!((www.answers[0].ttl, www.answers[0].owner.wire()), (3600, &b"\x03WWW\x07example\x04test\x00"[..]));
+        assert!(www.flags.authoritative && www.flags.response && www.flags.recursion_desired);
+        let txt = ask(&zones, "example.test.", Type::TXT).await;
+        assert_eq!(data(&txt), [RData::Txt(vec![b"v=spf1 a; -all"[..].into(), b"second part"[..].into()])]);
+        let mx = ask(&zones, "example.test.", Type::MX).await;
+        assert_eq!((types(&mx.answers), types(&mx.additionals)), (vec![Type::MX], vec![Type::A]));
+        let srv = ask(&zones, "_web._tcp.example.test.", Type::SRV).await;
+        assert_eq!((types(&srv.answers), types(&srv.additionals)), (vec![Type::SRV], vec![Type::A, Type::AAAA]));
+        let odd = ask(&zones, "odd.example.test.", Type(65280)).await;
+        assert_eq!(data(&odd), [RData::Opaque { record_type: Type(65280), octets: [192, 0, 2, 1].into() }]);
+        for (kind, count) in [(Type::SOA, 1), (Type::NS, 1), (Type::CAA, 1)] {
+            assert_eq!(ask(&zones, "example.test.", kind).await.answers.len(), count, "{kind}");
+        }
+    }
+
+    #[tokio::test]
+    async fn wildcards_match_what_does_not_exist_and_nothing_else() {
+        let zones = sample();
+        let any = ask(&zones, "x.apps.example.test.", Type::A).await;
+        assert_eq!((data(&any), any.answers[0].ttl), (vec![RData::A([192, 0, 2, 81].into())], 300));
+        assert_eq!(any.answers[0].owner, "x.apps.example.test.".parse().unwrap());
+        assert_eq!(ask(&zones, "x.y.apps.example.test.", Type::MX).await.answers.len(), 1);
+        assert_negative(&ask(&zones, "x.apps.example.test.", Type::TXT).await, Rcode::NOERROR, "a type that the wildcard has not");
+        assert_negative(&ask(&zones, "a.deep.apps.example.test.", Type::A).await, Rcode::NOERROR, "a name that exists");
+        assert_negative(&ask(&zones, "deep.apps.example.test.", Type::A).await, Rcode::NOERROR, "a name between");
+        assert_negative(&ask(&zones, "b.deep.apps.example.test.", Type::A).await, Rcode::NXDOMAIN, "below a name that exists");
+    }
+
+    #[tokio::test]
+    async fn aliases_are_followed_to_their_end() {
+        let zones = sample();
+        let shop = ask(&zones, "shop.example.test.", Type::A).await;
+        assert_eq!(types(&shop.answers), [Type::CNAME, Type::A]);
+        assert_eq!(types(&ask(&zones, "shop.example.test.", Type::CNAME).await.answers), [Type::CNAME]);
+        let nodata = ask(&zones, "shop.example.test.", Type::MX).await;
+        assert_negative(&nodata, Rcode::NOERROR, "an alias to a name without the type");
+        let lost = ask(&zones, "lost.example.test.", Type::A).await;
+        assert_eq!(types(&lost.answers), [Type::CNAME]);
+        assert_negative(&lost, Rcode::NXDOMAIN, "an alias to nothing");
+        let far = ask(&zones, "far.example.test.", Type::A).await;
+        assert_eq!(open_alias(&far), Some("www.elsewhere.example.".parse().unwrap()));
+        assert_eq!(ask(&zones, "round.example.test.", Type::A).await.rcode, Rcode::SERVFAIL);
+    }
+
+    #[tokio::test]
+    async fn aliases_lead_from_zone_to_zone() {
+        let other = "@ 60 SOA ns hostmaster 1 2 3 4 5\nwww A 192.0.2.99\n";
+        let (zones, problems) = Folder::with(&[("example.test.zone", SAMPLE), ("elsewhere.example.zone", other)]).load(None);
+        assert_eq!(problems, []);
+        assert_eq!(types(&ask(&zones, "far.example.test.", Type::A).await.answers), [Type::CNAME, Type::A]);
+    }
+
+    #[tokio::test]
+    async fn a_delegation_is_a_referral_with_its_glue() {
+        let zones = sample();
+        for name in ["sub.example.test.", "x.sub.example.test.", "ns.sub.example.test."] {
+            let referral = ask(&zones, name, Type::A).await;
+            assert_eq!((referral.rcode, referral.flags.authoritative, referral.answers.len()), (Rcode::NOERROR, false, 0), "{name}");
+            assert_eq!(types(&referral.authorities), [Type::NS, Type::NS], "{name}");
+            assert_eq!(referral.additionals[0].owner, "ns.sub.example.test.".parse().unwrap(), "{name}");
+        }
+        assert_negative(&ask(&zones, "sub.example.test.", Type::DS).await, Rcode::NOERROR, "the parent's type");
+    }
+
+    #[tokio::test]
+    async fn what_is_absent_says_so_with_the_soa() {
+        let zones = sample();
+        assert_negative(&ask(&zones, "www.example.test.", Type::TXT).await, Rcode::NOERROR, "another type");
+        assert_negative(&ask(&zones, "nope.example.test.", Type::A).await, Rcode::NXDOMAIN, "another name");
+        assert_eq!(ask(&zones, "example.test.", Type::AXFR).await.rcode, Rcode::REFUSED);
+        assert_eq!(ask(&zones, "elsewhere.test.", Type::A).await.rcode, Rcode::REFUSED);
+        assert!(zones.covers(&"A.EXAMPLE.test.".parse().unwrap()) && !zones.covers(&"test.".parse().unwrap()));
+        assert!(zones.has(&"www.example.test.".parse().unwrap()) && !zones.has(&"_tcp.example.test.".parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_second_answer_is_kept_and_bears_the_new_query() {
+        let zones = sample();
+        let first = query("www.example.test.", Type::A);
+        let mut out = Vec::new();
+        assert!(!zones.kept(&first, 512, &mut out));
+        zones.answer(&first, 512, &mut out).await;
+        let mut second = query("wWw.Example.TEST.", Type::A);
+        second.id = 99;
+        second.flags = Flags { checking_disabled: true, ..Flags::default() };
+        assert!(zones.kept(&second, 512, &mut out));
+        let message = Message::parse(&out).unwrap();
+        assert_eq!((message.id, message.flags.recursion_desired, message.flags.checking_disabled), (99, false, true));
+        assert_eq!(message.questions[0].name.wire(), second.question.name.wire());
+        assert_eq!(message.answers[0].owner.wire(), second.question.name.wire());
+        second.edns = Some(Edns { dnssec_ok: true, ..Edns::new(4096) });
+        assert!(!zones.kept(&second, 512, &mut out), "with EDNS it is another answer");
+        zones.answer(&second, 512, &mut out).await;
+        let edns = Message::parse(&out).unwrap().edns.unwrap();
+        assert_eq!((edns.udp_size, edns.dnssec_ok), (1232, true));
+        assert!(!zones.kept(&query("far.example.test.", Type::A), 512, &mut out));
+        zones.answer(&query("far.example.test.", Type::A), 512, &mut out).await;
+        assert!(!zones.kept(&query("far.example.test.", Type::A), 512, &mut out), "half an answer is not kept");
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_truncated() {
+        let mut text = "@ 60 SOA ns hostmaster 1 2 3 4 5\n".to_owned();
+        for n in 0..100 {
+            text += &format!("many A 192.0.2.{n}\n");
+        }
+        let (zones, problems) = Folder::with(&[("big.zone", &text)]).load(None);
+        assert_eq!(problems, []);
+        let mut query = query("many.big.", Type::A);
+        let mut out = Vec::new();
+        zones.answer(&query, 512, &mut out).await;
+        let cut = Message::parse(&out).unwrap();
+        assert!(cut.flags.truncated && cut.answers.is_empty() && cut.edns.is_none() && out.len() <= 512);
+        assert!(zones.kept(&query, Message::MAX, &mut out));
+        assert_eq!(Message::parse(&out).unwrap().answers.len(), 100);
+        query.edns = Some(Edns::new(1232));
+        zones.answer(&query, 1232, &mut out).await;
+        assert!(Message::parse(&out).is_ok_and(|cut| cut.flags.truncated && cut.edns.is_some()));
+    }
+
+    #[test]
+    fn kept_answers_are_bounded() {
+        let (zones, _) = Folder::with(&[("w.zone", "@ 60 SOA ns hostmaster 1 2 3 4 5\n* TXT x\n")]).load(None);
+        let octets: Arc<[u8]> = vec![0; 60_000].into();
+        for n in 0..1000u32 {
+            zones.answers.insert(n.to_be_bytes().into(), octets.clone());
+        }
+        zones.answers.run_pending_tasks();
+        assert!(zones.answers.weighted_size() <= ZONE_ANSWERS_OCTETS_MAX, "{}", zones.answers.weighted_size());
+    }
+
+    #[tokio::test]
+    async fn a_broken_file_is_told_and_its_last_good_form_stays() {
+        let broken = "$TTL 60\n@ SOA ns hostmaster 1 2 3 4 5\nwww A 192.0.2.300\nweb AA 192.0.2.1\n";
+        let folder = Folder::with(&[("example.test.zone", SAMPLE), ("broken.zone", broken), ("readme.txt", "not a zone")]);
+        let (zones, problems) = folder.load(None);
+        assert_eq!(zones.apexes(), ["example.test.".parse().unwrap()]);
+        let text: Vec<String> = problems.iter().map(Problem::to_string).collect();
+        assert_eq!(text.len(), 2, "{text:?}");
+        assert!(text[0].contains("broken.zone:3:7: expected the data of a record of type A, got \"192.0.2.300\""), "{}", text[0]);
+        assert!(text[0].contains("nothing of this file is served"), "{}", text[0]);
+        assert!(text[1].contains("broken.zone:4:5: expected a record type"), "{}", text[1]);
+
+        folder.write("broken.zone", "$TTL 60\n@ SOA ns hostmaster 1 2 3 4 5\nwww A 192.0.2.3\n");
+        let (zones, problems) = folder.load(Some(&zones));
+        assert_eq!(problems, []);
+        folder.write("broken.zone", broken);
+        let (zones, problems) = folder.load(Some(&zones));
+        assert!(problems[0].message.contains("the last good form of broken. is served meanwhile"), "{}", problems[0]);
+        assert_eq!(ask(&zones, "www.broken.", Type::A).await.answers.len(), 1);
+
+        let (kept, problems) = Zones::load(Path::new("/nonexistent"), Some(&zones));
+        assert_eq!((kept.apexes().len(), problems.len()), (2, 1));
+    }
+
+    #[test]
+    fn mistakes_are_told_where_they_are() {
+        let soa = "@ 60 SOA ns hostmaster 1 2 3 4 5\n";
+        for (text, line, said) in [
+            ("www A 192.0.2.1\n", 1, "expected a TTL"),
+            ("www 60 A 192.0.2.1\n", 0, "expected an SOA record"),
+            (" 60 A 192.0.2.1\n", 1, "expected an owner"),
+            (&format!("{soa}{soa}"), 2, "got a second one"),
+            (&format!("{soa}www TXT \"open\n"), 2, "closing quote"),
+            (&format!("{soa}www A ( 192.0.2.1\n"), 2, "closing parenthesis"),
+            (&format!("{soa}$GENERATE 1-2 a A 192.0.2.1\n"), 2, "got $GENERATE"),
+            (&format!("{soa}www.other. A 192.0.2.1\n"), 2, "expected a name within zone."),
+            (&format!("{soa}\n\nwww A 192.0.2.1\nwww CNAME x\n"), 5, "the only record of its name"),
+            (&format!("{soa}www CH A 192.0.2.1\n"), 2, "expected class IN"),
+            (&format!("{soa}a..b A 192.0.2.1\n"), 2, "expected a name"),
+            (&format!("{soa}$INCLUDE zone.zone\n"), 2, "include one another"),
+            (&format!("{soa}www \n"), 2, "expected a record type and data"),
+        ] {
+            let (zones, problems) = Folder::with(&[("zone.zone", text)]).load(None);
+            assert!(zones.apexes().is_empty(), "{text}");
+            let problem = problems.first().unwrap_or_else(|| panic!("{text}"));
+            assert!(problem.message.contains(said), "{problem}");
+            assert_eq!(problem.place.as_ref().map_or(0, |place| place.line), line, "{problem}");
+        }
+    }
+
+    #[tokio::test]
+    async fn origins_includes_and_escapes_are_read() {
+        let main = "$ORIGIN other.example.\n$TTL 1h30m\n@ SOA ns hostmaster 1 2 3 4 5\n$INCLUDE hosts.part sub\nwww A 192.0.2.1\na\\.b\tTXT x\n";
+        let folder = Folder::with(&[("name.zone", main), ("hosts.part", "www A 192.0.2.2\n")]);
+        let (zones, problems) = folder.load(None);
+        assert_eq!(problems, []);
+        assert_eq!(zones.apexes(), ["other.example.".parse().unwrap()]);
+        let included = ask(&zones, "www.sub.other.example.", Type::A).await;
+        assert_eq!((data(&included), included.answers[0].ttl), (vec![RData::A([192, 0, 2, 2].into())], 5400));
+        assert_eq!(ask(&zones, "www.other.example.", Type::A).await.answers.len(), 1);
+        assert_eq!(ask(&zones, "a\\.b.other.example.", Type::TXT).await.answers.len(), 1);
+    }
+
+    #[test]
+    fn two_files_of_one_zone_are_told() {
+        let text = "$ORIGIN one.\n@ 60 SOA ns hostmaster 1 2 3 4 5\n";
+        let (zones, problems) = Folder::with(&[("a.zone", text), ("b.zone", text)]).load(None);
+        assert_eq!((zones.apexes().len(), problems.len()), (1, 1));
+        assert!(problems[0].message.contains("a.zone already"), "{}", problems[0]);
+    }
+}
