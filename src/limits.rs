@@ -34,6 +34,9 @@ pub const ZONE_OCTETS_MAX: usize = 64 << 20;
 /// Zone files of one folder.
 pub const ZONES_MAX: usize = 10_000;
 
+/// Records of one name and type in a zone. More A records than these do not fit a message.
+pub const RRSET_RECORDS_MAX: usize = 4_096;
+
 /// How deep master files may include one another.
 pub const ZONE_INCLUDES_MAX: usize = 8;
 

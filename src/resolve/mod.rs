@@ -4,7 +4,6 @@ pub mod local;
 mod presentation;
 pub mod zone;
 
-
 use crate::dns::{Message, Name, RData, Rcode, Type};
 
 /// Where the aliases of a message lead, when it does not say what is there: a client's stub resolver expects the whole
@@ -15,7 +14,9 @@ pub fn open_alias(message: &Message) -> Option<Name> {
         return None;
     }
     match &message.answers.last()?.data {
-        RData::Cname(target) if !message.authorities.iter().any(|record| record.record_type() == Type::SOA) => Some(target.clone()),
+        RData::Cname(target) if !message.authorities.iter().any(|record| record.record_type() == Type::SOA) => {
+            Some(target.clone())
+        }
         _ => None,
     }
 }

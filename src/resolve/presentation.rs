@@ -32,8 +32,12 @@ impl DataError {
     /// What to do about it.
     pub(super) fn hint(&self) -> Option<&'static str> {
         match self {
-            DataError::Type(_) | DataError::NoTextForm(_) => Some("any type may be written as `TYPE65280 \\# 4 C0000201` (RFC 3597)"),
-            DataError::Generic(_) | DataError::Length { .. } => Some("for example `\\# 4 C0000201`: four octets, in hexadecimal digits"),
+            DataError::Type(_) | DataError::NoTextForm(_) => {
+                Some("any type may be written as `TYPE65280 \\# 4 C0000201` (RFC 3597)")
+            }
+            DataError::Generic(_) | DataError::Length { .. } => {
+                Some("for example `\\# 4 C0000201`: four octets, in hexadecimal digits")
+            }
             DataError::Strings(_) => Some("write a longer text as several strings: \"first part\" \"second part\""),
             DataError::Data { .. } => None,
         }
@@ -73,7 +77,8 @@ pub(super) fn read_data(record_type: Type, text: &str, origin: &Name) -> Result<
         error if error.to_string().contains("dynamically") => DataError::NoTextForm(known.to_string()),
         error => wrong(record_type, text, &error.to_string()),
     })?;
-    let records: Vec<rr::Record> = sets.into_values().flat_map(|set| set.records_without_rrsigs().cloned().collect::<Vec<_>>()).collect();
+    let records: Vec<rr::Record> =
+        sets.into_values().flat_map(|set| set.records_without_rrsigs().cloned().collect::<Vec<_>>()).collect();
     let mut records = from_hickory(records).ok_or_else(|| wrong(record_type, text, "it does not fit a message"))?;
     match (records.pop(), records.is_empty()) {
         (Some(record), true) if record.record_type() == record_type => Ok(record.data),
@@ -197,7 +202,9 @@ mod tests {
         assert_eq!(read("a", "192.0.2.1"), Ok(RData::A([192, 0, 2, 1].into())));
         assert_eq!(read("CNAME", "www"), Ok(RData::Cname("www.example.test.".parse().unwrap())));
         assert_eq!(read("MX", "10 mail.x."), Ok(RData::Mx { preference: 10, exchange: "mail.x.".parse().unwrap() }));
-        assert!(matches!(read("SRV", "1 2 80 web"), Ok(RData::Srv(srv)) if srv.port == 80 && srv.target == "web.example.test.".parse().unwrap()));
+        assert!(
+            matches!(read("SRV", "1 2 80 web"), Ok(RData::Srv(srv)) if srv.port == 80 && srv.target == "web.example.test.".parse().unwrap())
+        );
         let opaque = |kind: u16, octets: &[u8]| Ok(RData::Opaque { record_type: Type(kind), octets: octets.into() });
         assert_eq!(read("TYPE65280", "\\# 4 0a 00 0001"), opaque(65280, &[10, 0, 0, 1]));
         assert_eq!(read("TYPE65280", "\\# 0"), opaque(65280, &[]));

@@ -41,12 +41,22 @@ pub(super) fn entries(path: &Path, text: &str, problems: &mut Vec<Problem>) -> V
             is_named = true;
             match word.parse::<Name>() {
                 Ok(name) if !name.is_root() && word.is_ascii() => names.push(name),
-                Ok(_) => wrong.push((span(word), format!("expected a host name, got {word:?}"), "the other names of this line are taken")),
-                Err(error) => wrong.push((span(word), format!("expected a host name: {error}"), "the other names of this line are taken")),
+                Ok(_) => wrong.push((
+                    span(word),
+                    format!("expected a host name, got {word:?}"),
+                    "the other names of this line are taken",
+                )),
+                Err(error) => {
+                    wrong.push((span(word), format!("expected a host name: {error}"), "the other names of this line are taken"))
+                }
             }
         }
         if !is_named {
-            wrong.push((span(word), format!("expected at least one name behind {word}"), "write `ADDRESS NAME`, or take the line away"));
+            wrong.push((
+                span(word),
+                format!("expected at least one name behind {word}"),
+                "write `ADDRESS NAME`, or take the line away",
+            ));
         }
         if word.contains('%') || names.is_empty() {
             continue;

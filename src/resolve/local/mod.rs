@@ -187,9 +187,11 @@ impl Local {
     }
 
     fn add_record(&mut self, record: &RecordConfig) -> Result<(), Problem> {
-        let told = |problem: String| Problem::new(format!("[[record]] {}: {problem}; this record is not answered", record.name));
+        let told =
+            |problem: String| Problem::new(format!("[[record]] {}: {problem}; this record is not answered", record.name));
         if record.name.labels().next() == Some(b"*") {
-            return Err(told("expected one exact name, got a wildcard".into()).hint("wildcards are for zone files: `*.apps A 192.0.2.1`"));
+            return Err(told("expected one exact name, got a wildcard".into())
+                .hint("wildcards are for zone files: `*.apps A 192.0.2.1`"));
         }
         if record.ttl > i32::MAX.cast_unsigned() {
             return Err(told(format!("expected a ttl of at most 2147483647 seconds (RFC 2181, 8), got {}", record.ttl)));
@@ -301,7 +303,9 @@ fn read_bounded(path: &Path, room: u64) -> std::io::Result<String> {
     File::open(path)?.take(room + 1).read_to_end(&mut octets)?;
     if octets.len() as u64 > room {
         let limit = HOSTS_OCTETS_MAX >> 20;
-        return Err(std::io::Error::other(format!("expected hosts files of at most {limit} MB together, and this one goes above that")));
+        return Err(std::io::Error::other(format!(
+            "expected hosts files of at most {limit} MB together, and this one goes above that"
+        )));
     }
     Ok(String::from_utf8(octets).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
@@ -334,7 +338,8 @@ mod tests {
 
     #[test]
     fn hosts_are_answered_both_ways() {
-        let (local, problems) = local("192.0.2.1 web.example web\n2001:db8::1 web\n192.0.2.1 other\n127.0.1.1 localhost", vec![]);
+        let (local, problems) =
+            local("192.0.2.1 web.example web\n2001:db8::1 web\n192.0.2.1 other\n127.0.1.1 localhost", vec![]);
         assert_eq!(problems, []);
         let message = local.answer(&query("WEB.", Type::A)).unwrap();
         assert_eq!(data(&message), [RData::A([192, 0, 2, 1].into())]);
@@ -351,8 +356,12 @@ mod tests {
     fn another_type_of_a_local_name_is_nodata_with_its_soa() {
         let (local, _) = local("192.0.2.1 web", vec![]);
         let message = local.answer(&query("web.", Type::MX)).unwrap();
-        assert_eq!((message.rcode, message.answers.len(), message.authorities[0].record_type()), (Rcode::NOERROR, 0, Type::SOA));
-        let other_class = Query { question: Question { qclass: Class::CH, ..query("web.", Type::A).question }, ..query("web.", Type::A) };
+        assert_eq!(
+            (message.rcode, message.answers.len(), message.authorities[0].record_type()),
+            (Rcode::NOERROR, 0, Type::SOA)
+        );
+        let other_class =
+            Query { question: Question { qclass: Class::CH, ..query("web.", Type::A).question }, ..query("web.", Type::A) };
         assert_eq!(local.answer(&other_class).unwrap().rcode, Rcode::REFUSED);
     }
 
@@ -371,10 +380,16 @@ mod tests {
         assert_eq!(local.answer(&query("web.example.", Type::A)).unwrap().answers.len(), 2);
         assert_eq!(local.answer(&query("mail.example.", Type::MX)).unwrap().answers.len(), 1);
         let octets = [0xab, 0xcd].into();
-        assert_eq!(data(&local.answer(&query("odd.example.", Type(65280))).unwrap()), [RData::Opaque { record_type: Type(65280), octets }]);
+        assert_eq!(
+            data(&local.answer(&query("odd.example.", Type(65280))).unwrap()),
+            [RData::Opaque { record_type: Type(65280), octets }]
+        );
         let messages: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
         assert_eq!(messages.len(), 3, "{messages:?}");
-        assert!(messages[0].starts_with("[[record]] bad.example.: expected the data of a record of type A, got \"nowhere\""), "{messages:?}");
+        assert!(
+            messages[0].starts_with("[[record]] bad.example.: expected the data of a record of type A, got \"nowhere\""),
+            "{messages:?}"
+        );
         assert!(messages[1].contains("one exact name") && messages[2].contains("the only record of its name"), "{messages:?}");
     }
 
@@ -393,7 +408,11 @@ mod tests {
         let message = local.answer(&query("a.", Type::A)).unwrap();
         assert_eq!(message.answers.iter().map(Record::record_type).collect::<Vec<_>>(), [Type::CNAME, Type::CNAME, Type::A]);
         assert_eq!(super::super::open_alias(&message), None);
-        assert_eq!(super::super::open_alias(&local.answer(&query("a.", Type::AAAA)).unwrap()), None, "the chain ends in NODATA");
+        assert_eq!(
+            super::super::open_alias(&local.answer(&query("a.", Type::AAAA)).unwrap()),
+            None,
+            "the chain ends in NODATA"
+        );
         let out = local.answer(&query("out.", Type::A)).unwrap();
         assert_eq!(super::super::open_alias(&out), Some("elsewhere.example.".parse().unwrap()));
         assert_eq!(local.answer(&query("round.", Type::A)).unwrap().rcode, Rcode::SERVFAIL);
@@ -420,7 +439,8 @@ mod tests {
 
     #[test]
     fn the_configuration_is_read() {
-        let text = "hosts = [\"h\"]\nprivate_names = \"block\"\n[[record]]\nname = \"a.b\"\ntype = \"A\"\nvalue = \"192.0.2.1\"";
+        let text =
+            "hosts = [\"h\"]\nprivate_names = \"block\"\n[[record]]\nname = \"a.b\"\ntype = \"A\"\nvalue = \"192.0.2.1\"";
         let config: Config = toml::from_str(text).unwrap();
         assert_eq!((config.private_names, config.record[0].ttl), (PrivateNames::Block, 60));
         assert!(toml::from_str::<Config>("host = []").is_err());

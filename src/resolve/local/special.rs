@@ -57,7 +57,8 @@ pub(super) fn meaning(name: &Name, blocks_private: bool) -> Option<(Name, Meanin
 fn within(name: &Name, zone: &str) -> Option<Name> {
     // Compared label by label, so that an ordinary name costs no allocation: this is on every forwarded query's way.
     let skipped = name.label_count().checked_sub(zone.split('.').count())?;
-    let ends_so = name.labels().skip(skipped).zip(zone.split('.')).all(|(label, wanted)| label.eq_ignore_ascii_case(wanted.as_bytes()));
+    let ends_so =
+        name.labels().skip(skipped).zip(zone.split('.')).all(|(label, wanted)| label.eq_ignore_ascii_case(wanted.as_bytes()));
     ends_so.then(|| Name::from_labels(name.labels().skip(skipped)))?
 }
 
@@ -93,7 +94,9 @@ mod tests {
 
     #[test]
     fn private_names_are_kept_only_when_blocked() {
-        for name in ["db.internal.", "nas.home.arpa.", "1.0.0.10.in-addr.arpa.", "1.1.168.192.in-addr.arpa.", "16.172.in-addr.arpa."] {
+        for name in
+            ["db.internal.", "nas.home.arpa.", "1.0.0.10.in-addr.arpa.", "1.1.168.192.in-addr.arpa.", "16.172.in-addr.arpa."]
+        {
             assert_eq!(is_kept(name, false), None, "{name}");
             assert_eq!(is_kept(name, true), Some(Meaning::Nothing), "{name}");
         }

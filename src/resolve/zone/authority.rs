@@ -65,6 +65,16 @@ impl Authority {
                 }
             }
         }
+        for set in sets.values() {
+            // What cannot be said must not be answered as if it were empty.
+            if from_hickory(set.records_without_rrsigs().cloned().collect()).is_none() {
+                return Err(format!(
+                    "the {} records of {} do not fit a message of 65535 octets",
+                    set.record_type(),
+                    set.name()
+                ));
+            }
+        }
         let soa = soa.ok_or_else(|| "there is no SOA record".to_owned())?;
         let records = InMemoryZoneHandler::new(to_hickory_name(&apex), sets, ZoneType::Primary, AxfrPolicy::Deny)?;
         Ok(Self { apex, soa, names, records })

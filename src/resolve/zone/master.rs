@@ -8,10 +8,11 @@ use std::collections::HashMap;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::super::presentation::{read_data, read_type};
 use crate::dns::{Name, RData, Record, Type};
-use crate::limits::{PROBLEMS_PER_FILE_MAX, ZONE_INCLUDES_MAX, ZONE_OCTETS_MAX};
+use crate::limits::{PROBLEMS_PER_FILE_MAX, RRSET_RECORDS_MAX, ZONE_INCLUDES_MAX, ZONE_OCTETS_MAX};
 use crate::problem::{Place, Problem};
 
 /// The records of one zone, and the name that it starts at.
@@ -52,7 +53,7 @@ struct Reader {
 
 /// Where a record stands, to be told when it turns out wrong later.
 struct Source {
-    file: std::sync::Arc<Path>,
+    file: Arc<Path>,
     line: usize,
 }
 
@@ -76,20 +77,25 @@ impl Fault {
 impl Reader {
     fn read_file(&mut self, path: &Path, depth: usize) {
         let text = match fs::metadata(path) {
-            Ok(metadata) if metadata.len() > self.room as u64 => Err(format!("expected at most {} MB of one zone", ZONE_OCTETS_MAX >> 20)),
+            Ok(metadata) if metadata.len() > self.room as u64 => {
+                Err(format!("expected at most {} MB of one zone", ZONE_OCTETS_MAX >> 20))
+            }
             Ok(_) => fs::read(path).map_err(|error| format!("cannot read this file: {error}")),
             Err(error) => Err(format!("cannot read this file: {error}")),
         };
         let text = text.and_then(|octets| {
-            let place = |error: std::string::FromUtf8Error| format!("expected text in UTF-8, got octet {:#04x} at {}", error.as_bytes().get(error.utf8_error().valid_up_to()).copied().unwrap_or_default(), error.utf8_error().valid_up_to());
-            String::from_utf8(octets).map_err(place)
+            String::from_utf8(octets).map_err(|error| {
+                let at = error.utf8_error().valid_up_to();
+                let line = error.as_bytes()[..at].iter().filter(|&&octet| octet == b'\n').count() + 1;
+                format!("expected text in UTF-8, got something else on line {line}; write an octet as \\DDD")
+            })
         });
         let text = match text {
             Ok(text) => text,
             Err(message) => return self.problems.push(Problem::new(message).in_file(path)),
         };
         self.room = self.room.saturating_sub(text.len());
-        let file: std::sync::Arc<Path> = path.into();
+        let file: Arc<Path> = path.into();
         let mut line = 1;
         let mut counted = 0;
         for entry in entries(&text) {
@@ -118,18 +124,24 @@ impl Reader {
         if !first.text.starts_with('$') {
             return self.read_record(entry, source);
         }
-        let argument = || rest.first().ok_or_else(|| Fault::new(first.span.clone(), format!("expected a value behind {}", first.text)));
+        let argument =
+            || rest.first().ok_or_else(|| Fault::new(first.span.clone(), format!("expected a value behind {}", first.text)));
         match first.text.to_ascii_uppercase().as_str() {
             "$ORIGIN" => self.origin = self.name(argument()?)?,
             "$TTL" => {
                 let word = argument()?;
                 let ttl = read_ttl(word.text);
-                self.default_ttl = Some(ttl.ok_or_else(|| Fault::new(word.span.clone(), format!("expected a time such as 300 or 1h, got {:?}", word.text)))?);
+                self.default_ttl = Some(ttl.ok_or_else(|| {
+                    Fault::new(word.span.clone(), format!("expected a time such as 300 or 1h, got {:?}", word.text))
+                })?);
             }
             "$INCLUDE" => {
                 let word = argument()?;
                 if depth >= ZONE_INCLUDES_MAX {
-                    return Err(Fault::new(word.span.clone(), format!("expected at most {ZONE_INCLUDES_MAX} files that include one another")));
+                    return Err(Fault::new(
+                        word.span.clone(),
+                        format!("expected at most {ZONE_INCLUDES_MAX} files that include one another"),
+                    ));
                 }
                 // RFC 1035, 5.1: the origin of the including file does not change.
                 let origin = self.origin.clone();
@@ -171,13 +183,21 @@ impl Reader {
                 continue;
             }
             let hint = "an entry is `OWNER [TTL] [IN] TYPE DATA`; an indented one has the owner of the entry before";
-            kind = Some((word, read_type(word.text).map_err(|error| Fault::new(word.span.clone(), error.to_string()).hint(hint))?));
+            kind = Some((
+                word,
+                read_type(word.text).map_err(|error| Fault::new(word.span.clone(), error.to_string()).hint(hint))?,
+            ));
             break;
         }
         let Some((kind_word, kind)) = kind else {
-            return Err(Fault::new(entry.span(), "expected a record type and data").hint("an entry is `OWNER [TTL] [IN] TYPE DATA`"));
+            return Err(
+                Fault::new(entry.span(), "expected a record type and data").hint("an entry is `OWNER [TTL] [IN] TYPE DATA`")
+            );
         };
-        let owner = self.owner.clone().ok_or_else(|| Fault::new(kind_word.span.clone(), "expected an owner: no entry before this one has any"))?;
+        let owner = self
+            .owner
+            .clone()
+            .ok_or_else(|| Fault::new(kind_word.span.clone(), "expected an owner: no entry before this one has any"))?;
         let rest = words.as_slice();
         let origin = self.origin.to_string();
         let text: Vec<&str> = rest.iter().map(|word| if word.text == "@" { origin.as_str() } else { word.text }).collect();
@@ -185,9 +205,10 @@ impl Reader {
             (Some(first), Some(last)) => first.span.start..last.span.end,
             _ => kind_word.span.clone(),
         };
-        let data = read_data(kind, &text.join(" "), &self.origin).map_err(|error| {
-            let fault = Fault::new(span, error.to_string());
-            error.hint().map_or(Fault { hint: None, ..Fault::new(fault.span.clone(), fault.message.clone()) }, |hint| Fault::new(fault.span.clone(), fault.message.clone()).hint(hint))
+        let data = read_data(kind, &text.join(" "), &self.origin).map_err(|error| Fault {
+            span,
+            message: error.to_string(),
+            hint: error.hint(),
         })?;
         let minimum = match &data {
             RData::Soa(soa) => Some(soa.minimum),
@@ -195,7 +216,9 @@ impl Reader {
         };
         // RFC 2308, 4, and before $TTL was known: the last one written; an SOA record may stand for its own.
         let ttl = ttl.or(self.default_ttl).or(self.last_ttl).or(minimum);
-        let ttl = ttl.ok_or_else(|| Fault::new(kind_word.span.clone(), "expected a TTL for this record").hint("write `$TTL 300` at the top of the file"))?;
+        let ttl = ttl.ok_or_else(|| {
+            Fault::new(kind_word.span.clone(), "expected a TTL for this record").hint("write `$TTL 300` at the top of the file")
+        })?;
         self.last_ttl = Some(ttl);
         self.records.push((Record::new(owner, ttl, data), Source { file: source.file.clone(), line: source.line }));
         Ok(())
@@ -206,13 +229,16 @@ impl Reader {
         if word.text == "@" {
             return Ok(self.origin.clone());
         }
-        let name: Name = word.text.parse().map_err(|error| Fault::new(word.span.clone(), format!("expected a name: {error}")))?;
+        let name: Name =
+            word.text.parse().map_err(|error| Fault::new(word.span.clone(), format!("expected a name: {error}")))?;
         let escapes = word.text.trim_end_matches('.').bytes().rev().take_while(|&byte| byte == b'\\').count();
         if word.text.ends_with('.') && escapes % 2 == 0 {
             return Ok(name);
         }
         let whole = Name::from_labels(name.labels().chain(self.origin.labels()));
-        whole.ok_or_else(|| Fault::new(word.span.clone(), format!("expected a name of at most 255 octets with its origin {}", self.origin)))
+        whole.ok_or_else(|| {
+            Fault::new(word.span.clone(), format!("expected a name of at most 255 octets with its origin {}", self.origin))
+        })
     }
 
     /// What only the whole zone shows.
@@ -240,17 +266,30 @@ impl Reader {
                 return Err(vec![problem.hint("for example `@ 300 SOA ns hostmaster 1 3600 600 86400 60`")]);
             }
         };
-        let mut types: HashMap<&Name, Vec<Type>> = HashMap::new();
-        for (record, _) in &self.records {
-            types.entry(&record.owner).or_default().push(record.record_type());
+        let mut types: HashMap<&Name, usize> = HashMap::new();
+        let mut sets: HashMap<(&Name, Type), usize> = HashMap::new();
+        for (record, source) in &self.records {
+            *types.entry(&record.owner).or_default() += 1;
+            let set = sets.entry((&record.owner, record.record_type())).or_default();
+            *set += 1;
+            if *set == RRSET_RECORDS_MAX + 1 {
+                let told = format!(
+                    "expected at most {RRSET_RECORDS_MAX} records of one name and type, as a message has at most 65535 octets"
+                );
+                self.problems.push(at(source, told));
+            }
         }
         for (record, source) in &self.records {
             if !record.owner.is_within(&apex) {
-                self.problems.push(at(source, format!("expected a name within {apex}, where this zone starts, got {}", record.owner)));
+                self.problems
+                    .push(at(source, format!("expected a name within {apex}, where this zone starts, got {}", record.owner)));
             }
-            let others = types.get(&record.owner).map_or(0, Vec::len);
+            let others = types.get(&record.owner).copied().unwrap_or_default();
             if record.record_type() == Type::CNAME && others > 1 {
-                let problem = at(source, format!("a CNAME is the only record of its name (RFC 1034, 3.6.2), and {} has others", record.owner));
+                let problem = at(
+                    source,
+                    format!("a CNAME is the only record of its name (RFC 1034, 3.6.2), and {} has others", record.owner),
+                );
                 self.problems.push(problem);
             }
             if self.problems.len() >= PROBLEMS_PER_FILE_MAX {
@@ -347,7 +386,9 @@ fn next_entry<'a>(text: &'a str, at: &mut usize) -> Result<Entry<'a>, Fault> {
     loop {
         match bytes.get(*at) {
             None => match open {
-                Some(open) => return Err(Fault::new(open..open + 1, "expected a closing parenthesis before the end of the file")),
+                Some(open) => {
+                    return Err(Fault::new(open..open + 1, "expected a closing parenthesis before the end of the file"));
+                }
                 None => return Ok(entry),
             },
             Some(b'\n') => {

@@ -54,8 +54,8 @@ pub struct Zones {
 impl Zones {
     /// No zones.
     pub fn none() -> Self {
-        let answers = Cache::builder()
-            .weigher(|key: &Box<[u8]>, octets: &Arc<[u8]>| u32::try_from(key.len() + octets.len() + KEPT_OVERHEAD).unwrap_or(u32::MAX))
+        let answers = Cache::<Box<[u8]>, Arc<[u8]>>::builder()
+            .weigher(|key, octets| u32::try_from(key.len() + octets.len() + KEPT_OVERHEAD).unwrap_or(u32::MAX))
             .max_capacity(ZONE_ANSWERS_OCTETS_MAX)
             .build_with_hasher(foldhash::fast::RandomState::default());
         Self { by_apex: HashMap::default(), by_file: HashMap::new(), answers }
@@ -76,7 +76,13 @@ impl Zones {
         };
         files.sort();
         if files.len() > ZONES_MAX {
-            problems.push(Problem::new(format!("expected at most {ZONES_MAX} zone files, got {}; the last ones are left out", files.len())).in_file(folder));
+            problems.push(
+                Problem::new(format!(
+                    "expected at most {ZONES_MAX} zone files, got {}; the last ones are left out",
+                    files.len()
+                ))
+                .in_file(folder),
+            );
             files.truncate(ZONES_MAX);
         }
         for file in files {
@@ -88,7 +94,9 @@ impl Zones {
                         Some(zone) => format!("the last good form of {} is served meanwhile", zone.apex()),
                         None => "nothing of this file is served".to_owned(),
                     };
-                    let told = told.into_iter().map(|problem| Problem { message: format!("{}; {meanwhile}", problem.message), ..problem });
+                    let told = told
+                        .into_iter()
+                        .map(|problem| Problem { message: format!("{}; {meanwhile}", problem.message), ..problem });
                     problems.extend(told);
                     if let Some(zone) = last_good {
                         zones.add(file, zone, &mut problems);
@@ -105,8 +113,10 @@ impl Zones {
 
     fn add(&mut self, file: PathBuf, zone: Arc<Authority>, problems: &mut Vec<Problem>) {
         let key: Box<[u8]> = zone.apex().to_lowercase().wire().into();
-        if let Some(other) = self.by_file.iter().find(|(_, other)| other.apex() == zone.apex()).map(|(other, _)| other) {
-            let message = format!("the zone {} is in {} already; nothing of this file is served", zone.apex(), other.display());
+        if let Some(present) = self.by_apex.get(&key) {
+            let other = self.by_file.iter().find(|(_, zone)| Arc::ptr_eq(zone, present));
+            let other = other.map_or_else(|| Path::new("another file").display(), |(other, _)| other.display());
+            let message = format!("the zone {} is in {other} already; nothing of this file is served", zone.apex());
             problems.push(Problem::new(message).in_file(file).hint("keep one file a zone, or give it another $ORIGIN"));
             return;
         }
@@ -220,7 +230,11 @@ fn zone_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 fn read_zone(file: &Path) -> Result<Authority, Vec<Problem>> {
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let origin = stem.parse::<Name>().map_err(|error| {
-        vec![Problem::new(format!("expected the name of a zone before `.zone`: {error}")).in_file(file).hint("for example example.com.zone")]
+        vec![
+            Problem::new(format!("expected the name of a zone before `.zone`: {error}"))
+                .in_file(file)
+                .hint("for example example.com.zone"),
+        ]
     })?;
     let master = master::read(file, &origin)?;
     Authority::new(master).map_err(|error| vec![Problem::new(error).in_file(file)])
@@ -360,7 +374,11 @@ ns.sub  A       192.0.2.53
     /// Asserts an empty answer with an SOA whose TTL is the lower of the two (RFC 2308, 3).
     fn assert_negative(message: &Message, rcode: Rcode, what: &str) {
         assert_eq!((message.rcode, types(&message.authorities)), (rcode, vec![Type::SOA]), "{what}");
-        assert_eq!((message.authorities[0].ttl, message.authorities[0].owner.to_string().as_str()), (60, "example.test."), "{what}");
+        assert_eq!(
+            (message.authorities[0].ttl, message.authorities[0].owner.to_string().as_str()),
+            (60, "example.test."),
+            "{what}"
+        );
     }
 
     #[tokio::test]
@@ -390,7 +408,11 @@ ns.sub  A       192.0.2.53
         assert_eq!((data(&any), any.answers[0].ttl), (vec![RData::A([192, 0, 2, 81].into())], 300));
         assert_eq!(any.answers[0].owner, "x.apps.example.test.".parse().unwrap());
         assert_eq!(ask(&zones, "x.y.apps.example.test.", Type::MX).await.answers.len(), 1);
-        assert_negative(&ask(&zones, "x.apps.example.test.", Type::TXT).await, Rcode::NOERROR, "a type that the wildcard has not");
+        assert_negative(
+            &ask(&zones, "x.apps.example.test.", Type::TXT).await,
+            Rcode::NOERROR,
+            "a type that the wildcard has not",
+        );
         assert_negative(&ask(&zones, "a.deep.apps.example.test.", Type::A).await, Rcode::NOERROR, "a name that exists");
         assert_negative(&ask(&zones, "deep.apps.example.test.", Type::A).await, Rcode::NOERROR, "a name between");
         assert_negative(&ask(&zones, "b.deep.apps.example.test.", Type::A).await, Rcode::NXDOMAIN, "below a name that exists");
@@ -425,7 +447,11 @@ ns.sub  A       192.0.2.53
         let zones = sample();
         for name in ["sub.example.test.", "x.sub.example.test.", "ns.sub.example.test."] {
             let referral = ask(&zones, name, Type::A).await;
-            assert_eq!((referral.rcode, referral.flags.authoritative, referral.answers.len()), (Rcode::NOERROR, false, 0), "{name}");
+            assert_eq!(
+                (referral.rcode, referral.flags.authoritative, referral.answers.len()),
+                (Rcode::NOERROR, false, 0),
+                "{name}"
+            );
             assert_eq!(types(&referral.authorities), [Type::NS, Type::NS], "{name}");
             assert_eq!(referral.additionals[0].owner, "ns.sub.example.test.".parse().unwrap(), "{name}");
         }
@@ -507,7 +533,11 @@ ns.sub  A       192.0.2.53
         assert_eq!(zones.apexes(), ["example.test.".parse().unwrap()]);
         let text: Vec<String> = problems.iter().map(Problem::to_string).collect();
         assert_eq!(text.len(), 2, "{text:?}");
-        assert!(text[0].contains("broken.zone:3:7: expected the data of a record of type A, got \"192.0.2.300\""), "{}", text[0]);
+        assert!(
+            text[0].contains("broken.zone:3:7: expected the data of a record of type A, got \"192.0.2.300\""),
+            "{}",
+            text[0]
+        );
         assert!(text[0].contains("nothing of this file is served"), "{}", text[0]);
         assert!(text[1].contains("broken.zone:4:5: expected a record type"), "{}", text[1]);
 
@@ -560,6 +590,18 @@ ns.sub  A       192.0.2.53
         assert_eq!((data(&included), included.answers[0].ttl), (vec![RData::A([192, 0, 2, 2].into())], 5400));
         assert_eq!(ask(&zones, "www.other.example.", Type::A).await.answers.len(), 1);
         assert_eq!(ask(&zones, "a\\.b.other.example.", Type::TXT).await.answers.len(), 1);
+    }
+
+    #[test]
+    fn an_rrset_that_fits_no_message_is_told() {
+        let soa = "@ 60 SOA ns hostmaster 1 2 3 4 5\n";
+        let many: String = (0..5000u32).map(|n| format!("many A 10.0.{}.{}\n", n / 256, n % 256)).collect();
+        let long: String = (0..300).map(|n| format!("long TXT {n}{}\n", "x".repeat(250))).collect();
+        for text in [many, long] {
+            let (zones, problems) = Folder::with(&[("big.zone", &(soa.to_owned() + &text))]).load(None);
+            assert!(zones.apexes().is_empty() && problems.len() == 1, "{problems:?}");
+            assert!(problems[0].message.contains("65535 octets"), "{}", problems[0]);
+        }
     }
 
     #[test]
