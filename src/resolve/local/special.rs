@@ -43,8 +43,15 @@ const PRIVATE: &[&str] = &[
     "d.f.ip6.arpa",         // RFC 4193
 ];
 
+/// The last labels of all these names, so that an ordinary name is told apart by a few comparisons.
+const LAST_LABELS: &[&str] = &["arpa", "localhost", "invalid", "test", "local", "onion", "alt", "internal"];
+
 /// The special-use domain that `name` is in, and what that means; `None` for an ordinary name.
 pub(super) fn meaning(name: &Name, blocks_private: bool) -> Option<(Name, Meaning)> {
+    let last = name.labels().last()?;
+    if !LAST_LABELS.iter().any(|label| last.eq_ignore_ascii_case(label.as_bytes())) {
+        return None;
+    }
     let always = ALWAYS.iter().find_map(|&(zone, meaning)| Some((within(name, zone)?, meaning)));
     if always.is_some() || !blocks_private {
         return always;
@@ -89,6 +96,13 @@ mod tests {
         }
         for name in [".", "mylocal.", "local.example.", "localhost.example.", "1.2.0.192.in-addr.arpa.", "in-addr.arpa."] {
             assert_eq!(is_kept(name, true), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_special_name_passes_the_first_comparison() {
+        for zone in ALWAYS.iter().map(|(zone, _)| *zone).chain(PRIVATE.iter().copied()) {
+            assert!(is_kept(zone, true).is_some(), "{zone}");
         }
     }
 

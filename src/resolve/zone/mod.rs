@@ -605,6 +605,29 @@ ns.sub  A       192.0.2.53
     }
 
     #[test]
+    fn the_shipped_zone_loads() {
+        let (zones, problems) = Zones::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("zones"), None);
+        assert_eq!(problems, []);
+        assert!(zones.has(&"www.example.test.".parse().unwrap()));
+    }
+
+    /// Words that mean something, and some that break things.
+    const WORDS: &str = r#"@|$ORIGIN|$TTL|$INCLUDE|a|*|b.|é|"|"x y"|\|\1|\200|(|)|;|
+|
+|
+| |	|1h|60|IN|CH|A|AAAA|TXT|MX|SRV|CAA|HTTPS|NAPTR|TLSA|SVCB|CERT|SSHFP|TYPE1|TYPE65280|\#|4|00|C0000201|192.0.2.1|::1|alpn=h2|SOA ns x 1 2 3 4 5"#;
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_is_too_odd(picks in proptest::collection::vec(0..48usize, 0..60), spaced in proptest::bool::ANY) {
+            let words: Vec<&str> = WORDS.split('|').collect();
+            let text: Vec<&str> = picks.iter().filter_map(|&pick| words.get(pick).copied()).collect();
+            let text = text.join(if spaced { " " } else { "" });
+            Folder::with(&[("odd.zone", &text), ("soa.zone", &format!("@ 60 SOA a b 1 2 3 4 5\n{text}"))]).load(None);
+        }
+    }
+
+    #[test]
     fn two_files_of_one_zone_are_told() {
         let text = "$ORIGIN one.\n@ 60 SOA ns hostmaster 1 2 3 4 5\n";
         let (zones, problems) = Folder::with(&[("a.zone", text), ("b.zone", text)]).load(None);
