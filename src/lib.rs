@@ -12,7 +12,11 @@ pub mod dns;
 pub mod limits;
 /// What is wrong with a text that a person wrote, where, and what to do?
 pub mod problem;
-/// What is the answer?
+/// Who registers with us?
+pub mod registry;
+/// What do we say?
 pub mod resolve;
 /// Who holds which end?
 pub mod run;
+/// Whom do we ask?
+pub mod upstream;

@@ -41,6 +41,27 @@ pub const REGISTRY_WRITES_WAITING_MAX: usize = 4_096;
 /// Writes that share one commit, so that none waits for an endless batch.
 pub const REGISTRY_WRITES_PER_COMMIT_MAX: usize = 1_024;
 
-
 /// Reports of checks that wait for the registry; a check that reports beyond that waits.
 pub const CHECK_REPORTS_WAITING_MAX: usize = 1_024;
+
+/// Octets of all hosts files together. The largest lists of unwanted names that people keep have 30 MB; in memory a
+/// name takes some four times its line.
+pub const HOSTS_OCTETS_MAX: u64 = 64 << 20;
+
+/// Problems that are told of one file; the rest are counted. A file of the wrong kind has one on every line.
+pub const PROBLEMS_PER_FILE_MAX: usize = 20;
+
+/// Octets of one zone's master file with all that it includes: some million records.
+pub const ZONE_OCTETS_MAX: usize = 64 << 20;
+
+/// Zone files of one folder.
+pub const ZONES_MAX: usize = 10_000;
+
+/// Records of one name and type in a zone. More A records than these do not fit a message.
+pub const RRSET_RECORDS_MAX: usize = 4_096;
+
+/// How deep master files may include one another.
+pub const ZONE_INCLUDES_MAX: usize = 8;
+
+/// Octets of prepared answers from zones, their keys included; beyond that the least used are prepared again when asked.
+pub const ZONE_ANSWERS_OCTETS_MAX: u64 = 16 << 20;

@@ -4,7 +4,7 @@
 //! beside the catalog (how its checks are run, which file a service is from) is [`State`]; only the writer thread changes
 //! it, in the order of the writes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,6 +28,8 @@ const NODE_MAINTENANCE: &str = "_node_maintenance";
 #[derive(Debug, Default)]
 pub(super) struct State {
     definitions: BTreeMap<Arc<str>, CheckDefinition>,
+    /// Those of the definitions that are aliases.
+    aliases: BTreeSet<Arc<str>>,
     files: BTreeMap<Arc<str>, PathBuf>,
     /// The newest output of each check, and when one last went into the catalog.
     outputs: HashMap<Arc<str>, Output>,
@@ -41,7 +43,8 @@ struct Output {
 
 impl State {
     pub(super) fn new(definitions: BTreeMap<Arc<str>, CheckDefinition>, files: BTreeMap<Arc<str>, PathBuf>) -> Self {
-        Self { definitions, files, outputs: HashMap::new() }
+        let aliases = definitions.iter().filter(|(_, definition)| is_alias(definition)).map(|(id, _)| id.clone()).collect();
+        Self { definitions, aliases, files, outputs: HashMap::new() }
     }
 }
 
@@ -52,9 +55,8 @@ impl Registry {
         let scripts = self.inner.config.enable_script_checks;
         self.allow(&definition.checks, scripts)?;
         let registry = self.clone();
-        let change = move |transaction: &mut Transaction| {
-            registry.put_service(transaction, definition, replace_existing_checks, None)
-        };
+        let change =
+            move |transaction: &mut Transaction| registry.put_service(transaction, definition, replace_existing_checks, None);
         Ok(self.inner.writer.write(change).await?)
     }
 
@@ -320,14 +322,14 @@ impl Registry {
         let id: Arc<str> = Arc::from(&*definition.id);
         let owner = match &*definition.service_id {
             "" => None,
-            service => Some(self.own_instance(transaction, service).map_err(|_| Error::NoSuchService { id: service.to_owned() })?),
+            service => {
+                Some(self.own_instance(transaction, service).map_err(|_| Error::NoSuchService { id: service.to_owned() })?)
+            }
         };
         let known = transaction.edit.catalog().checks().get(&self.check_key(&id)).cloned();
-        let alias = matches!(definition.kind, CheckKind::Alias { .. });
         let (status, output) = match &known {
             Some(known) => (known.status, known.output.clone()),
-            None if alias => (Health::Passing, "".into()),
-            None => (definition.status.unwrap_or(Health::Critical), definition.initial_output().into()),
+            None => (definition.initial_status(), definition.initial_output().into()),
         };
         let check = Check {
             name: Arc::from(&*definition.name),
@@ -342,6 +344,11 @@ impl Registry {
         transaction.edit.apply(Change::PutCheck(check))?;
         let mut agent = self.agent();
         if agent.definitions.get(&id) != Some(&definition) {
+            if is_alias(&definition) {
+                agent.aliases.insert(id.clone());
+            } else {
+                agent.aliases.remove(&id);
+            }
             agent.definitions.insert(id.clone(), definition.clone());
             transaction.set_definition(id, definition);
         }
@@ -353,6 +360,7 @@ impl Registry {
         transaction.edit.apply(Change::RemoveCheck(self.check_key(id)))?;
         let mut agent = self.agent();
         agent.outputs.remove(id);
+        agent.aliases.remove(id);
         if agent.definitions.remove(id).is_some() {
             transaction.remove_definition(id.clone());
         }
@@ -361,9 +369,9 @@ impl Registry {
 
     /// Sets each alias check to the health of what it stands for.
     fn follow_aliases(&self, transaction: &mut Transaction) -> Result<(), Error> {
-        let aliases: Vec<(Arc<str>, Option<String>, Option<String>)> = {
+        let aliases: Vec<(Arc<str>, Arc<str>, Arc<str>)> = {
             let agent = self.agent();
-            let aliases = agent.definitions.iter().filter_map(|(id, definition)| match &definition.kind {
+            let aliases = agent.aliases.iter().filter_map(|id| match &agent.definitions.get(id)?.kind {
                 CheckKind::Alias { service, node } => Some((id.clone(), service.clone(), node.clone())),
                 _ => None,
             });
@@ -372,10 +380,11 @@ impl Registry {
         for (id, service, node) in aliases {
             let catalog = transaction.edit.catalog();
             let Some(check) = catalog.checks().get(&self.check_key(&id)).cloned() else { continue };
-            let node = node.as_deref().map_or_else(|| self.node(), NodeKey::local);
+            let node = if node.is_empty() { self.node() } else { NodeKey::local(&node) };
             let others: Vec<Health> = catalog
                 .checks_on(&node)
-                .filter(|other| other.id != id && service.as_deref().is_none_or(|service| *other.service_id == *service || other.service_id.is_empty()))
+                .filter(|other| other.id != id)
+                .filter(|other| service.is_empty() || other.service_id == service || other.service_id.is_empty())
                 .map(|other| other.status)
                 .collect();
             let status = Health::worst(others);
@@ -384,6 +393,7 @@ impl Registry {
                 Health::Warning => "Aliased check in warning state.",
                 Health::Critical => "Aliased check in critical state.",
             };
+            self.inner.runner.heartbeat(&id, status, output.to_owned());
             transaction.edit.apply(Change::PutCheck(Check { status, output: output.into(), ..(*check).clone() }))?;
         }
         Ok(())
@@ -434,6 +444,10 @@ impl Registry {
     fn check_key(&self, id: &Arc<str>) -> CheckKey {
         CheckKey { node: self.node(), id: id.clone() }
     }
+}
+
+fn is_alias(definition: &CheckDefinition) -> bool {
+    matches!(definition.kind, CheckKind::Alias { .. })
 }
 
 fn or_default(reason: &str, default: &str) -> String {

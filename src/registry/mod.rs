@@ -11,7 +11,7 @@ mod files;
 mod store;
 mod writer;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,11 +24,11 @@ use crate::catalog::{Catalog, Change, Check, CheckKey, Edit, Health, Index, Inst
 use crate::limits;
 use crate::problem::Problem;
 use checks::{Report, Runner};
-use definition::{CheckDefinition, Invalid};
-use store::{Loaded, Store};
+use definition::Invalid;
 pub use store::StoreError;
-use writer::{Published, Writer};
+use store::{Loaded, Store};
 pub use writer::WriteError;
+use writer::{Published, Writer};
 
 /// The `[registry]` section.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -147,7 +147,11 @@ impl Registry {
         let Loaded { catalog, definitions, files } = loaded;
         let published = Published::new(Arc::new(catalog));
         let (results, reports) = mpsc::channel(limits::CHECK_REPORTS_WAITING_MAX);
-        let runner = Arc::new(Runner::new(checks::Settings { compat_consul: config.compat_consul }, results));
+        let settings = checks::Settings {
+            allow_scripts: config.enable_script_checks || config.enable_local_script_checks,
+            compat_consul: config.compat_consul,
+        };
+        let runner = Arc::new(Runner::new(settings, results));
         let node = NodeKey::local(&identity.node_name);
         for (id, definition) in &definitions {
             let key = CheckKey { node: node.clone(), id: id.clone() };
@@ -186,10 +190,7 @@ impl Registry {
 
     /// Runs `change` on the newest catalog, in order with all other writes; what it did is on disk and published when
     /// this returns. A change that is refused leaves no trace.
-    pub async fn write<T, E>(
-        &self,
-        change: impl FnOnce(&mut Edit) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, WriteError<E>>
+    pub async fn write<T, E>(&self, change: impl FnOnce(&mut Edit) -> Result<T, E> + Send + 'static) -> Result<T, WriteError<E>>
     where
         T: Send + 'static,
         E: Send + 'static,
@@ -231,7 +232,10 @@ fn put_ourselves(edit: &mut Edit, identity: &Identity) -> Result<(), crate::cata
     let key = NodeKey::local(&identity.node_name);
     let former: Vec<NodeKey> = {
         let nodes = edit.catalog().nodes().iter();
-        nodes.filter(|(other, node)| **other != key && !identity.node_id.is_empty() && node.id == identity.node_id).map(|(key, _)| key.clone()).collect()
+        nodes
+            .filter(|(other, node)| **other != key && !identity.node_id.is_empty() && node.id == identity.node_id)
+            .map(|(key, _)| key.clone())
+            .collect()
     };
     let tagged = ["lan", "lan_ipv4", "wan", "wan_ipv4"].map(|tag| (tag.to_owned(), identity.address.to_string()));
     let (tagged, is_v6) = (tagged, identity.address.contains(':'));

@@ -13,9 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::definition::CheckDefinition;
-use crate::catalog::{
-    Catalog, Check, Coordinate, Index, Instance, KvEntry, Node, NodeKey, Rows, SourceId, Tables, Touched,
-};
+use crate::catalog::{Catalog, Index, NodeKey, Restore, SourceId, Tables, Touched};
 
 type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -40,17 +38,25 @@ pub enum StoreError {
     Directory { path: PathBuf, source: io::Error },
     #[error("cannot open the registry {}\n  expected  a registry that nobody else has open\n  got       {source}\n  hint      {}", path.display(), open_hint(source))]
     Open { path: PathBuf, source: Box<redb::DatabaseError> },
-    #[error("cannot use the registry\n  expected  a readable and writable file\n  got       {0}\n  hint      see whether the disk is full or failing; what was acknowledged before is kept")]
+    #[error(
+        "cannot use the registry\n  expected  a readable and writable file\n  got       {0}\n  hint      see whether the disk is full or failing; what was acknowledged before is kept"
+    )]
     Database(#[from] Box<redb::Error>),
-    #[error("cannot read a row of table {table}\n  expected  JSON as this program writes it\n  got       {source}\n  hint      the file was written by something else, or is damaged; put back a copy, or move it away to start empty")]
+    #[error(
+        "cannot read a row of table {table}\n  expected  JSON as this program writes it\n  got       {source}\n  hint      the file was written by something else, or is damaged; put back a copy, or move it away to start empty"
+    )]
     Row { table: &'static str, source: serde_json::Error },
-    #[error("cannot use the registry\n  expected  format {FORMAT} or older\n  got       format {found}\n  hint      it was written by a newer rollcall; use that one")]
+    #[error(
+        "cannot use the registry\n  expected  format {FORMAT} or older\n  got       format {found}\n  hint      it was written by a newer rollcall; use that one"
+    )]
     Format { found: u32 },
 }
 
 fn open_hint(error: &redb::DatabaseError) -> &'static str {
     match error {
-        redb::DatabaseError::DatabaseAlreadyOpen => "another rollcall uses this data directory; stop it, or give another one: --data DIR",
+        redb::DatabaseError::DatabaseAlreadyOpen => {
+            "another rollcall uses this data directory; stop it, or give another one: --data DIR"
+        }
         _ => "see whether the file may be written, or is damaged; put back a copy, or move it away to start empty",
     }
 }
@@ -121,52 +127,22 @@ impl Store {
         }
         database!(transaction.commit())?;
         let read = database!(self.database.begin_read())?;
-        let meta = self.rows::<Meta>(&read, META, "meta")?.pop().map(|(_, meta)| meta).unwrap_or_default();
+        let mut meta = Meta::default();
+        each(&read, META, "meta", |_, row| meta = row)?;
         if meta.format > FORMAT {
             return Err(StoreError::Format { found: meta.format });
         }
-        let rows = Rows {
-            index: meta.index,
-            tables: meta.tables,
-            nodes: self.values::<Node>(&read, NODES, "nodes")?,
-            instances: self.values::<Instance>(&read, INSTANCES, "instances")?,
-            checks: self.values::<Check>(&read, CHECKS, "checks")?,
-            kv: self.values::<KvEntry>(&read, KV, "kv")?,
-            coordinates: self.values::<Coordinate>(&read, COORDINATES, "coordinates")?,
-        };
-        let text = |key: Vec<u8>| Arc::from(String::from_utf8_lossy(&key));
-        let definitions = self.rows::<CheckDefinition>(&read, DEFINITIONS, "definitions")?;
-        let files = self.rows::<PathBuf>(&read, FILES, "files")?;
-        Ok(Loaded {
-            catalog: Catalog::restore(rows),
-            definitions: definitions.into_iter().map(|(key, row)| (text(key), row)).collect(),
-            files: files.into_iter().map(|(key, row)| (text(key), row)).collect(),
-        })
-    }
-
-    fn values<T: DeserializeOwned>(
-        &self,
-        read: &redb::ReadTransaction,
-        table: Table,
-        name: &'static str,
-    ) -> Result<Vec<T>, StoreError> {
-        Ok(self.rows(read, table, name)?.into_iter().map(|(_, row)| row).collect())
-    }
-
-    fn rows<T: DeserializeOwned>(
-        &self,
-        read: &redb::ReadTransaction,
-        table: Table,
-        name: &'static str,
-    ) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
-        let table = database!(read.open_table(table))?;
-        let mut rows = Vec::new();
-        for entry in database!(table.iter())? {
-            let (key, value) = database!(entry)?;
-            let row = serde_json::from_slice(value.value()).map_err(|source| StoreError::Row { table: name, source })?;
-            rows.push((key.value().to_vec(), row));
-        }
-        Ok(rows)
+        let mut restore = Restore::new(meta.index, meta.tables);
+        each(&read, CHECKS, "checks", |_, check| restore.check(check))?;
+        each(&read, NODES, "nodes", |_, node| restore.node(node))?;
+        each(&read, INSTANCES, "instances", |_, instance| restore.instance(instance))?;
+        each(&read, KV, "kv", |_, entry| restore.kv(entry))?;
+        each(&read, COORDINATES, "coordinates", |_, coordinate| restore.coordinate(coordinate))?;
+        let mut loaded = Loaded { catalog: restore.finish(), ..Loaded::default() };
+        let text = |key: &[u8]| Arc::from(String::from_utf8_lossy(key));
+        each(&read, DEFINITIONS, "definitions", |key, row| drop(loaded.definitions.insert(text(key), row)))?;
+        each(&read, FILES, "files", |key, row| drop(loaded.files.insert(text(key), row)))?;
+        Ok(loaded)
     }
 
     /// Writes what changed, as it stands in `catalog`, in one transaction that is on the disk when this returns.
@@ -213,6 +189,22 @@ impl Store {
         }
         database!(transaction.commit())
     }
+}
+
+/// Reads a table in the order of its keys.
+fn each<T: DeserializeOwned>(
+    read: &redb::ReadTransaction,
+    table: Table,
+    name: &'static str,
+    mut take: impl FnMut(&[u8], T),
+) -> Result<(), StoreError> {
+    let table = database!(read.open_table(table))?;
+    for entry in database!(table.iter())? {
+        let (key, value) = database!(entry)?;
+        let row = serde_json::from_slice(value.value()).map_err(|source| StoreError::Row { table: name, source })?;
+        take(key.value(), row);
+    }
+    Ok(())
 }
 
 /// Writes a row, or removes it.

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::checks::Runner;
 use super::definition::CheckDefinition;
 use super::store::{Changes, Store, StoreError};
-use crate::catalog::{Catalog, CheckKey, Edit, Health, NodeKey};
+use crate::catalog::{Catalog, CheckKey, Edit, Health, NodeKey, Touched};
 use crate::limits;
 
 /// How long a published change that nobody waited for may be missing on disk.
@@ -121,16 +121,18 @@ impl std::fmt::Debug for Order {
 }
 
 impl Writer {
-    /// Starts the thread. It ends when the last `Writer` is dropped, with everything on disk.
+    /// Starts the thread; `unsynced` is published and not yet on disk. It ends when the last `Writer` is dropped, with everything on disk.
     pub(super) fn start(
         store: Option<Store>,
         published: Published,
         runner: Arc<Runner>,
         node: NodeKey,
+        unsynced: Vec<Touched>,
     ) -> std::io::Result<Self> {
         let (orders, waiting) = mpsc::channel(limits::REGISTRY_WRITES_WAITING_MAX);
         let runtime = Handle::current();
-        let thread = Thread { store, catalog: published.latest.load_full(), published, runner, node, unsynced: Changes::default() };
+        let unsynced = Changes { touched: if store.is_some() { unsynced } else { Vec::new() }, ..Changes::default() };
+        let thread = Thread { store, catalog: published.latest.load_full(), published, runner, node, unsynced };
         thread::Builder::new().name("registry".into()).spawn(move || thread.run(waiting, &runtime))?;
         Ok(Self { orders })
     }
@@ -208,7 +210,7 @@ struct Thread {
 
 impl Thread {
     fn run(mut self, mut waiting: mpsc::Receiver<Order>, runtime: &Handle) {
-        let mut sync_at = None;
+        let mut sync_at = (!self.unsynced.is_empty()).then(|| Instant::now() + SYNC_WITHIN);
         loop {
             let next = match sync_at {
                 Some(at) => runtime.block_on(async { timeout_at(at, waiting.recv()).await }),

@@ -139,7 +139,13 @@ impl Reading {
             Json::Object(_) => self.entry(kind, json),
             _ => {
                 let message = format!("{key} has to be an object, or a list of objects");
-                self.fault(Fault { is_warning: false, entry: None, key: Some(key.to_owned()), message, hint: SHAPE.to_owned() });
+                self.fault(Fault {
+                    is_warning: false,
+                    entry: None,
+                    key: Some(key.to_owned()),
+                    message,
+                    hint: SHAPE.to_owned(),
+                });
             }
         }
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::catalog::{Health, Index, Instance, ServiceAddress, SourceId, Weights};
+use crate::catalog::{Health, Index, Instance, NamedPort, ServiceAddress, SourceId, Weights};
 
 pub use file::{Definitions, file};
 pub use read::{check, service};
@@ -135,6 +135,22 @@ pub enum CheckKind {
 pub const OUTPUT_MAX_SIZE: usize = 4096;
 
 impl ServiceDefinition {
+    /// The named ports, those that are well-formed.
+    fn named_ports(&self) -> Vec<NamedPort> {
+        let Some(Json::Array(ports)) = &self.ports else { return Vec::new() };
+        let field = |port: &Json, key: &str| {
+            port.as_object()?.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value.clone())
+        };
+        let named = ports.iter().filter_map(|port| {
+            Some(NamedPort {
+                name: field(port, "name")?.as_str()?.to_owned(),
+                port: u16::try_from(field(port, "port")?.as_u64()?).ok()?,
+                default: field(port, "default").is_some_and(|default| default == Json::Bool(true)),
+            })
+        });
+        named.collect()
+    }
+
     /// The row of the catalog for this instance on `node`; the catalog numbers it.
     pub fn instance(&self, node: &Arc<str>) -> Instance {
         let some = |text: &Arc<str>| (!text.is_empty()).then(|| text.clone());
@@ -149,6 +165,7 @@ impl ServiceDefinition {
             tagged_addresses: (!self.tagged_addresses.is_empty()).then(|| Box::new(self.tagged_addresses.clone())),
             meta: (!self.meta.is_empty()).then(|| Box::new(self.meta.clone())),
             port: self.port,
+            ports: self.named_ports(),
             socket_path: some(&self.socket_path),
             weights: self.weights,
             enable_tag_override: self.enable_tag_override,

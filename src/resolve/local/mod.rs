@@ -1,0 +1,448 @@
+//! What is known without asking anybody? Hosts files, the configuration's `[[record]]` entries, and the names that the
+//! standards keep on the host.
+//!
+//! Not here: zone files (`zone`), the discovery domain, anything that changes while the program runs. A [`Local`] is
+//! built once and never changes; a reload builds another.
+//!
+//! Two questions, asked at two places of the route, because what a person wrote wins over what a standard says:
+//! [`Local::answer`] comes first of all, [`Local::special`] after zones, discovery and configured routes, before anything
+//! goes to a default upstream. Neither is asked with `compat = "consul"`, which forwards both kinds.
+
+mod hosts;
+mod special;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::presentation::{read_data, read_type};
+use crate::dns::{Class, Edns, Message, Name, Query, RData, Rcode, Record, Soa, Type};
+use crate::limits::HOSTS_OCTETS_MAX;
+use crate::problem::Problem;
+
+/// Seconds that an address of a hosts file may be remembered, and a "no such name" of local data: short, for an edited
+/// file should soon be seen.
+const TTL: u32 = 60;
+/// The largest response over UDP that is announced to clients.
+const UDP_SIZE: u16 = 1232;
+/// Aliases that are followed within local data for one question.
+const ALIASES_MAX: usize = 8;
+
+/// What the configuration says of local names.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Files in the form of /etc/hosts. One that does not exist is a problem unless it is /etc/hosts itself.
+    pub hosts: Vec<PathBuf>,
+    pub record: Vec<RecordConfig>,
+    pub private_names: PrivateNames,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { hosts: vec![PathBuf::from(SYSTEM_HOSTS)], record: Vec::new(), private_names: PrivateNames::default() }
+    }
+}
+
+const SYSTEM_HOSTS: &str = "/etc/hosts";
+
+/// One `[[record]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordConfig {
+    pub name: Name,
+    #[serde(rename = "type")]
+    pub record_type: String,
+    /// As a zone file has it; names in it are absolute.
+    pub value: String,
+    /// Seconds.
+    #[serde(default = "default_ttl")]
+    pub ttl: u32,
+}
+
+fn default_ttl() -> u32 {
+    TTL
+}
+
+/// What becomes of names that mean something only in one's own network, when nothing here knows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrivateNames {
+    /// They are forwarded: clouds, routers and companies answer them.
+    #[default]
+    Forward,
+    /// They do not exist.
+    Block,
+}
+
+/// All exact local data.
+#[derive(Debug, Default)]
+pub struct Local {
+    names: HashMap<Name, Vec<Datum>, foldhash::fast::RandomState>,
+    private_names: PrivateNames,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Datum {
+    ttl: u32,
+    data: RData,
+}
+
+impl Local {
+    /// Reads the hosts files and the records. What is wrong is told, and the rest is there.
+    pub fn load(config: &Config) -> (Self, Vec<Problem>) {
+        let mut local = Self { private_names: config.private_names, ..Self::default() };
+        let mut problems = Vec::new();
+        local.add_localhost();
+        for record in &config.record {
+            problems.extend(local.add_record(record).err());
+        }
+        let mut room = HOSTS_OCTETS_MAX;
+        for path in &config.hosts {
+            match read_bounded(path, room) {
+                Ok(text) => {
+                    room = room.saturating_sub(text.len() as u64);
+                    local.add_hosts(path, &text, &mut problems);
+                }
+                // A container may well have none.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && path == Path::new(SYSTEM_HOSTS) => {}
+                Err(error) => {
+                    let problem = Problem::new(format!("cannot read this hosts file, its names are not answered: {error}"));
+                    problems.push(problem.in_file(path).hint("`hosts = [...]` of the configuration lists these files"));
+                }
+            }
+        }
+        (local, problems)
+    }
+
+    /// The answer to a question about a name that is here exactly. A known name without the wanted type is NODATA: what is
+    /// local is never mixed with what others say of the same name.
+    ///
+    /// An alias is followed as far as local data goes; where it leads on, [`crate::resolve::open_alias`] says to what.
+    pub fn answer(&self, query: &Query) -> Option<Message> {
+        let question = &query.question;
+        let mut data = self.names.get(&question.name)?;
+        if question.qclass != Class::IN && question.qclass != Class::ANY {
+            return Some(respond(query, Rcode::REFUSED));
+        }
+        let mut message = respond(query, Rcode::NOERROR);
+        let mut owner = question.name.clone();
+        for _ in 0..=ALIASES_MAX {
+            let wanted = |datum: &&Datum| question.qtype == Type::ANY || datum.data.record_type() == question.qtype;
+            let before = message.answers.len();
+            message.answers.extend(data.iter().filter(wanted).map(|datum| datum.to_record(&owner)));
+            if message.answers.len() > before {
+                return Some(message);
+            }
+            let Some((alias, target)) = data.iter().find_map(|datum| match &datum.data {
+                RData::Cname(target) => Some((datum.to_record(&owner), target.clone())),
+                _ => None,
+            }) else {
+                // RFC 2308, 2.2: NODATA has the SOA; each local name is the apex of its own small zone.
+                message.authorities.push(soa(owner));
+                return Some(message);
+            };
+            message.answers.push(alias);
+            let Some(next) = self.names.get(&target) else { return Some(message) };
+            (owner, data) = (target, next);
+        }
+        // Aliases that go round in a circle.
+        Some(respond(query, Rcode::SERVFAIL))
+    }
+
+    /// The answer to a question about a name that must not leave the host, or that was told not to.
+    pub fn special(&self, query: &Query) -> Option<Message> {
+        let blocks_private = self.private_names == PrivateNames::Block;
+        let (zone, meaning) = special::meaning(&query.question.name, blocks_private)?;
+        if query.question.qclass != Class::IN && query.question.qclass != Class::ANY {
+            return Some(respond(query, Rcode::REFUSED));
+        }
+        let mut message = respond(query, Rcode::NOERROR);
+        match meaning {
+            special::Meaning::Loopback => {
+                let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+                let records = loopback.map(|address| Record::address(query.question.name.clone(), TTL, address));
+                let wanted = |record: &Record| [record.record_type(), Type::ANY].contains(&query.question.qtype);
+                message.answers.extend(records.into_iter().filter(wanted));
+            }
+            special::Meaning::Nothing => message.rcode = Rcode::NXDOMAIN,
+        }
+        if message.answers.is_empty() {
+            message.authorities.push(soa(zone));
+        }
+        Some(message)
+    }
+
+    /// How many names there are.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    fn add_record(&mut self, record: &RecordConfig) -> Result<(), Problem> {
+        let told =
+            |problem: String| Problem::new(format!("[[record]] {}: {problem}; this record is not answered", record.name));
+        if record.name.labels().next() == Some(b"*") {
+            return Err(told("expected one exact name, got a wildcard".into())
+                .hint("wildcards are for zone files: `*.apps A 192.0.2.1`"));
+        }
+        if record.ttl > i32::MAX.cast_unsigned() {
+            return Err(told(format!("expected a ttl of at most 2147483647 seconds (RFC 2181, 8), got {}", record.ttl)));
+        }
+        let read = read_type(&record.record_type).and_then(|kind| read_data(kind, &record.value, &Name::root()));
+        let data = read.map_err(|error| {
+            let problem = told(error.to_string());
+            error.hint().map_or(problem.clone(), |hint| problem.hint(hint))
+        })?;
+        let is_alias = data.record_type() == Type::CNAME;
+        let present = self.names.get(&record.name).map_or(&[][..], Vec::as_slice);
+        let conflicts = present.iter().any(|datum| datum.data != data && (is_alias || datum.data.record_type() == Type::CNAME));
+        if conflicts {
+            return Err(told("a CNAME is the only record of its name (RFC 1034, 3.6.2), and this name has others".into()));
+        }
+        self.add(record.name.clone(), record.ttl, data);
+        Ok(())
+    }
+
+    fn add_hosts(&mut self, path: &Path, text: &str, problems: &mut Vec<Problem>) {
+        let localhost = "localhost".parse::<Name>().ok();
+        // `localhost` is said already, and an alias is the only record of its name: the configuration wins.
+        let is_taken = |local: &Self, name: &Name| {
+            Some(name) == localhost.as_ref() || local.names.get(name).is_some_and(|data| data.iter().any(Datum::is_alias))
+        };
+        for entry in hosts::entries(path, text, problems) {
+            let reverse = reverse_name(entry.address);
+            if let (Some(first), Some(reverse)) = (entry.names.first(), reverse)
+                // The first line that names an address says what it is called.
+                && !self.names.contains_key(&reverse)
+            {
+                self.add(reverse, TTL, RData::Ptr(first.clone()));
+            }
+            for name in entry.names {
+                if !is_taken(self, &name) {
+                    self.add(name, TTL, entry.address.into());
+                }
+            }
+        }
+    }
+
+    /// RFC 6761, 6.3: `localhost` is the loopback address in both families, whatever a hosts file has of it.
+    fn add_localhost(&mut self) {
+        let Ok(localhost) = "localhost.".parse::<Name>() else { return };
+        for address in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+            self.add(localhost.clone(), TTL, address.into());
+            if let Some(reverse) = reverse_name(address) {
+                self.add(reverse, TTL, RData::Ptr(localhost.clone()));
+            }
+        }
+    }
+
+    /// Adds a datum once, and keeps one TTL for each RRset (RFC 2181, 5.2): the lowest.
+    fn add(&mut self, name: Name, ttl: u32, data: RData) {
+        let present = self.names.entry(name).or_default();
+        if !present.iter().any(|datum| datum.data == data) {
+            present.push(Datum { ttl, data: data.clone() });
+        }
+        let set = || present.iter().filter(|datum| datum.data.record_type() == data.record_type());
+        let lowest = set().map(|datum| datum.ttl).min().unwrap_or(ttl).min(ttl);
+        for datum in present.iter_mut().filter(|datum| datum.data.record_type() == data.record_type()) {
+            datum.ttl = lowest;
+        }
+    }
+}
+
+impl Datum {
+    fn is_alias(&self) -> bool {
+        matches!(self.data, RData::Cname(_))
+    }
+
+    fn to_record(&self, owner: &Name) -> Record {
+        Record::new(owner.clone(), self.ttl, self.data.clone())
+    }
+}
+
+/// A response with this host's authority, with an OPT record exactly when the query has one.
+fn respond(query: &Query, rcode: Rcode) -> Message {
+    let mut message = query.response(rcode);
+    message.flags.authoritative = rcode != Rcode::REFUSED && rcode != Rcode::SERVFAIL;
+    message.flags.recursion_available = true;
+    message.edns = query.edns.as_ref().map(|asked| Edns { dnssec_ok: asked.dnssec_ok, ..Edns::new(UDP_SIZE) });
+    message
+}
+
+/// The start of authority of a domain that is answered here, as RFC 6303, 3 has it.
+fn soa(zone: Name) -> Record {
+    let rname = Name::from_labels([&b"nobody"[..], b"invalid"]).unwrap_or_else(Name::root);
+    let soa = Soa { mname: zone.clone(), rname, serial: 1, refresh: 3600, retry: 1200, expire: 604_800, minimum: TTL };
+    Record::new(zone, TTL, RData::Soa(Box::new(soa)))
+}
+
+/// The name that leads from an address back to a name (RFC 1035, 3.5; RFC 3596, 2.5).
+fn reverse_name(address: IpAddr) -> Option<Name> {
+    let labels: Vec<String> = match address {
+        IpAddr::V4(v4) => v4.octets().iter().rev().map(u8::to_string).chain(["in-addr".into(), "arpa".into()]).collect(),
+        IpAddr::V6(v6) => {
+            let nibbles = v6.octets().into_iter().rev().flat_map(|octet| [octet & 15, octet >> 4]);
+            nibbles.map(|nibble| format!("{nibble:x}")).chain(["ip6".into(), "arpa".into()]).collect()
+        }
+    };
+    Name::from_labels(labels.iter().map(String::as_bytes))
+}
+
+/// The text of a file that has at most `room` octets. Octets that are no UTF-8 can stand in comments only; elsewhere
+/// they are reported with their line.
+fn read_bounded(path: &Path, room: u64) -> std::io::Result<String> {
+    let mut octets = Vec::new();
+    File::open(path)?.take(room + 1).read_to_end(&mut octets)?;
+    if octets.len() as u64 > room {
+        let limit = HOSTS_OCTETS_MAX >> 20;
+        return Err(std::io::Error::other(format!(
+            "expected hosts files of at most {limit} MB together, and this one goes above that"
+        )));
+    }
+    Ok(String::from_utf8(octets).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::{Flags, Opcode, Question};
+
+    fn query(name: &str, qtype: Type) -> Query {
+        let question = Question { name: name.parse().unwrap(), qtype, qclass: Class::IN };
+        let flags = Flags { recursion_desired: true, ..Flags::default() };
+        Query { id: 7, opcode: Opcode::QUERY, flags, question, edns: None }
+    }
+
+    fn record(name: &str, record_type: &str, value: &str) -> RecordConfig {
+        RecordConfig { name: name.parse().unwrap(), record_type: record_type.into(), value: value.into(), ttl: 60 }
+    }
+
+    fn local(hosts: &str, record: Vec<RecordConfig>) -> (Local, Vec<Problem>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hosts");
+        std::fs::write(&path, hosts).unwrap();
+        Local::load(&Config { hosts: vec![path], record, private_names: PrivateNames::Forward })
+    }
+
+    fn data(message: &Message) -> Vec<RData> {
+        message.answers.iter().map(|record| record.data.clone()).collect()
+    }
+
+    #[test]
+    fn hosts_are_answered_both_ways() {
+        let (local, problems) =
+            local("192.0.2.1 web.example web\n2001:db8::1 web\n192.0.2.1 other\n127.0.1.1 localhost", vec![]);
+        assert_eq!(problems, []);
+        let message = local.answer(&query("WEB.", Type::A)).unwrap();
+        assert_eq!(data(&message), [RData::A([192, 0, 2, 1].into())]);
+        assert_eq!(message.answers[0].owner.wire(), b"\x03WEB\x00", "the case of the question comes back");
+        assert!(message.flags.authoritative && message.flags.recursion_available && message.flags.recursion_desired);
+        assert_eq!(data(&local.answer(&query("web.", Type::AAAA)).unwrap()), [RData::Aaaa("2001:db8::1".parse().unwrap())]);
+        let reverse = local.answer(&query("1.2.0.192.in-addr.arpa.", Type::PTR)).unwrap();
+        assert_eq!(data(&reverse), [RData::Ptr("web.example.".parse().unwrap())], "the first line of an address names it");
+        assert_eq!(data(&local.answer(&query("localhost.", Type::A)).unwrap()), [RData::A(Ipv4Addr::LOCALHOST)]);
+        assert_eq!(local.answer(&query("x.web.", Type::A)), None);
+    }
+
+    #[test]
+    fn another_type_of_a_local_name_is_nodata_with_its_soa() {
+        let (local, _) = local("192.0.2.1 web", vec![]);
+        let message = local.answer(&query("web.", Type::MX)).unwrap();
+        assert_eq!(
+            (message.rcode, message.answers.len(), message.authorities[0].record_type()),
+            (Rcode::NOERROR, 0, Type::SOA)
+        );
+        let other_class =
+            Query { question: Question { qclass: Class::CH, ..query("web.", Type::A).question }, ..query("web.", Type::A) };
+        assert_eq!(local.answer(&other_class).unwrap().rcode, Rcode::REFUSED);
+    }
+
+    #[test]
+    fn records_of_any_type_are_answered_and_bad_ones_told() {
+        let records = vec![
+            record("web.example.", "A", "192.0.2.1"),
+            record("web.example.", "a", "192.0.2.2"),
+            record("mail.example.", "MX", "10 mx.example."),
+            record("odd.example.", "TYPE65280", "\\# 2 abcd"),
+            record("bad.example.", "A", "nowhere"),
+            record("*.example.", "A", "192.0.2.1"),
+            record("web.example.", "CNAME", "other."),
+        ];
+        let (local, problems) = local("", records);
+        assert_eq!(local.answer(&query("web.example.", Type::A)).unwrap().answers.len(), 2);
+        assert_eq!(local.answer(&query("mail.example.", Type::MX)).unwrap().answers.len(), 1);
+        let octets = [0xab, 0xcd].into();
+        assert_eq!(
+            data(&local.answer(&query("odd.example.", Type(65280))).unwrap()),
+            [RData::Opaque { record_type: Type(65280), octets }]
+        );
+        let messages: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
+        assert_eq!(messages.len(), 3, "{messages:?}");
+        assert!(
+            messages[0].starts_with("[[record]] bad.example.: expected the data of a record of type A, got \"nowhere\""),
+            "{messages:?}"
+        );
+        assert!(messages[1].contains("one exact name") && messages[2].contains("the only record of its name"), "{messages:?}");
+    }
+
+    #[test]
+    fn aliases_are_followed_and_circles_end() {
+        let records = vec![
+            record("a.", "CNAME", "b."),
+            record("b.", "CNAME", "c."),
+            record("c.", "A", "192.0.2.3"),
+            record("out.", "CNAME", "elsewhere.example."),
+            record("round.", "CNAME", "round2."),
+            record("round2.", "CNAME", "round."),
+        ];
+        let (local, problems) = local("192.0.2.9 a", records);
+        assert_eq!(problems, []);
+        let message = local.answer(&query("a.", Type::A)).unwrap();
+        assert_eq!(message.answers.iter().map(Record::record_type).collect::<Vec<_>>(), [Type::CNAME, Type::CNAME, Type::A]);
+        assert_eq!(super::super::open_alias(&message), None);
+        assert_eq!(
+            super::super::open_alias(&local.answer(&query("a.", Type::AAAA)).unwrap()),
+            None,
+            "the chain ends in NODATA"
+        );
+        let out = local.answer(&query("out.", Type::A)).unwrap();
+        assert_eq!(super::super::open_alias(&out), Some("elsewhere.example.".parse().unwrap()));
+        assert_eq!(local.answer(&query("round.", Type::A)).unwrap().rcode, Rcode::SERVFAIL);
+    }
+
+    #[test]
+    fn special_names_are_answered_here() {
+        let (local, _) = local("", vec![]);
+        let loopback = local.special(&query("app.localhost.", Type::AAAA)).unwrap();
+        assert_eq!(data(&loopback), [RData::Aaaa(Ipv6Addr::LOCALHOST)]);
+        assert_eq!(local.special(&query("app.localhost.", Type::TXT)).unwrap().rcode, Rcode::NOERROR);
+        let onion = local.special(&query("x.onion.", Type::A)).unwrap();
+        assert_eq!((onion.rcode, onion.authorities[0].owner.to_string()), (Rcode::NXDOMAIN, "onion.".into()));
+        assert_eq!(local.special(&query("db.internal.", Type::A)), None);
+    }
+
+    #[test]
+    fn a_missing_file_is_told() {
+        let config = Config { hosts: vec![PathBuf::from("/nonexistent/hosts")], ..Config::default() };
+        let (local, problems) = Local::load(&config);
+        assert_eq!((local.len(), problems.len()), (3, 1));
+        assert!(problems[0].message.contains("cannot read"), "{problems:?}");
+    }
+
+    #[test]
+    fn the_configuration_is_read() {
+        let text =
+            "hosts = [\"h\"]\nprivate_names = \"block\"\n[[record]]\nname = \"a.b\"\ntype = \"A\"\nvalue = \"192.0.2.1\"";
+        let config: Config = toml::from_str(text).unwrap();
+        assert_eq!((config.private_names, config.record[0].ttl), (PrivateNames::Block, 60));
+        assert!(toml::from_str::<Config>("host = []").is_err());
+    }
+}

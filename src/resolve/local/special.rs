@@ -1,0 +1,122 @@
+//! Names that the standards keep on the host: what each means. Not how it is answered.
+
+use crate::dns::Name;
+
+/// What a special-use name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// The loopback addresses.
+    Loopback,
+    /// There is no such name in DNS.
+    Nothing,
+}
+
+/// Never asked of anybody, whatever the configuration.
+const ALWAYS: &[(&str, Meaning)] = &[
+    ("localhost", Meaning::Loopback), // RFC 6761, 6.3
+    ("invalid", Meaning::Nothing),    // RFC 6761, 6.4
+    ("test", Meaning::Nothing),       // RFC 6761, 6.2
+    ("local", Meaning::Nothing),      // RFC 6762, 22.1: multicast DNS
+    ("onion", Meaning::Nothing),      // RFC 7686, 2
+    ("alt", Meaning::Nothing),        // RFC 9476: not DNS at all
+    // RFC 6303, 4.2, 4.3 and 4.5: this host, this network, link-local. The documentation ranges are not among them, as
+    // laboratories use them.
+    ("0.in-addr.arpa", Meaning::Nothing),
+    ("127.in-addr.arpa", Meaning::Nothing),
+    ("254.169.in-addr.arpa", Meaning::Nothing),
+    ("255.255.255.255.in-addr.arpa", Meaning::Nothing),
+    ("0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa", Meaning::Nothing),
+    ("1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa", Meaning::Nothing),
+    ("8.e.f.ip6.arpa", Meaning::Nothing),
+    ("9.e.f.ip6.arpa", Meaning::Nothing),
+    ("a.e.f.ip6.arpa", Meaning::Nothing),
+    ("b.e.f.ip6.arpa", Meaning::Nothing),
+];
+
+/// Names that mean something in a private network only; 172.16.0.0/12 and 100.64.0.0/10 are told apart by number.
+const PRIVATE: &[&str] = &[
+    "internal",             // reserved by ICANN for private use
+    "home.arpa",            // RFC 8375
+    "10.in-addr.arpa",      // RFC 1918
+    "168.192.in-addr.arpa", // RFC 1918
+    "c.f.ip6.arpa",         // RFC 4193
+    "d.f.ip6.arpa",         // RFC 4193
+];
+
+/// The last labels of all these names, so that an ordinary name is told apart by a few comparisons.
+const LAST_LABELS: &[&str] = &["arpa", "localhost", "invalid", "test", "local", "onion", "alt", "internal"];
+
+/// The special-use domain that `name` is in, and what that means; `None` for an ordinary name.
+pub(super) fn meaning(name: &Name, blocks_private: bool) -> Option<(Name, Meaning)> {
+    let last = name.labels().last()?;
+    if !LAST_LABELS.iter().any(|label| last.eq_ignore_ascii_case(label.as_bytes())) {
+        return None;
+    }
+    let always = ALWAYS.iter().find_map(|&(zone, meaning)| Some((within(name, zone)?, meaning)));
+    if always.is_some() || !blocks_private {
+        return always;
+    }
+    let private = PRIVATE.iter().find_map(|zone| within(name, zone));
+    private.or_else(|| shared_range(name)).map(|zone| (zone, Meaning::Nothing))
+}
+
+/// The part of `name` that is `zone`, when it ends so.
+fn within(name: &Name, zone: &str) -> Option<Name> {
+    // Compared label by label, so that an ordinary name costs no allocation: this is on every forwarded query's way.
+    let skipped = name.label_count().checked_sub(zone.split('.').count())?;
+    let ends_so =
+        name.labels().skip(skipped).zip(zone.split('.')).all(|(label, wanted)| label.eq_ignore_ascii_case(wanted.as_bytes()));
+    ends_so.then(|| Name::from_labels(name.labels().skip(skipped)))?
+}
+
+/// 16-31.172.in-addr.arpa (RFC 1918) and 64-127.100.in-addr.arpa (RFC 6598, 7793).
+fn shared_range(name: &Name) -> Option<Name> {
+    within(name, "in-addr.arpa")?;
+    let skipped = name.label_count().checked_sub(4)?;
+    let mut octets = name.labels().skip(skipped).map(|label| std::str::from_utf8(label).ok()?.parse::<u8>().ok());
+    match (octets.next()??, octets.next()??) {
+        (16..=31, 172) | (64..=127, 100) => Name::from_labels(name.labels().skip(skipped)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_kept(name: &str, blocks_private: bool) -> Option<Meaning> {
+        meaning(&name.parse().unwrap(), blocks_private).map(|(_, meaning)| meaning)
+    }
+
+    #[test]
+    fn special_names_are_known_by_whole_labels() {
+        assert_eq!(is_kept("a.LocalHost.", false), Some(Meaning::Loopback));
+        for name in ["printer.local.", "x.onion.", "invalid.", "a.test.", "5.0.0.127.in-addr.arpa.", "x.8.e.f.ip6.arpa."] {
+            assert_eq!(is_kept(name, false), Some(Meaning::Nothing), "{name}");
+        }
+        for name in [".", "mylocal.", "local.example.", "localhost.example.", "1.2.0.192.in-addr.arpa.", "in-addr.arpa."] {
+            assert_eq!(is_kept(name, true), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_special_name_passes_the_first_comparison() {
+        for zone in ALWAYS.iter().map(|(zone, _)| *zone).chain(PRIVATE.iter().copied()) {
+            assert!(is_kept(zone, true).is_some(), "{zone}");
+        }
+    }
+
+    #[test]
+    fn private_names_are_kept_only_when_blocked() {
+        for name in
+            ["db.internal.", "nas.home.arpa.", "1.0.0.10.in-addr.arpa.", "1.1.168.192.in-addr.arpa.", "16.172.in-addr.arpa."]
+        {
+            assert_eq!(is_kept(name, false), None, "{name}");
+            assert_eq!(is_kept(name, true), Some(Meaning::Nothing), "{name}");
+        }
+        for name in ["1.1.15.172.in-addr.arpa.", "1.32.172.in-addr.arpa.", "9.63.100.in-addr.arpa.", "x.172.in-addr.arpa."] {
+            assert_eq!(is_kept(name, true), None, "{name}");
+        }
+        assert_eq!(is_kept("1.1.127.100.in-addr.arpa.", true), Some(Meaning::Nothing));
+    }
+}

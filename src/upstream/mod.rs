@@ -1,0 +1,3 @@
+//! Whom do we ask? The servers that know what is not known here.
+
+pub mod system;
