@@ -1,0 +1,410 @@
+//! One look-up among several upstreams: whom to ask, until when to wait, and which answer to take.
+//!
+//! Pure: told what happened and what time it is, it says what to do next. The driver in `upstream` does the sending.
+//!
+//! By default the best upstream by measured latency is asked, and the next one as soon as the first is later than it
+//! usually is ([`patience`]), so that a dead upstream costs milliseconds. As [`Strategy::Sequential`] it is Consul's: one
+//! at a time, each for its whole timeout.
+//!
+//! Start with [`Lookup::step`].
+
+use std::time::{Duration, Instant};
+
+use crate::dns::Rcode;
+use crate::resolve::answer::Transport;
+
+/// How long an upstream is waited for whose latency is not known yet.
+const PATIENCE_UNKNOWN: Duration = Duration::from_millis(60);
+/// Bounds of the time after which another upstream is asked too.
+const PATIENCE_MIN: Duration = Duration::from_millis(20);
+const PATIENCE_MAX: Duration = Duration::from_millis(400);
+/// An upstream that left this many queries in a row unanswered is asked last.
+const LOST_MAX: u32 = 2;
+/// How often one that is asked last gets a query of its own, to find out whether it is back.
+const PROBE: Duration = Duration::from_secs(1);
+/// Times that each upstream is asked at most.
+const ROUNDS: usize = 3;
+
+/// How upstreams are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// The fastest first, another when it is late.
+    Hedged {
+        /// How long a look-up may take.
+        deadline: Duration,
+    },
+    /// In order, or in a new random order for each query; each for `timeout`.
+    Sequential { timeout: Duration, random: bool },
+}
+
+/// What is known of an upstream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// Smoothed round-trip time (RFC 6298, 2).
+    pub latency: Option<Duration>,
+    /// Queries in a row that it did not answer.
+    pub lost: u32,
+    /// When it was last asked although it is asked last.
+    probed: Option<Instant>,
+}
+
+impl Condition {
+    /// It answered, in this time.
+    pub fn answered(&mut self, took: Duration) {
+        self.lost = 0;
+        self.latency = Some(self.latency.map_or(took, |latency| (latency * 7 + took) / 8));
+    }
+
+    /// It did not answer, or not in time to be of use.
+    pub fn missed(&mut self) {
+        self.lost = self.lost.saturating_add(1);
+    }
+
+    fn is_suspect(&self) -> bool {
+        self.lost >= LOST_MAX
+    }
+}
+
+/// How long this upstream is waited for before another is asked too.
+fn patience(condition: &Condition) -> Duration {
+    condition.latency.map_or(PATIENCE_UNKNOWN, |latency| (latency * 3).clamp(PATIENCE_MIN, PATIENCE_MAX))
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Ask this upstream; what comes of it is told under this attempt's number.
+    Send { attempt: usize, upstream: usize, transport: Transport },
+    /// Nothing until then, or until something is heard.
+    Wait(Instant),
+    /// The look-up has ended with this answer, or with none.
+    Done(Option<Vec<u8>>),
+}
+
+/// One question on its way through the upstreams.
+#[derive(Debug)]
+pub struct Lookup {
+    strategy: Strategy,
+    transport: Transport,
+    /// Upstreams in the order in which they are asked, and how long each is waited for.
+    order: Vec<(usize, Duration)>,
+    attempts: Vec<Attempt>,
+    /// Attempts that are to be sent now.
+    outbox: Vec<Attempt>,
+    /// Upstreams of `order` asked so far, all rounds counted.
+    asked: usize,
+    next_at: Instant,
+    deadline: Instant,
+    /// The least bad of the answers that were not good enough.
+    fallback: Option<(u8, Vec<u8>)>,
+    done: Option<Option<Vec<u8>>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Attempt {
+    upstream: usize,
+    transport: Transport,
+    sent: Instant,
+    open: bool,
+}
+
+impl Lookup {
+    /// Begins a look-up over the transport that the client used. `conditions` are the upstreams of the group.
+    pub fn new(
+        strategy: Strategy,
+        transport: Transport,
+        conditions: &mut [Condition],
+        now: Instant,
+        rng: &mut fastrand::Rng,
+    ) -> Self {
+        let mut order: Vec<usize> = (0..conditions.len()).collect();
+        let deadline = match strategy {
+            Strategy::Sequential { timeout, random } => {
+                if random {
+                    rng.shuffle(&mut order);
+                }
+                now + timeout * u32::try_from(order.len()).unwrap_or(u32::MAX)
+            }
+            Strategy::Hedged { deadline } => {
+                order.sort_by_key(|&n| {
+                    let condition = &conditions[n];
+                    (condition.is_suspect(), condition.latency.unwrap_or(Duration::ZERO))
+                });
+                now + deadline
+            }
+        };
+        let waits = |n: usize| match strategy {
+            Strategy::Sequential { timeout, .. } => timeout,
+            Strategy::Hedged { .. } => patience(&conditions[n]),
+        };
+        let order = order.iter().map(|&n| (n, waits(n))).collect();
+        let (attempts, outbox) = (Vec::new(), Vec::new());
+        let mut lookup =
+            Self { strategy, transport, order, attempts, outbox, asked: 0, next_at: now, deadline, fallback: None, done: None };
+        lookup.ask_next(now);
+        if let Strategy::Hedged { .. } = strategy {
+            lookup.probe(conditions, now);
+        }
+        lookup
+    }
+
+    /// Says what to do now.
+    pub fn step(&mut self, now: Instant) -> Step {
+        loop {
+            if let Some(answer) = self.done.take() {
+                self.done = Some(None);
+                return Step::Done(answer);
+            }
+            if let Some(attempt) = self.outbox.pop() {
+                self.attempts.push(attempt);
+                let Attempt { upstream, transport, .. } = attempt;
+                return Step::Send { attempt: self.attempts.len() - 1, upstream, transport };
+            }
+            if now >= self.deadline {
+                self.give_up();
+            } else if now >= self.next_at {
+                if matches!(self.strategy, Strategy::Sequential { .. }) {
+                    self.attempts.iter_mut().for_each(|attempt| attempt.open = false);
+                }
+                self.ask_next(now);
+            } else {
+                return Step::Wait(self.next_at.min(self.deadline));
+            }
+        }
+    }
+
+    /// An attempt was answered: id, question and sender are right, the rest is judged here.
+    pub fn heard(&mut self, attempt: usize, octets: Vec<u8>, now: Instant) {
+        let Some(Attempt { upstream, transport, open: open @ true, .. }) = self.attempts.get_mut(attempt) else { return };
+        *open = false;
+        let (upstream, transport) = (*upstream, *transport);
+        let [_, _, high, low, ..] = octets[..] else { return self.ask_next(now) };
+        let (truncated, rcode) = (high & 2 != 0, Rcode(u16::from(low & 15)));
+        let good = [Rcode::NOERROR, Rcode::NXDOMAIN].contains(&rcode);
+        if matches!(self.strategy, Strategy::Sequential { .. }) {
+            // Consul takes a truncated answer as it is, and lets no bad one pass.
+            return if good { self.done = Some(Some(octets)) } else { self.ask_next(now) };
+        }
+        if good && !truncated {
+            self.done = Some(Some(octets));
+            return;
+        }
+        let badness = match rcode {
+            _ if good => 0,
+            Rcode::SERVFAIL => 1,
+            Rcode::REFUSED => 2,
+            _ => 3,
+        };
+        if self.fallback.as_ref().is_none_or(|(other, _)| badness < *other) {
+            self.fallback = Some((badness, octets));
+        }
+        if good && transport == Transport::Udp {
+            // What did not fit a datagram fits a stream (RFC 7766, 5).
+            self.send(upstream, Transport::Tcp, now);
+            self.next_at = now + PATIENCE_MAX;
+        } else {
+            self.ask_next(now);
+        }
+    }
+
+    /// An attempt came to nothing: refused, unreachable, closed.
+    pub fn failed(&mut self, attempt: usize, now: Instant) {
+        if let Some(Attempt { open: open @ true, .. }) = self.attempts.get_mut(attempt) {
+            *open = false;
+            self.ask_next(now);
+        }
+    }
+
+    /// Upstreams whose answer was still awaited when the look-up ended, although they had had their usual time.
+    pub fn late(&self, now: Instant) -> impl Iterator<Item = usize> + '_ {
+        let waits = |upstream| self.order.iter().find(|(n, _)| *n == upstream).map_or(PATIENCE_MAX, |(_, wait)| *wait);
+        let open = self.attempts.iter().filter(|attempt| attempt.open);
+        open.filter(move |attempt| now.duration_since(attempt.sent) >= waits(attempt.upstream)).map(|attempt| attempt.upstream)
+    }
+
+    fn send(&mut self, upstream: usize, transport: Transport, now: Instant) {
+        self.outbox.push(Attempt { upstream, transport, sent: now, open: true });
+    }
+
+    /// Asks the next upstream in order, or ends the look-up when there is nobody left to hope for.
+    fn ask_next(&mut self, now: Instant) {
+        let rounds = if matches!(self.strategy, Strategy::Sequential { .. }) { 1 } else { ROUNDS };
+        let (round, place) = (self.asked.checked_div(self.order.len()), self.asked.checked_rem(self.order.len()));
+        let open = self.attempts.iter().chain(&self.outbox).any(|attempt| attempt.open);
+        let answered_badly = self.fallback.is_some() && self.asked >= self.order.len();
+        match (round, place.and_then(|place| self.order.get(place))) {
+            (Some(round), Some(&(upstream, wait))) if round < rounds && !answered_badly => {
+                self.asked += 1;
+                self.send(upstream, self.transport_for(round), now);
+                // Later rounds are for packets that were lost, not for upstreams that think: give them time.
+                self.next_at = now + wait * 4u32.pow(round as u32);
+            }
+            _ if open => self.next_at = self.deadline,
+            _ => self.give_up(),
+        }
+    }
+
+    /// The last round goes by TCP, which sees to lost packets by itself.
+    fn transport_for(&self, round: usize) -> Transport {
+        if round + 1 == ROUNDS { Transport::Tcp } else { self.transport }
+    }
+
+    fn give_up(&mut self) {
+        self.done = Some(self.fallback.take().map(|(_, octets)| octets));
+    }
+
+    /// Sends a suspect upstream this query too, now and then, so that it is seen to be back.
+    fn probe(&mut self, conditions: &mut [Condition], now: Instant) {
+        let first = self.order.first().map(|(n, _)| *n);
+        let due = |condition: &Condition| condition.probed.is_none_or(|at| now.duration_since(at) >= PROBE);
+        let suspect = conditions.iter_mut().enumerate().find(|(n, c)| Some(*n) != first && c.is_suspect() && due(c));
+        if let Some((upstream, condition)) = suspect {
+            condition.probed = Some(now);
+            self.send(upstream, self.transport, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEDGED: Strategy = Strategy::Hedged { deadline: Duration::from_millis(2500) };
+    const SEQUENTIAL: Strategy = Strategy::Sequential { timeout: Duration::from_secs(2), random: false };
+
+    /// A reply of nothing but a header with these flags.
+    fn reply(truncated: bool, rcode: Rcode) -> Vec<u8> {
+        vec![0, 1, 0x80 | u8::from(truncated) << 1, rcode.0 as u8, 0, 0, 0, 0, 0, 0, 0, 0]
+    }
+
+    fn known(latencies: &[u64]) -> Vec<Condition> {
+        latencies.iter().map(|ms| Condition { latency: Some(Duration::from_millis(*ms)), ..Condition::default() }).collect()
+    }
+
+    struct World {
+        start: Instant,
+        lookup: Lookup,
+    }
+
+    impl World {
+        fn new(strategy: Strategy, conditions: &mut [Condition]) -> Self {
+            let start = Instant::now();
+            let mut rng = fastrand::Rng::with_seed(1);
+            Self { start, lookup: Lookup::new(strategy, Transport::Udp, conditions, start, &mut rng) }
+        }
+
+        fn at(&self, ms: u64) -> Instant {
+            self.start + Duration::from_millis(ms)
+        }
+
+        /// The upstreams asked at this time, and until when to wait.
+        fn asks(&mut self, ms: u64) -> (Vec<(usize, Transport)>, u128) {
+            let mut asked = Vec::new();
+            loop {
+                match self.lookup.step(self.at(ms)) {
+                    Step::Send { upstream, transport, .. } => asked.push((upstream, transport)),
+                    Step::Wait(until) => return (asked, until.duration_since(self.start).as_millis()),
+                    Step::Done(answer) => panic!("done with {answer:?} after asking {asked:?}"),
+                }
+            }
+        }
+
+        fn done(&mut self, ms: u64) -> Option<Vec<u8>> {
+            match self.lookup.step(self.at(ms)) {
+                Step::Done(answer) => answer,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_fastest_is_asked_and_another_when_it_is_late() {
+        let mut world = World::new(HEDGED, &mut known(&[30, 10]));
+        assert_eq!(world.asks(0), (vec![(1, Transport::Udp)], 30));
+        assert_eq!(world.asks(29), (vec![], 30));
+        assert_eq!(world.asks(30), (vec![(0, Transport::Udp)], 120));
+        assert_eq!(world.lookup.late(world.at(31)).collect::<Vec<_>>(), [1]);
+        let at = world.at(50);
+        world.lookup.heard(1, reply(false, Rcode::NOERROR), at);
+        assert_eq!(world.done(50), Some(reply(false, Rcode::NOERROR)));
+    }
+
+    #[test]
+    fn a_bad_answer_is_passed_on_only_when_all_are_bad() {
+        let mut world = World::new(HEDGED, &mut known(&[10, 20]));
+        world.asks(0);
+        let at = world.at(5);
+        world.lookup.heard(0, reply(false, Rcode::REFUSED), at);
+        assert_eq!(world.asks(5).0, [(1, Transport::Udp)], "the next is asked at once");
+        world.lookup.heard(1, reply(false, Rcode::SERVFAIL), at);
+        assert_eq!(world.done(5), Some(reply(false, Rcode::SERVFAIL)), "the least bad of them");
+    }
+
+    #[test]
+    fn what_is_truncated_is_asked_again_by_tcp() {
+        let mut world = World::new(HEDGED, &mut known(&[10, 20]));
+        world.asks(0);
+        let at = world.at(5);
+        world.lookup.heard(0, reply(true, Rcode::NOERROR), at);
+        assert_eq!(world.asks(5).0, [(0, Transport::Tcp)]);
+        world.lookup.heard(1, reply(false, Rcode::NOERROR), at);
+        assert_eq!(world.done(5), Some(reply(false, Rcode::NOERROR)));
+    }
+
+    #[test]
+    fn silence_ends_at_the_deadline_and_the_last_tries_are_tcp() {
+        let mut world = World::new(HEDGED, &mut known(&[10, 10]));
+        let (mut now, mut asked) = (0, Vec::new());
+        loop {
+            match world.lookup.step(world.at(now)) {
+                Step::Send { upstream, transport, .. } => asked.push((upstream, transport)),
+                Step::Wait(until) => now = until.duration_since(world.start).as_millis() as u64,
+                Step::Done(answer) => break assert_eq!(answer, None),
+            }
+        }
+        assert_eq!(now, 2500);
+        assert_eq!(asked.len(), 2 * ROUNDS);
+        assert_eq!(asked[4..], [(0, Transport::Tcp), (1, Transport::Tcp)]);
+    }
+
+    #[test]
+    fn a_dead_upstream_is_asked_last_and_probed_until_it_is_back() {
+        let mut conditions = known(&[1, 20]);
+        for _ in 0..LOST_MAX {
+            conditions[0].missed();
+        }
+        let mut world = World::new(HEDGED, &mut conditions);
+        let (asked, _) = world.asks(0);
+        assert_eq!(asked.len(), 2, "one for the answer, one to probe: {asked:?}");
+        let mut world = World::new(HEDGED, &mut conditions);
+        assert_eq!(world.asks(0).0, [(1, Transport::Udp)], "no second probe within a second");
+        conditions[0].answered(Duration::from_millis(1));
+        let mut world = World::new(HEDGED, &mut conditions);
+        assert_eq!(world.asks(0).0, [(0, Transport::Udp)]);
+    }
+
+    #[test]
+    fn consuls_way_is_one_after_the_other() {
+        let mut world = World::new(SEQUENTIAL, &mut known(&[1, 1, 1]));
+        assert_eq!(world.asks(0), (vec![(0, Transport::Udp)], 2000));
+        let at = world.at(10);
+        world.lookup.heard(0, reply(false, Rcode::SERVFAIL), at);
+        assert_eq!(world.asks(10), (vec![(1, Transport::Udp)], 2010));
+        assert_eq!(world.asks(2010).0, [(2, Transport::Udp)]);
+        let at = world.at(2100);
+        world.lookup.heard(1, reply(false, Rcode::NOERROR), at);
+        assert_eq!(world.asks(2100).0, [], "too late");
+        world.lookup.heard(2, reply(true, Rcode::NXDOMAIN), at);
+        assert_eq!(world.done(2100), Some(reply(true, Rcode::NXDOMAIN)), "TC is relayed");
+    }
+
+    #[test]
+    fn nobody_to_ask_is_no_answer() {
+        assert_eq!(World::new(HEDGED, &mut []).done(0), None);
+        let mut world = World::new(SEQUENTIAL, &mut known(&[1]));
+        world.asks(0);
+        let at = world.at(1);
+        world.lookup.failed(0, at);
+        assert_eq!(world.done(1), None);
+    }
+}
