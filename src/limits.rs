@@ -65,3 +65,13 @@ pub const ZONE_INCLUDES_MAX: usize = 8;
 
 /// Octets of prepared answers from zones, their keys included; beyond that the least used are prepared again when asked.
 pub const ZONE_ANSWERS_OCTETS_MAX: u64 = 16 << 20;
+
+/// UDP sockets for upstream queries, each on a random port: with a random id a forger has to guess one of
+/// 256 x 65,536 (RFC 5452, 9.2). They are bound as they are needed.
+pub const UPSTREAM_SOCKETS: usize = 256;
+
+/// Queries after which such a socket is replaced by one on another port.
+pub const UPSTREAM_SOCKET_USES: u32 = 10_000;
+
+/// Queries that wait on one such socket; far below the 65,536 ids, so that a free one is found at once.
+pub const UPSTREAM_QUERIES_PER_SOCKET_MAX: usize = 1_024;

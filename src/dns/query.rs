@@ -111,6 +111,13 @@ impl Query {
         }
     }
 
+    /// Writes the query.
+    pub fn compose(&self) -> Vec<u8> {
+        let message =
+            Message { opcode: self.opcode, flags: self.flags, edns: self.edns.clone(), ..self.response(Rcode::NOERROR) };
+        message.compose(true)
+    }
+
     /// An empty response to this query: id, opcode, RD, CD and the question come back as they came.
     pub fn response(&self, rcode: Rcode) -> Message {
         let flags = Flags {

@@ -1,3 +1,13 @@
 //! Whom do we ask? The servers that know what is not known here.
+//!
+//! What to do is decided in `resolve::forward`; here are the sockets, and the driver between the two. Start with
+//! [`Forwarder`].
 
+mod address;
+mod forwarder;
 pub mod system;
+mod tcp;
+mod udp;
+
+pub use address::{Host, Upstream};
+pub use forwarder::{Config, Counters, Forwarder, Route, Sequential, size_limit};

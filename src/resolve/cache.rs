@@ -1,0 +1,416 @@
+//! Answers of others, kept as long as they may be.
+//!
+//! An entry is the response's own octets and the places of its TTLs; a hit copies them and patches the id, the flags that
+//! belong to the client, the spelling of the question, and the TTLs. moka holds all entries, weighed in octets; before it
+//! stands a small cache of each worker ([`Near`]), which needs no lock and allocates nothing on a hit.
+//!
+//! Start with [`Cache::get`].
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState;
+use serde::Deserialize;
+
+use crate::dns::{Message, Query, Rcode, Type};
+
+/// How answers are kept; part of `[forward]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Octets that all entries together may weigh; 0 keeps nothing.
+    pub size: u64,
+    /// Seconds: a TTL below the floor counts as the floor, one above the ceiling as the ceiling.
+    pub min_ttl: u32,
+    pub max_ttl: u32,
+    /// Seconds: ceiling of negative answers' TTLs (RFC 2308, 5).
+    pub max_negative_ttl: u32,
+    /// Seconds that an answer is kept beyond its TTL, for when nobody else answers (RFC 8767); 0 for none.
+    pub max_stale: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { size: 32 << 20, min_ttl: 0, max_ttl: 86_400, max_negative_ttl: 3_600, max_stale: 86_400 }
+    }
+}
+
+/// What an entry is found by: the question in lower case, the client's EDNS, DO and CD, and the group of upstreams asked,
+/// since each of them changes the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key(Box<[u8]>);
+
+impl Key {
+    /// `None` for queries whose answers are not to be shared: those with options that say something of the client.
+    pub fn new(query: &Query, group: u16) -> Option<Self> {
+        let mut octets = Vec::with_capacity(query.question.name.wire().len() + 7);
+        write_key(query, group, &mut octets).then(|| Self(octets.into()))
+    }
+}
+
+fn write_key(query: &Query, group: u16, octets: &mut Vec<u8>) -> bool {
+    octets.extend(query.question.name.wire().iter().map(u8::to_ascii_lowercase));
+    octets.extend(query.question.qtype.0.to_be_bytes());
+    octets.extend(query.question.qclass.0.to_be_bytes());
+    let edns = query.edns.as_ref();
+    let dnssec_ok = edns.is_some_and(|edns| edns.dnssec_ok);
+    octets.push(u8::from(edns.is_some()) | u8::from(dnssec_ok) << 1 | u8::from(query.flags.checking_disabled) << 2);
+    octets.extend(group.to_be_bytes());
+    edns.is_none_or(|edns| edns.options.iter().all(|option| HOP_BY_HOP.contains(&option.code)))
+}
+
+/// Options that concern one hop only and are not passed on: cookies, keepalive, padding (RFC 7873, 7828, 7830).
+pub const HOP_BY_HOP: [u16; 3] = [10, 11, 12];
+
+/// An answer that is kept.
+#[derive(Debug)]
+pub struct Entry {
+    key: Key,
+    octets: Box<[u8]>,
+    /// Where its TTLs stand.
+    ttls: Box<[u16]>,
+    stored: Instant,
+    fresh_until: Instant,
+    stale_until: Instant,
+}
+
+/// TTL of a stale answer, in seconds (RFC 8767, 5.2).
+const STALE_TTL: u32 = 30;
+
+impl Entry {
+    pub fn is_fresh(&self, now: Instant) -> bool {
+        now < self.fresh_until
+    }
+
+    /// May it be given when nobody has a fresh one?
+    pub fn is_usable(&self, now: Instant) -> bool {
+        now < self.stale_until
+    }
+
+    /// Writes the answer to this query. TTLs are what is left of them, or that of a stale answer.
+    pub fn write(&self, query: &Query, now: Instant, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&self.octets);
+        let Some(octets) = out.get_mut(start..) else { return };
+        patch(octets, query);
+        let age = u32::try_from(now.saturating_duration_since(self.stored).as_secs()).unwrap_or(u32::MAX);
+        let fresh = self.is_fresh(now);
+        for &at in &self.ttls {
+            if let Some(ttl) = octets.get_mut(usize::from(at)..).and_then(|rest| rest.first_chunk_mut::<4>()) {
+                let left = u32::from_be_bytes(*ttl).saturating_sub(age);
+                *ttl = if fresh { left } else { STALE_TTL }.to_be_bytes();
+            }
+        }
+    }
+}
+
+/// Makes another's response this query's: id, RD, CD and the question as it was spelled.
+pub fn patch(octets: &mut [u8], query: &Query) {
+    if let Some(id) = octets.first_chunk_mut::<2>() {
+        *id = query.id.to_be_bytes();
+    }
+    if let Some([_, _, high, low]) = octets.first_chunk_mut::<4>() {
+        *high = *high & !1 | u8::from(query.flags.recursion_desired);
+        *low = *low & !0x10 | u8::from(query.flags.checking_disabled) << 4;
+    }
+    let name = query.question.name.wire();
+    if let Some(question) = octets.get_mut(Message::HEADER..Message::HEADER + name.len())
+        && question.eq_ignore_ascii_case(name)
+    {
+        question.copy_from_slice(name);
+    }
+}
+
+/// All that is kept, shared by all workers. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    config: Config,
+    entries: moka::sync::Cache<Key, Arc<Entry>, RandomState>,
+}
+
+impl Cache {
+    pub fn new(config: Config) -> Self {
+        let weigh = |key: &Key, entry: &Arc<Entry>| {
+            let octets = key.0.len() * 2 + entry.octets.len() + entry.ttls.len() * 2 + 160;
+            u32::try_from(octets).unwrap_or(u32::MAX)
+        };
+        let builder = moka::sync::Cache::builder().max_capacity(config.size).weigher(weigh);
+        Self { entries: builder.build_with_hasher(RandomState::default()), config }
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The entry, fresh or not.
+    pub fn get(&self, key: &Key) -> Option<Arc<Entry>> {
+        self.entries.get(key)
+    }
+
+    /// Keeps a response for as long as it may be; says under which entry, if it may be kept at all.
+    pub fn put(&self, key: Key, octets: &[u8], now: Instant) -> Option<Arc<Entry>> {
+        let message = Message::parse(octets).ok()?;
+        let ttl = self.lifetime(&message)?;
+        let ttls = ttl_places(octets)?;
+        let mut octets = Box::<[u8]>::from(octets);
+        for &at in &ttls {
+            // A record's own TTL keeps to the same bounds, or clients would keep it longer than we do.
+            if let Some(own) = octets.get_mut(usize::from(at)..).and_then(|rest| rest.first_chunk_mut::<4>()) {
+                let bounded = u32::from_be_bytes(*own).clamp(self.config.min_ttl, self.config.max_ttl);
+                *own = bounded.to_be_bytes();
+            }
+        }
+        let fresh_until = now + Duration::from_secs(u64::from(ttl));
+        let stale_until = fresh_until + Duration::from_secs(u64::from(self.config.max_stale));
+        let entry = Arc::new(Entry { key: key.clone(), octets, ttls: ttls.into(), stored: now, fresh_until, stale_until });
+        self.entries.insert(key, entry.clone());
+        Some(entry)
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) {
+        self.entries.invalidate_all();
+    }
+
+    /// Seconds that a response may be kept; `None` when it may not.
+    fn lifetime(&self, message: &Message) -> Option<u32> {
+        let bounded = |ttl: u32| ttl.clamp(self.config.min_ttl, self.config.max_ttl);
+        // A TTL with its first bit set is to be taken as 0 (RFC 2181, 8).
+        let plain = |ttl: u32| if ttl > i32::MAX as u32 { 0 } else { ttl };
+        let negative = message.rcode == Rcode::NXDOMAIN
+            || message.rcode == Rcode::NOERROR && !message.answers.iter().any(|r| answers(r.record_type(), message));
+        let ttl = if negative {
+            // RFC 2308, 5: the lesser of the SOA record's TTL and its MINIMUM; without an SOA it is not kept.
+            let soa = message.authorities.iter().find_map(|record| match &record.data {
+                crate::dns::RData::Soa(soa) => Some(plain(record.ttl).min(plain(soa.minimum))),
+                _ => None,
+            })?;
+            let aliases = message.answers.iter().map(|record| plain(record.ttl)).min().unwrap_or(u32::MAX);
+            bounded(soa.min(aliases)).min(self.config.max_negative_ttl)
+        } else if message.rcode == Rcode::NOERROR {
+            let records = message.answers.iter().chain(&message.authorities).chain(&message.additionals);
+            bounded(records.map(|record| plain(record.ttl)).min()?)
+        } else {
+            return None;
+        };
+        (ttl > 0 && !message.flags.truncated && self.config.size > 0).then_some(ttl)
+    }
+}
+
+/// Is a record of this type an answer to the message's question, rather than an alias on the way?
+fn answers(record_type: Type, message: &Message) -> bool {
+    message.questions.first().is_some_and(|question| question.qtype == record_type || question.qtype == Type::ANY)
+}
+
+/// The offsets of all TTLs in a message but the OPT record's, which is none.
+fn ttl_places(octets: &[u8]) -> Option<Vec<u16>> {
+    let count = |at: usize| Some(usize::from(u16::from_be_bytes(*octets.get(at..)?.first_chunk()?)));
+    let mut at = Message::HEADER;
+    for _ in 0..count(4)? {
+        at = skip_name(octets, at)? + 4;
+    }
+    let mut places = Vec::new();
+    for _ in 0..count(6)? + count(8)? + count(10)? {
+        at = skip_name(octets, at)?;
+        if count(at)? != usize::from(Type::OPT.0) {
+            places.push(u16::try_from(at + 4).ok()?);
+        }
+        at += 10 + count(at + 8)?;
+    }
+    (at == octets.len()).then_some(places)
+}
+
+fn skip_name(octets: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match *octets.get(at)? {
+            0 => return Some(at + 1),
+            length @ 1..64 => at += 1 + usize::from(length),
+            _ => return Some(at + 2),
+        }
+    }
+}
+
+/// Sets of a [`Near`]; with two places each.
+const SETS: usize = 1_024;
+
+/// Octets of the largest answer that a [`Near`] holds, so that each of them stays below 8 MB.
+const NEAR_MAX: usize = 4_096;
+
+/// A worker's own cache: the answers that it gave last, found without a lock.
+#[derive(Debug)]
+pub struct Near {
+    hasher: RandomState,
+    sets: Vec<[Option<(u64, Arc<Entry>)>; 2]>,
+    /// The key of the query at hand.
+    key: Vec<u8>,
+}
+
+impl Default for Near {
+    fn default() -> Self {
+        Self { hasher: RandomState::default(), sets: Vec::new(), key: Vec::with_capacity(300) }
+    }
+}
+
+impl Near {
+    /// Writes a fresh answer from here, or from the shared cache, whose entry is then near too.
+    pub fn answer(&mut self, cache: &Cache, query: &Query, group: u16, now: Instant, out: &mut Vec<u8>) -> bool {
+        self.key.clear();
+        if !write_key(query, group, &mut self.key) {
+            return false;
+        }
+        let hash = self.hasher.hash_one(&self.key[..]);
+        if self.sets.is_empty() {
+            // An idle server needs none of this.
+            self.sets.resize_with(SETS, Default::default);
+        }
+        let Some(set) = self.sets.get_mut(hash as usize % SETS) else { return false };
+        let near = |place: &Option<(u64, Arc<Entry>)>| {
+            place.as_ref().is_some_and(|(other, entry)| *other == hash && *entry.key.0 == *self.key && entry.is_fresh(now))
+        };
+        if let Some(at) = set.iter().position(near) {
+            if at != 0 {
+                set.swap(0, at);
+            }
+            if let Some((_, entry)) = &set[0] {
+                entry.write(query, now, out);
+                return true;
+            }
+        }
+        let Some(entry) = cache.get(&Key(self.key.as_slice().into())).filter(|entry| entry.is_fresh(now)) else {
+            return false;
+        };
+        entry.write(query, now, out);
+        if entry.octets.len() <= NEAR_MAX {
+            set.swap(0, 1);
+            set[0] = Some((hash, entry));
+        }
+        true
+    }
+
+    /// Forgets everything, when what it holds may no longer be given.
+    pub fn clear(&mut self) {
+        self.sets.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::dns::{Class, Edns, Flags, Opcode, Question, RData, Record, Soa};
+
+    fn query(name: &str, edns: bool) -> Query {
+        let flags = Flags { recursion_desired: true, ..Flags::default() };
+        let question = Question { name: name.parse().unwrap(), qtype: Type::A, qclass: Class::IN };
+        Query { id: 7, opcode: Opcode::QUERY, flags, question, edns: edns.then(|| Edns::new(1232)) }
+    }
+
+    fn response(query: &Query, ttls: &[u32]) -> Message {
+        let mut message = query.response(Rcode::NOERROR);
+        for (n, ttl) in ttls.iter().enumerate() {
+            message.answers.push(Record::new(query.question.name.clone(), *ttl, RData::A([10, 0, 0, n as u8].into())));
+        }
+        message.edns = query.edns.clone();
+        message
+    }
+
+    fn soa(ttl: u32, minimum: u32) -> Record {
+        let name: crate::dns::Name = "example.net".parse().unwrap();
+        let (mname, rname) = (name.clone(), name.clone());
+        let soa = Soa { mname, rname, serial: 1, refresh: 1, retry: 1, expire: 1, minimum };
+        Record::new(name, ttl, RData::Soa(Box::new(soa)))
+    }
+
+    fn after(now: Instant, seconds: u64) -> Instant {
+        now + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn an_answer_is_given_again_with_what_is_left_of_its_ttl() {
+        let cache = Cache::new(Config::default());
+        let (asked, now) = (query("www.example.net", true), Instant::now());
+        cache.put(Key::new(&asked, 0).unwrap(), &response(&asked, &[60, 300]).compose(true), now).unwrap();
+        let again = Query { id: 99, ..query("WWW.example.NET", true) };
+        let mut near = Near::default();
+        for _ in 0..2 {
+            let mut out = Vec::new();
+            assert!(near.answer(&cache, &again, 0, after(now, 20), &mut out));
+            let message = Message::parse(&out).unwrap();
+            assert_eq!((message.id, message.questions[0].name.to_string()), (99, "WWW.example.NET.".into()));
+            assert_eq!(message.answers.iter().map(|r| r.ttl).collect::<Vec<_>>(), [40, 280]);
+            assert_eq!(message.edns, again.edns);
+        }
+        assert!(!near.answer(&cache, &again, 0, after(now, 60), &mut Vec::new()), "it has expired");
+        assert!(!near.answer(&cache, &again, 1, now, &mut Vec::new()), "another group of upstreams");
+        assert!(!near.answer(&cache, &query("www.example.net", false), 0, now, &mut Vec::new()), "another EDNS");
+        let stale = cache.get(&Key::new(&again, 0).unwrap()).unwrap();
+        assert!(stale.is_usable(after(now, 3600)) && !stale.is_usable(after(now, 90_000)));
+        let mut out = Vec::new();
+        stale.write(&again, after(now, 3600), &mut out);
+        assert!(Message::parse(&out).unwrap().answers.iter().all(|record| record.ttl == STALE_TTL));
+    }
+
+    #[test]
+    fn negative_answers_are_kept_by_their_soa() {
+        let cache = Cache::new(Config::default());
+        let (asked, now) = (query("no.example.net", false), Instant::now());
+        let key = || Key::new(&asked, 0).unwrap();
+        for rcode in [Rcode::NXDOMAIN, Rcode::NOERROR] {
+            let mut message = asked.response(rcode);
+            assert!(cache.put(key(), &message.compose(true), now).is_none(), "RFC 2308, 5: not without an SOA");
+            message.authorities.push(soa(300, 60));
+            let entry = cache.put(key(), &message.compose(true), now).unwrap();
+            assert!(entry.is_fresh(after(now, 59)) && !entry.is_fresh(after(now, 60)));
+        }
+    }
+
+    #[test]
+    fn what_may_not_be_kept_is_not() {
+        let cache = Cache::new(Config::default());
+        let (asked, now) = (query("www.example.net", false), Instant::now());
+        let key = || Key::new(&asked, 0).unwrap();
+        assert!(cache.put(key(), &response(&asked, &[60, 0]).compose(true), now).is_none(), "a TTL of 0");
+        assert!(cache.put(key(), &response(&asked, &[1 << 31]).compose(true), now).is_none(), "RFC 2181, 8");
+        assert!(cache.put(key(), &asked.response(Rcode::SERVFAIL).compose(true), now).is_none());
+        let mut cut = response(&asked, &[60]);
+        cut.flags.truncated = true;
+        assert!(cache.put(key(), &cut.compose(true), now).is_none(), "a truncated one");
+        let mut edns = Edns::new(1232);
+        edns.options.push(crate::dns::EdnsOption { code: 8, data: Box::new([0, 1, 0, 0]) });
+        assert!(Key::new(&Query { edns: Some(edns), ..asked.clone() }, 0).is_none(), "one that depends on the client");
+    }
+
+    #[test]
+    fn the_cache_is_bounded_in_octets() {
+        let cache = Cache::new(Config { size: 50_000, ..Config::default() });
+        for n in 0..5_000 {
+            let asked = query(&format!("n{n}.example.net"), false);
+            cache.put(Key::new(&asked, 0).unwrap(), &response(&asked, &[60]).compose(true), Instant::now()).unwrap();
+        }
+        cache.entries.run_pending_tasks();
+        assert!(cache.entries.weighted_size() <= 50_000);
+        assert!(cache.entries.entry_count() > 50);
+    }
+
+    proptest! {
+        #[test]
+        fn only_ids_spelling_and_ttls_change(ttls in proptest::collection::vec(1u32..90_000, 1..20), age in 0u64..100, id: u16) {
+            let (asked, now) = (query("a.b.example.net", true), Instant::now());
+            let cache = Cache::new(Config::default());
+            let mut original = response(&asked, &ttls);
+            original.authorities.push(soa(4000, 50));
+            let Some(entry) = cache.put(Key::new(&asked, 0).unwrap(), &original.compose(true), now) else {
+                return Err(TestCaseError::fail("it may be kept"));
+            };
+            let mut out = Vec::new();
+            entry.write(&Query { id, ..query("A.b.EXAMPLE.net", true) }, after(now, age), &mut out);
+            let got = Message::parse(&out).unwrap();
+            let expected = |ttl: u32| if entry.is_fresh(after(now, age)) { ttl.min(86_400) - age as u32 } else { STALE_TTL };
+            original.answers.iter_mut().chain(&mut original.authorities).for_each(|record| record.ttl = expected(record.ttl));
+            original.id = id;
+            prop_assert_eq!(got, original);
+        }
+    }
+}
