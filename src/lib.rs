@@ -16,6 +16,8 @@ pub mod problem;
 pub mod registry;
 /// What do we say?
 pub mod resolve;
+/// Who asks us in DNS?
+pub mod server;
 /// Who holds which end?
 pub mod run;
 /// Whom do we ask?

@@ -111,6 +111,12 @@ impl Query {
         }
     }
 
+    /// A plain query of our own, recursion desired, with a random id.
+    pub fn of(question: Question) -> Self {
+        let flags = Flags { recursion_desired: true, ..Flags::default() };
+        Self { id: fastrand::u16(..), opcode: Opcode::QUERY, flags, question, edns: None }
+    }
+
     /// Writes the query.
     pub fn compose(&self) -> Vec<u8> {
         let message =

@@ -83,7 +83,7 @@ impl Batch {
             vector.iov_len = slot.input.len();
             // The kernel shortens these lengths, so each is set anew before each call.
             header.msg_hdr.msg_name = (&raw mut slot.origin.peer).cast();
-            header.msg_hdr.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
             header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
             header.msg_hdr.msg_control = slot.origin.control.0.as_mut_ptr().cast();
@@ -184,7 +184,7 @@ impl Return {
     /// Lets the answer leave by whichever interface its route says, only its source address being kept; a link-local
     /// address is nothing without its interface, so there both stay.
     fn free_interface(&mut self) {
-        let header_length = mem::size_of::<libc::cmsghdr>();
+        let header_length = size_of::<libc::cmsghdr>();
         if self.control_length < header_length {
             self.control_length = 0;
             return;
@@ -227,7 +227,7 @@ pub(super) fn tell_local_address(socket: &UdpSocket) -> io::Result<()> {
     let on: libc::c_int = 1;
     // SAFETY: the option takes an int, whose address and size are given.
     let result = unsafe {
-        let length = mem::size_of::<libc::c_int>() as libc::socklen_t;
+        let length = size_of::<libc::c_int>() as libc::socklen_t;
         libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const on).cast(), length)
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::Responder;
 use crate::limits;
-use crate::resolve::{Client, Transport};
+use crate::resolve::answer::{Client, Transport};
 
 /// How long a connection may be silent between two queries, and how long a query may take to arrive once begun
 /// (RFC 7766, 6.2.3: seconds, so that clients may keep connections).
@@ -54,7 +54,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, responder: Arc<Responde
         }
     });
     let in_flight = Arc::new(Semaphore::new(limits::TCP_QUERIES_PER_CONNECTION_MAX));
-    let client = Client { address: peer, transport: Transport::Tcp };
+    let client = Client { address: peer.ip(), transport: Transport::Tcp };
     let mut worker = responder.worker();
     while let Ok(Ok(length)) = timeout(IDLE, from.read_u16()).await {
         let mut octets = vec![0; usize::from(length)];
@@ -62,6 +62,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, responder: Arc<Responde
             break;
         }
         let Ok(permit) = in_flight.clone().acquire_owned().await else { break };
+        worker.refresh();
         let mut answer = Vec::new();
         match responder.answer(&mut worker, &octets, client, &mut answer) {
             None => {

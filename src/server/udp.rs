@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::Responder;
 use super::batch::Batch;
-use crate::resolve::{Client, Transport};
+use crate::resolve::answer::{Client, Transport};
 
 /// Answers what comes on `socket`, for as long as the process lives. What must wait for somebody else is carried on by
 /// `runtime` and leaves by the same socket.
@@ -33,7 +33,7 @@ pub(super) fn serve(socket: UdpSocket, responder: Arc<Responder>, runtime: Handl
             let count = slots.len();
             worker.refresh();
             for slot in slots {
-                let client = Client { address: slot.peer(), transport: Transport::Udp };
+                let client = Client { address: slot.peer().ip(), transport: Transport::Udp };
                 let mut output = std::mem::take(&mut slot.output);
                 let pending = responder.answer(&mut worker, slot.input(), client, &mut output);
                 slot.output = output;

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::address::{Host, Upstream};
 use super::{system, tcp, udp};
-use crate::dns::{Edns, ExtendedError, Flags, Message, Name, Opcode, Query, Question, Rcode};
+use crate::dns::{Edns, ExtendedError, Message, Name, Query, Question, Rcode};
 use crate::problem::Problem;
 use crate::resolve::answer::Transport;
 use crate::resolve::cache::{self, Cache, HOP_BY_HOP, Key, Near};
@@ -218,9 +218,7 @@ impl Forwarder {
 
     /// Asks a question of our own; `None` when nobody answers.
     pub async fn ask(self: &Arc<Self>, question: Question) -> Option<Message> {
-        let id = fastrand::u16(..);
-        let flags = Flags { recursion_desired: true, ..Flags::default() };
-        let query = Query { id, opcode: Opcode::QUERY, flags, question, edns: None };
+        let query = Query::of(question);
         let mut near = Near::default();
         let mut octets = Vec::new();
         if !self.answer(&query, Transport::Tcp, Instant::now(), &mut near, &mut octets) {

@@ -1,0 +1,29 @@
+//! Who asks us in DNS? One file a listener; all of them hand octets to the [`Responder`] and send back what it says.
+//!
+//! Start with [`Responder::answer`]: one query, from octets to octets.
+
+mod batch;
+mod bind;
+mod responder;
+mod tcp;
+mod udp;
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+pub use bind::{BindError, Bound, Holder, bind_dns, bind_http};
+pub use responder::{Responder, Setup};
+
+/// Starts answering on bound sockets. Needs a tokio runtime around it.
+pub fn serve(bound: Vec<Bound>, responder: &Arc<Responder>) -> io::Result<()> {
+    let runtime = Handle::current();
+    for Bound { udp, tcp, .. } in bound {
+        for socket in udp {
+            udp::serve(socket, responder.clone(), runtime.clone())?;
+        }
+        runtime.spawn(tcp::serve(tokio::net::TcpListener::from_std(tcp)?, responder.clone()));
+    }
+    Ok(())
+}

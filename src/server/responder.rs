@@ -1,0 +1,320 @@
+//! The story of one query, whatever listener it came by.
+//!
+//! [`Responder::answer`] runs on the listener's own thread and never waits: what is known here is answered at once. What
+//! must wait for somebody else becomes [`Pending`], which [`Responder::finish`] carries to its end.
+//!
+//! The order in which it is asked who knows a name: data of exactly this name (hosts files, `[[record]]`, zones), the
+//! discovery domain and the reverse names of what is in it, a route of its own, names that never leave a host, what is
+//! kept of upstreams' answers, the upstreams.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::{ArcSwap, Cache};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::catalog::Catalog;
+use crate::dns::{Class, Edns, ExtendedError, Message, Opcode, Query, Question, Rcode, Reject};
+use crate::limits;
+use crate::resolve::answer::{Chase, Client, Compat, Discovery, Step, Transport};
+use crate::resolve::cache::Near;
+use crate::resolve::local::Local;
+use crate::resolve::open_alias;
+use crate::resolve::zone::Zones;
+use crate::upstream::{Forwarder, size_limit};
+
+/// The payload size that we tell clients (RFC 9715, 3).
+const UDP_SIZE: u16 = 1232;
+/// Aliases that are followed from data of our own, so that a loop of them ends.
+const ALIASES_MAX: usize = 8;
+
+/// What the configuration makes of us; a reload replaces it whole.
+#[derive(Debug)]
+pub struct Setup {
+    pub discovery: Discovery,
+    pub local: Local,
+    pub zones: Zones,
+    pub forwarder: Arc<Forwarder>,
+}
+
+impl Setup {
+    fn is_consul(&self) -> bool {
+        self.discovery.settings().compat == Compat::Consul
+    }
+}
+
+/// Turns queries into answers; shared by all listeners.
+#[derive(Debug)]
+pub struct Responder {
+    setup: Arc<ArcSwap<Setup>>,
+    catalog: Arc<ArcSwap<Catalog>>,
+    waiting: Arc<Semaphore>,
+}
+
+/// What a listener's thread, or a connection, holds for itself.
+#[derive(Debug)]
+pub(super) struct Worker {
+    setup: Cache<Arc<ArcSwap<Setup>>, Arc<Setup>>,
+    catalog: Cache<Arc<ArcSwap<Catalog>>, Arc<Catalog>>,
+    /// The setup whose answers `near` holds, by its address.
+    near_of: usize,
+    near: Near,
+    rng: fastrand::Rng,
+    now: Instant,
+    /// Unix time, in seconds.
+    clock: u64,
+}
+
+impl Worker {
+    /// Takes note of the time; a listener calls it once for a batch of queries.
+    pub(super) fn refresh(&mut self) {
+        self.now = Instant::now();
+        self.clock = unix_time();
+    }
+}
+
+fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+/// A query whose answer has to be waited for.
+#[derive(Debug)]
+pub(super) struct Pending {
+    setup: Arc<Setup>,
+    query: Query,
+    octets: Box<[u8]>,
+    client: Client,
+    wait: Wait,
+    _permit: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+enum Wait {
+    /// For an upstream.
+    Forward,
+    /// For an upstream to say where an alias of the discovery domain leads.
+    Chase(Box<Chase>),
+    /// For a zone's first answer to this question.
+    Zone,
+    /// For where an alias in local data leads.
+    Complete(Box<Message>),
+}
+
+impl Responder {
+    pub fn new(setup: Setup, catalog: Arc<ArcSwap<Catalog>>) -> Arc<Self> {
+        let waiting = Arc::new(Semaphore::new(limits::QUERIES_WAITING_MAX));
+        Arc::new(Self { setup: Arc::new(ArcSwap::from_pointee(setup)), catalog, waiting })
+    }
+
+    /// The setup in force.
+    pub fn setup(&self) -> Arc<Setup> {
+        self.setup.load_full()
+    }
+
+    /// Puts another setup in force; queries under way finish with the one they began with.
+    pub fn replace(&self, setup: Setup) {
+        self.setup.store(Arc::new(setup));
+    }
+
+    pub(super) fn worker(&self) -> Worker {
+        Worker {
+            setup: Cache::new(self.setup.clone()),
+            catalog: Cache::new(self.catalog.clone()),
+            near_of: 0,
+            near: Near::default(),
+            rng: fastrand::Rng::new(),
+            now: Instant::now(),
+            clock: unix_time(),
+        }
+    }
+
+    /// Answers into `out`, which stays empty when there is no answer; or says what has to be waited for.
+    pub(super) fn answer(&self, worker: &mut Worker, octets: &[u8], client: Client, out: &mut Vec<u8>) -> Option<Pending> {
+        let setup = worker.setup.load().clone();
+        let parsed = if setup.is_consul() { Query::parse_as_consul(octets) } else { Query::parse(octets) };
+        let query = match parsed {
+            Ok(query) => query,
+            Err(Reject::Ignore) => return None,
+            Err(Reject::Reply(message)) => {
+                out.extend(message.compose(true));
+                return None;
+            }
+        };
+        let wait = self.answer_query(worker, &setup, &query, client, out)?;
+        match self.waiting.clone().try_acquire_owned() {
+            Ok(permit) => Some(Pending { setup, query, octets: octets.into(), client, wait, _permit: permit }),
+            Err(_) => {
+                let reason = "too many queries wait for upstreams";
+                out.extend(error(&query, Rcode::SERVFAIL, Some((ExtendedError::Other, reason))).compose(true));
+                None
+            }
+        }
+    }
+
+    fn answer_query(
+        &self,
+        worker: &mut Worker,
+        setup: &Arc<Setup>,
+        query: &Query,
+        client: Client,
+        out: &mut Vec<u8>,
+    ) -> Option<Wait> {
+        let name = &query.question.name;
+        let plain = !setup.is_consul();
+        let is_ours = setup.discovery.is_ours(name);
+        if plain {
+            if query.edns.as_ref().is_some_and(|edns| edns.version > 0) {
+                // RFC 6891, 6.1.3.
+                out.extend(error(query, Rcode::BADVERS, None).compose(true));
+                return None;
+            }
+            if query.opcode != Opcode::QUERY {
+                out.extend(error(query, Rcode::NOTIMP, None).compose(true));
+                return None;
+            }
+            if let Some(message) = setup.local.answer(query) {
+                if open_alias(&message).is_some() {
+                    return Some(Wait::Complete(Box::new(message)));
+                }
+                fit(message, query, client.transport, out);
+                return None;
+            }
+            // A zone within the discovery domain has only the names that stand in it.
+            if setup.zones.covers(name) && (!is_ours || setup.zones.has(name)) {
+                let kept = setup.zones.kept(query, size_limit(query, client.transport), out);
+                return (!kept).then_some(Wait::Zone);
+            }
+        }
+        if setup.discovery.may_know(name) {
+            let catalog = worker.catalog.load();
+            match setup.discovery.answer(catalog, query, client, &mut worker.rng, worker.clock) {
+                Step::Reply(message) => {
+                    out.extend(setup.discovery.compose(&message));
+                    return None;
+                }
+                Step::Chase(chase) => return Some(Wait::Chase(chase)),
+                Step::Forward if is_ours && plain => {
+                    out.extend(error(query, Rcode::REFUSED, None).compose(true));
+                    return None;
+                }
+                Step::Forward => {}
+            }
+        }
+        if plain
+            && !setup.forwarder.has_route(name)
+            && let Some(message) = setup.local.special(query)
+        {
+            fit(message, query, client.transport, out);
+            return None;
+        }
+        if !setup.forwarder.has_upstreams() && !setup.forwarder.has_route(name) {
+            let reason = (ExtendedError::Prohibited, "this server has nobody to ask about other names");
+            out.extend(error(query, Rcode::REFUSED, plain.then_some(reason)).compose(true));
+            return None;
+        }
+        let setup_at = Arc::as_ptr(setup).addr();
+        if worker.near_of != setup_at {
+            worker.near.clear();
+            worker.near_of = setup_at;
+        }
+        let kept = setup.forwarder.answer(query, client.transport, worker.now, &mut worker.near, out);
+        (!kept).then_some(Wait::Forward)
+    }
+
+    /// Waits for the answer.
+    pub(super) async fn finish(&self, pending: Pending) -> Vec<u8> {
+        let Pending { setup, query, octets, client, wait, _permit } = pending;
+        match wait {
+            Wait::Forward => setup.forwarder.resolve(&query, &octets, client.transport).await,
+            Wait::Chase(chase) => {
+                let mut step = Step::Chase(chase);
+                loop {
+                    step = match step {
+                        Step::Chase(chase) => {
+                            let heard = setup.forwarder.ask(chase.question().clone()).await;
+                            chase.resume(heard)
+                        }
+                        Step::Reply(message) => return setup.discovery.compose(&message),
+                        Step::Forward => return setup.forwarder.resolve(&query, &octets, client.transport).await,
+                    };
+                }
+            }
+            Wait::Zone => {
+                let mut out = Vec::new();
+                let message = setup.zones.message(&query).await;
+                if open_alias(&message).is_some() {
+                    self.complete(&setup, &query, client, message, &mut out).await;
+                } else {
+                    setup.zones.answer(&query, size_limit(&query, client.transport), &mut out).await;
+                }
+                out
+            }
+            Wait::Complete(message) => {
+                let mut out = Vec::new();
+                self.complete(&setup, &query, client, *message, &mut out).await;
+                out
+            }
+        }
+    }
+
+    /// Follows an alias out of local data: a stub resolver expects the whole chain (RFC 1034, 5.2.2).
+    async fn complete(&self, setup: &Arc<Setup>, query: &Query, client: Client, mut message: Message, out: &mut Vec<u8>) {
+        for _ in 0..ALIASES_MAX {
+            let Some(target) = open_alias(&message) else { break };
+            let question = Question { name: target, qtype: query.question.qtype, qclass: Class::IN };
+            let Some(more) = self.known(setup, client, &question).await else { break };
+            if more.answers.is_empty() {
+                message.rcode = more.rcode;
+                message.authorities = more.authorities;
+                break;
+            }
+            message.answers.extend(more.answers);
+        }
+        fit(message, query, client.transport, out);
+    }
+
+    /// What anybody knows of a question.
+    async fn known(&self, setup: &Arc<Setup>, client: Client, question: &Question) -> Option<Message> {
+        let query = Query::of(question.clone());
+        if let Some(message) = setup.local.answer(&query) {
+            return Some(message);
+        }
+        if setup.zones.covers(&question.name) && (!setup.discovery.is_ours(&question.name) || setup.zones.has(&question.name)) {
+            return Some(setup.zones.message(&query).await);
+        }
+        if setup.discovery.is_ours(&question.name) {
+            let client = Client { transport: Transport::Tcp, ..client };
+            let catalog = self.catalog.load_full();
+            return match setup.discovery.answer(&catalog, &query, client, &mut fastrand::Rng::new(), unix_time()) {
+                Step::Reply(message) => Some(*message),
+                Step::Chase(_) | Step::Forward => None,
+            };
+        }
+        setup.forwarder.ask(question.clone()).await
+    }
+}
+
+/// Writes a message, or as much of it as tells the client to ask over TCP.
+fn fit(mut message: Message, query: &Query, transport: Transport, out: &mut Vec<u8>) {
+    let octets = message.compose(true);
+    if octets.len() <= size_limit(query, transport) {
+        return out.extend(octets);
+    }
+    message.flags.truncated = true;
+    message.answers.clear();
+    message.authorities.clear();
+    message.additionals.clear();
+    out.extend(message.compose(true));
+}
+
+/// An answer without data, with the reason for those who can read it (RFC 8914).
+fn error(query: &Query, rcode: Rcode, reason: Option<(ExtendedError, &str)>) -> Message {
+    let mut message = query.response(rcode);
+    // Consul's REFUSED has no OPT record, and no RA.
+    if rcode != Rcode::REFUSED || reason.is_some() {
+        let options = reason.iter().map(|(code, text)| code.to_option(text)).collect();
+        message.edns = query.edns.as_ref().map(|edns| Edns { dnssec_ok: edns.dnssec_ok, options, ..Edns::new(UDP_SIZE) });
+    }
+    message.flags.recursion_available = rcode == Rcode::SERVFAIL;
+    message
+}
