@@ -4,6 +4,8 @@
 
 /// What is known now?
 pub mod catalog;
+/// Who asks us in HTTP?
+pub mod api;
 /// Which verb?
 pub mod cli;
 /// How do the bytes read?
@@ -18,6 +20,8 @@ pub mod registry;
 pub mod resolve;
 /// Who asks us in DNS?
 pub mod server;
+/// What was wanted?
+pub mod config;
 /// Who holds which end?
 pub mod run;
 /// Whom do we ask?

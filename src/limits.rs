@@ -75,3 +75,26 @@ pub const UPSTREAM_SOCKET_USES: u32 = 10_000;
 
 /// Queries that wait on one such socket; far below the 65,536 ids, so that a free one is found at once.
 pub const UPSTREAM_QUERIES_PER_SOCKET_MAX: usize = 1_024;
+/// A filter expression's length in octets; clients' longest are a few hundred.
+pub const FILTER_OCTETS_MAX: usize = 16 << 10;
+/// How deep a filter's parentheses and `not`s may nest; each level costs a few stack frames.
+pub const FILTER_DEPTH_MAX: usize = 64;
+/// What one compiled pattern of a filter may weigh, in octets.
+pub const FILTER_PATTERN_OCTETS_MAX: usize = 256 << 10;
+/// How deep a JSON body may nest; the decoder behind it stops at 128 anyway.
+pub const JSON_DEPTH_MAX: usize = 100;
+/// HTTP connections of all clients together; each may hold one blocking query. Beyond it, new ones wait to be accepted.
+pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
+/// Octets of an HTTP request's line and headers.
+pub const HTTP_HEAD_OCTETS_MAX: usize = 64 << 10;
+/// Octets of an HTTP request's body. The largest that Consul takes is a key's value, half as long.
+pub const HTTP_BODY_OCTETS_MAX: usize = 1 << 20;
+/// Octets of a key's value, as in Consul.
+pub const KV_VALUE_OCTETS_MAX: usize = 512 << 10;
+/// Seconds that a client may take to send a request's head, an idle connection's wait for it included.
+pub const HTTP_HEAD_SECONDS_MAX: u64 = 75;
+/// Seconds that a client may take to send a request's body.
+pub const HTTP_BODY_SECONDS_MAX: u64 = 30;
+/// Seconds that a blocking query waits when it does not say, and at most.
+pub const BLOCKING_SECONDS_DEFAULT: u64 = 300;
+pub const BLOCKING_SECONDS_MAX: u64 = 600;

@@ -1,45 +1,35 @@
-//! Who holds which end?
+//! Who holds which end? The only file that knows every folder: it takes what was wanted, binds, opens the registry, starts
+//! what listens, and waits for signals.
+//!
+//! The order matters. What may be refused is refused before anything is served; sockets are bound before the registry is
+//! opened, so that the first queries wait in them; and DNS answers from what the registry has on disk before anything
+//! else starts.
 
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// What the command line asks of a server; each value that is given wins over the configuration file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Options {
-    /// Our own configuration (TOML).
-    pub config: Option<PathBuf>,
-    pub dns: Vec<SocketAddr>,
-    pub http: Option<SocketAddr>,
-    pub upstreams: Vec<String>,
-    pub services: Vec<PathBuf>,
-    pub data: Option<PathBuf>,
-    pub workers: Option<usize>,
-    pub domain: Option<String>,
-    pub node: Option<String>,
-    pub datacenter: Option<String>,
-    /// Take Consul's side wherever the two differ.
-    pub compat_consul: bool,
-    /// Given when the server starts as `rollcall agent`.
-    pub agent: Option<Agent>,
-}
+use sd_notify::NotifyState;
+use serde_json::Value as Json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-/// What Consul's own agent flags ask for, beyond what [`Options`] has a word for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Agent {
-    /// Nothing is kept on disk, and the defaults are those of one server on this machine.
-    pub dev: bool,
-    /// Consul's configuration files and folders, in the order in which they were given.
-    pub config: Vec<PathBuf>,
-    pub client: Option<String>,
-    pub alt_domain: Option<String>,
-    pub dns_port: Option<i32>,
-    pub http_port: Option<i32>,
-    pub log_level: Option<String>,
-    pub enable_script_checks: Option<bool>,
-    pub enable_local_script_checks: Option<bool>,
-    /// Flags that are known and have no effect here; each is worth a warning.
-    pub without_effect: Vec<&'static str>,
-}
+pub use crate::config::{Agent, Options};
+
+use crate::api::{self, Api};
+use crate::config::{self, Config};
+use crate::problem::Problem;
+use crate::registry::{self, Registry, definition};
+use crate::resolve::answer::Discovery;
+use crate::resolve::local::Local;
+use crate::resolve::zone::Zones;
+use crate::server::{self, BindError, Responder, Setup};
+use crate::upstream::Forwarder;
+
+/// How long the last requests may take when the process ends.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Where a server that is ready can be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,19 +43,209 @@ pub struct Ready {
 /// Why a server did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("this build has no server")]
-    Absent,
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Config(Vec<Problem>),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
+    #[error("cannot start {what}")]
+    Start { what: &'static str, source: io::Error },
 }
 
 impl Error {
-    /// Whether what the user wrote is at fault, so that starting again would find the same mistake.
-    #[must_use]
+    /// Is it what the user wrote, so that another start ends the same way?
     pub fn is_usage(&self) -> bool {
-        false
+        matches!(self, Self::Config(_))
     }
 }
 
-/// Serves until it is told to end. `ready` is called once, when questions are answered.
-pub fn serve(_options: Options, _ready: impl FnOnce(&Ready)) -> Result<(), Error> {
-    Err(Error::Absent)
+/// Serves until SIGTERM or SIGINT. `ready` is called once, when questions are answered.
+pub fn serve(options: Options, ready: impl FnOnce(&Ready)) -> Result<(), Error> {
+    // Every TLS user of the process takes its cryptography from the same place; the first to ask decides.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let config = config::load(&options).map_err(Error::Config)?;
+    log_to_stderr(&config.log_level);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Start { what: "the runtime", source })?;
+    let result = runtime.block_on(run(&options, config, ready));
+    // Look-ups that nobody waits for any more do not hold up the end.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Error> {
+    warn(&config.warnings);
+    let start = |what| move |source| Error::Start { what, source };
+    let mut signals = Signals::new().map_err(start("the handling of signals"))?;
+    let bound = config.dns.addresses.iter().map(|address| server::bind_dns(*address, config.dns.workers));
+    let bound = bound.collect::<Result<Vec<_>, _>>()?;
+    let http = config.http.map(server::bind_http).transpose()?;
+    let addresses: Vec<SocketAddr> = bound.iter().map(|bound| bound.address).collect();
+    let told = Ready {
+        dns: addresses.clone(),
+        http: http.as_ref().and_then(|listener| listener.local_addr().ok()),
+        domain: config.settings.domain.to_string().trim_end_matches('.').to_owned(),
+    };
+
+    let registry = Registry::open(config.registry.clone(), config.identity.clone())?;
+    let (setup, problems) = setup(&config, None, &addresses).await;
+    warn(&problems);
+    let responder = Responder::new(setup, registry.latest());
+    server::serve(bound, &responder).map_err(start("a DNS worker"))?;
+
+    warn(&registry.reload().await);
+    warn(&register(&registry, &config.definitions).await);
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    if let Some(listener) = http {
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(start("the HTTP API"))?;
+        tasks.spawn(api::serve(listener, Api::new(registry.clone()), stop.clone()));
+    }
+    let (running, stopping) = (registry.clone(), stop.clone());
+    tasks.spawn(async move { running.run(stopping).await });
+    tasks.spawn(feed_watchdog(stop.clone()));
+    ready(&told);
+    tell_systemd(&[NotifyState::Ready]);
+
+    while signals.next().await == Wanted::Reload {
+        tell_systemd(&[NotifyState::Reloading]);
+        reload(options, &addresses, &registry, &responder).await;
+        tell_systemd(&[NotifyState::Ready]);
+    }
+    tell_systemd(&[NotifyState::Stopping]);
+    stop.cancel();
+    let _ = tokio::time::timeout(FAREWELL, async { while tasks.join_next().await.is_some() {} }).await;
+    registry.close().await;
+    Ok(())
+}
+
+/// What answers questions, as the configuration has it; what could not be had of it is told, and the rest serves.
+async fn setup(config: &Config, former: Option<&Setup>, own: &[SocketAddr]) -> (Setup, Vec<Problem>) {
+    let (local, mut problems) = Local::load(&config.local);
+    let zones = match &config.zones.folder {
+        Some(folder) => {
+            let (zones, more) = Zones::load(folder, former.map(|former| &former.zones));
+            problems.extend(more);
+            zones
+        }
+        None => Zones::none(),
+    };
+    let (forwarder, more) = Forwarder::new(&config.forward, former.map(|former| &*former.forwarder), own).await;
+    problems.extend(more);
+    let mut settings = config.settings.clone();
+    settings.recursors = forwarder.has_upstreams();
+    (Setup { discovery: Discovery::new(settings), local, zones, forwarder: Arc::new(forwarder) }, problems)
+}
+
+/// Reads everything again. A configuration with an error changes nothing, and what was in force stays in force.
+async fn reload(options: &Options, addresses: &[SocketAddr], registry: &Registry, responder: &Responder) {
+    match config::load(options) {
+        Ok(config) => {
+            warn(&config.warnings);
+            let former = responder.setup();
+            let (setup, problems) = setup(&config, Some(&former), addresses).await;
+            warn(&problems);
+            responder.replace(setup);
+            tracing::info!("the configuration was read again; addresses, ports and the data directory change with a restart");
+        }
+        Err(problems) => {
+            for problem in problems {
+                tracing::error!("{problem}");
+            }
+            tracing::error!("the configuration has errors; the last good one stays in force");
+        }
+    }
+    warn(&registry.reload().await);
+}
+
+/// Registers services and checks that stand in the agent's configuration.
+async fn register(registry: &Registry, definitions: &[Json]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for entry in definitions {
+        let done = match (entry.get("service"), entry.get("check")) {
+            (Some(service), _) => match definition::service(service) {
+                Ok(service) => registry.register_service(service, false).await,
+                Err(invalid) => Err(invalid.into()),
+            },
+            (None, Some(check)) => match definition::check(check) {
+                Ok(check) => registry.register_check(check).await,
+                Err(invalid) => Err(invalid.into()),
+            },
+            (None, None) => Ok(()),
+        };
+        if let Err(error) = done {
+            problems.push(Problem::new(format!("the agent's configuration has a service or check that is left out: {error}")));
+        }
+    }
+    problems
+}
+
+fn warn(problems: &[Problem]) {
+    for problem in problems {
+        tracing::warn!("{problem}");
+    }
+}
+
+/// Logs go to standard error; `RUST_LOG` may say more than the configuration. The journal has its own clock.
+fn log_to_stderr(level: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .or_else(|_| tracing_subscriber::EnvFilter::try_new(format!("rollcall={level},warn")))
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(io::stderr);
+    let builder = builder.with_ansi(io::stderr().is_terminal());
+    // A second server in one process keeps the first one's log.
+    let _ = match std::env::var_os("JOURNAL_STREAM") {
+        Some(_) => builder.without_time().try_init(),
+        None => builder.try_init(),
+    };
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Reload,
+    End,
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let (hangup, terminate) = (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?);
+        Ok(Self { hangup, terminate, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> Wanted {
+        tokio::select! {
+            _ = self.hangup.recv() => Wanted::Reload,
+            _ = self.terminate.recv() => Wanted::End,
+            _ = self.interrupt.recv() => Wanted::End,
+        }
+    }
+}
+
+/// Tells systemd, if it started us, how we are.
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!("systemd was not told: {error}");
+    }
+}
+
+/// Shows systemd's watchdog that the runtime still turns, twice in each of its periods.
+async fn feed_watchdog(stop: CancellationToken) {
+    let Some(period) = sd_notify::watchdog_enabled() else { return };
+    let mut ticks = tokio::time::interval(period / 2);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => tell_systemd(&[NotifyState::Watchdog]),
+            () = stop.cancelled() => return,
+        }
+    }
 }

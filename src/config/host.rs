@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::path::Path;
+
+use crate::problem::Problem;
 
 /// The host's name, as its kernel knows it.
 pub fn node_name() -> String {
@@ -28,4 +31,31 @@ pub fn address() -> IpAddr {
 /// Processors that this process may use.
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// This node's id: kept in the data directory, so that it stays the same; made anew where there is none.
+pub fn node_id(data: Option<&Path>) -> (String, Option<Problem>) {
+    let path = data.map(|data| data.join("node-id"));
+    if let Some(path) = &path
+        && let Ok(text) = fs::read_to_string(path)
+        && text.trim().len() == 36
+    {
+        return (text.trim().to_owned(), None);
+    }
+    let id = random_uuid();
+    let written = path.map(|path| {
+        path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, &id)).map_err(|error| (path, error))
+    });
+    let warning = written.and_then(Result::err).map(|(path, error)| {
+        Problem::new(format!("cannot keep this node's id: {error}")).in_file(path).hint("give a writable place: --data DIR").warning()
+    });
+    (id, warning)
+}
+
+/// A UUID of version 4 (RFC 9562, 5.4).
+fn random_uuid() -> String {
+    let bits = fastrand::u128(..) & !(0xf << 76) & !(0b11 << 62) | 4 << 76 | 0b10 << 62;
+    let hex = format!("{bits:032x}");
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| hex.get(part).unwrap_or_default());
+    parts.join("-")
 }

@@ -1,0 +1,151 @@
+//! Reads of the catalog, which may wait: with `?index=N` an answer is held back until there is something newer than N,
+//! or until `?wait=` is over.
+//!
+//! Each such endpoint is a [`Watch`]: how to tell the index of what it shows, and how to show it. Waiting costs a place
+//! in the list of a `watch` channel; a client that goes away takes its future, and so its place, with it. An endpoint
+//! looks only at the rows that it shows, so other writes do not end its waiting.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::filter::{Filter, Kind};
+use super::reply::{Refusal, Reply};
+use super::request::{Options, Request};
+use crate::catalog::{Catalog, Index};
+use crate::registry::{Identity, Registry};
+
+/// What an endpoint looks at.
+pub(super) struct View<'a> {
+    pub(super) catalog: &'a Catalog,
+    pub(super) identity: &'a Identity,
+    pub(super) request: &'a Request,
+    pub(super) options: &'a Options,
+    pub(super) filter: Option<&'a Filter>,
+}
+
+impl View<'_> {
+    /// A list of rows as JSON, those that the filter accepts.
+    pub(super) fn list<T: Serialize>(&self, rows: impl Iterator<Item = T>) -> Result<Reply, Refusal> {
+        Reply::json(self.request, &self.accepted(rows)?)
+    }
+
+    /// Those rows that the filter accepts.
+    pub(super) fn accepted<T: Serialize>(&self, rows: impl Iterator<Item = T>) -> Result<Vec<T>, Refusal> {
+        let Some(filter) = self.filter else { return Ok(rows.collect()) };
+        let mut accepted = Vec::new();
+        for row in rows {
+            let value = serde_json::to_value(&row).map_err(|error| Refusal::internal(error.to_string()))?;
+            if filter.accepts(&value) {
+                accepted.push(row);
+            }
+        }
+        Ok(accepted)
+    }
+
+    /// Whether a node's metadata has all that `?node-meta=` asks for.
+    pub(super) fn has_meta(&self, node: &crate::catalog::Node) -> bool {
+        let has = |key: &str, value: &str| {
+            node.meta.as_ref().and_then(|meta| meta.get(key)).is_some_and(|found| found == value)
+        };
+        self.options.node_meta.iter().all(|(key, value)| has(key, value))
+    }
+}
+
+/// Which headers about the answer's index go with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meta {
+    /// All, and with a refusal too.
+    Full,
+    /// All, but only with an answer; a waiting query is marked as streamed.
+    Streamed,
+    /// Without the consistency, and only with an answer.
+    Plain,
+}
+
+/// An endpoint whose answer can be waited for.
+pub(super) struct Watch {
+    pub(super) meta: Meta,
+    /// What `?filter=` may select, where there is a filter.
+    pub(super) rows: Option<Kind>,
+    /// Refuses what can be refused before anything is looked at.
+    pub(super) check: fn(&Request) -> Result<(), Refusal>,
+    /// The last change of what is shown.
+    pub(super) index: fn(&View) -> Index,
+    /// Nothing is there to show. Who waits for something to appear is not woken by nothing.
+    pub(super) empty: fn(&View) -> bool,
+    pub(super) show: fn(&View) -> Result<Reply, Refusal>,
+}
+
+impl Watch {
+    pub(super) async fn answer(&self, registry: &Registry, request: &Request) -> Reply {
+        let options = match Options::parse(request).and_then(|options| (self.check)(request).map(|()| options)) {
+            Ok(options) => options,
+            Err(refusal) => return refusal.into(),
+        };
+        let streamed = self.meta == Meta::Streamed && options.near.is_none() && (options.index > 0 || options.cached);
+        let backend = if streamed { "streaming" } else { "blocking-query" };
+        let (index, leader, reply) = match self.seen(registry, request, &options).await {
+            Ok((index, reply)) => (index, !streamed, reply),
+            Err(refusal) if self.meta != Meta::Full => return refusal.into(),
+            Err(refusal) => (Index(1), false, refusal.into()),
+        };
+        let answered = !reply.status.is_server_error();
+        let mut reply = reply
+            .with("x-consul-index", index.0.max(1).to_string())
+            .with("x-consul-knownleader", leader.to_string())
+            .with("x-consul-lastcontact", "0")
+            .with("x-consul-query-backend", backend);
+        if answered && self.meta != Meta::Plain {
+            reply = reply.with("x-consul-effective-consistency", options.consistency.as_str());
+            if options.cached {
+                reply = reply.with("x-cache", "HIT").with("age", "0");
+            }
+        }
+        reply
+    }
+
+    async fn seen(&self, registry: &Registry, request: &Request, options: &Options) -> Result<(Index, Reply), Refusal> {
+        let identity = registry.identity();
+        if options.datacenter.as_ref().is_some_and(|datacenter| **datacenter != *identity.datacenter) {
+            return Err(Refusal::unknown_datacenter());
+        }
+        let filter = match (self.rows, request.get("filter")) {
+            (Some(rows), Some(text)) => Some(Filter::parse(text, rows).map_err(Refusal::internal)?),
+            _ => None,
+        };
+        let catalog = self.newer(registry, request, options).await;
+        let view = View { catalog: &catalog, identity, request, options, filter: filter.as_ref() };
+        Ok(((self.index)(&view), (self.show)(&view)?))
+    }
+
+    /// The newest catalog, once it has something newer than asked for or the wait is over.
+    async fn newer(&self, registry: &Registry, request: &Request, options: &Options) -> Arc<Catalog> {
+        let mut published = registry.published();
+        let mut catalog = published.borrow_and_update().clone();
+        if options.index == 0 {
+            return catalog;
+        }
+        let look = |catalog: &Catalog| {
+            let view = View { catalog, identity: registry.identity(), request, options, filter: None };
+            ((self.index)(&view) > Index(options.index), (self.empty)(&view))
+        };
+        let (mut newer, was_empty) = look(&catalog);
+        let deadline = Instant::now() + options.wait + jitter(options.wait);
+        while !newer {
+            // An error is a registry that ends: what it last knew is the answer.
+            let Ok(Ok(())) = tokio::time::timeout_at(deadline, published.changed()).await else { break };
+            catalog = published.borrow_and_update().clone();
+            let (moved, empty) = look(&catalog);
+            newer = moved && !(was_empty && empty);
+        }
+        catalog
+    }
+}
+
+/// Up to a sixteenth of the wait, so that clients that began together do not all come back together.
+fn jitter(wait: Duration) -> Duration {
+    wait.mul_f64(fastrand::f64() / 16.0)
+}

@@ -1,0 +1,442 @@
+//! Who asks us in HTTP? The API of Consul: paths, parameters, headers, JSON and error texts as its clients know them.
+//!
+//! Reads look at a snapshot of the catalog, writes go through the [`Registry`]. [`ROUTES`] says which paths there are,
+//! by which methods, and who answers; a new endpoint is a line there and a function in its family's file. Families that
+//! Consul has and we do not (sessions, transactions, events, prepared queries, the mesh) have their paths here too, so
+//! that methods are checked as there, and answer 404.
+//!
+//! Nothing here knows DNS. Start with [`serve`], then [`ROUTES`].
+
+mod agent;
+mod blocking;
+mod catalog;
+mod coordinate;
+mod filter;
+mod go;
+mod health;
+mod json;
+mod kv;
+mod near;
+mod reply;
+mod request;
+mod status;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::SizeAbove;
+
+use self::blocking::Watch;
+use self::reply::{Refusal, Reply, TEXT};
+use self::request::Request;
+use crate::catalog::{Catalog, Edit};
+use crate::limits;
+use crate::registry::{Identity, Registry, WriteError};
+
+/// What the endpoints work with.
+#[derive(Clone)]
+pub struct Api {
+    registry: Registry,
+}
+
+impl Api {
+    pub fn new(registry: Registry) -> Api {
+        Api { registry }
+    }
+
+    fn identity(&self) -> &Identity {
+        self.registry.identity()
+    }
+
+    fn snapshot(&self) -> Arc<Catalog> {
+        self.registry.snapshot()
+    }
+
+    /// Refuses another datacenter than ours; none given is ours.
+    fn own_datacenter(&self, asked: Option<&str>) -> Result<(), Refusal> {
+        match asked {
+            Some(datacenter) if *datacenter != *self.identity().datacenter => Err(Refusal::unknown_datacenter()),
+            _ => Ok(()),
+        }
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Edit) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.registry.write(change).await.map_err(|error| match error {
+            WriteError::Refused(refusal) => refusal,
+            other => Refusal::internal(other.to_string()),
+        })
+    }
+}
+
+/// Answers what comes to `listener` until told to stop; then lets answers that are under way go out.
+pub async fn serve(listener: TcpListener, api: Api, shutdown: CancellationToken) {
+    let service = router(api);
+    let places = Arc::new(Semaphore::new(limits::HTTP_CONNECTIONS_MAX));
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = async { (places.clone().acquire_owned().await, listener.accept().await) } => accepted,
+        };
+        match accepted {
+            (Ok(place), Ok((stream, _))) => {
+                let connection = serve_connection(stream, service.clone(), shutdown.clone());
+                connections.spawn(async move {
+                    connection.await;
+                    drop(place);
+                });
+            }
+            (Err(_), _) => break,
+            (_, Err(error)) => {
+                // Out of descriptors, most likely: give those that are open the time to close.
+                tracing::warn!(%error, "cannot accept an HTTP connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    connections.close();
+    connections.wait().await;
+}
+
+async fn serve_connection(stream: TcpStream, service: Router, shutdown: CancellationToken) {
+    // Failing to set it costs some milliseconds now and then, nothing else.
+    let _ = stream.set_nodelay(true);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(limits::HTTP_HEAD_SECONDS_MAX))
+        .max_buf_size(limits::HTTP_HEAD_OCTETS_MAX)
+        // As Consul's server writes them; some clients compare.
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            // Blocking queries would hold it for minutes; their clients ask again elsewhere.
+            match tokio::time::timeout(Duration::from_millis(500), connection).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "an HTTP connection broke");
+    }
+}
+
+/// Consul compresses answers from about this many octets on.
+const COMPRESS_OCTETS_MIN: u64 = 1_400;
+
+fn router(api: Api) -> Router {
+    let compression = CompressionLayer::new().compress_when(SizeAbove::new(COMPRESS_OCTETS_MIN));
+    Router::new().fallback(answer).layer(compression).with_state(api)
+}
+
+/// Who answers a path.
+#[derive(Clone, Copy)]
+enum Handler {
+    /// From the snapshot, and may be waited for.
+    Watch(&'static Watch),
+    /// At once, from what is at hand.
+    Read(fn(&Api, &Request) -> Result<Reply, Refusal>),
+    /// By asking the registry for a change, or waiting for something else.
+    Call(fn(Api, Request) -> Answering),
+    /// Access control lists, which are off.
+    AclOff,
+    /// A family that we do not have.
+    Absent,
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Reply, Refusal>> + Send>>;
+
+/// A path, and its methods with who answers each. A path that ends in `/` stands for all below it.
+struct Route {
+    path: &'static str,
+    methods: &'static [(&'static str, Handler)],
+}
+
+const fn route(path: &'static str, methods: &'static [(&'static str, Handler)]) -> Route {
+    Route { path, methods }
+}
+
+macro_rules! call {
+    ($function:path) => {
+        Handler::Call(|api, request| Box::pin($function(api, request)))
+    };
+}
+
+use Handler::{Absent, AclOff, Read};
+
+/// All paths. The longest that fits decides.
+static ROUTES: &[Route] = &[
+    route("/v1/agent/self", &[("GET", Read(agent::this))]),
+    route("/v1/agent/host", &[("GET", Read(agent::host))]),
+    route("/v1/agent/version", &[("GET", Read(agent::version))]),
+    route("/v1/agent/metrics", &[("GET", Read(agent::metrics))]),
+    route("/v1/agent/metrics/stream", &[("GET", Absent)]),
+    route("/v1/agent/monitor", &[("GET", Absent)]),
+    route("/v1/agent/members", &[("GET", Read(agent::members))]),
+    route("/v1/agent/join/", &[("PUT", Read(agent::nothing_to_do))]),
+    route("/v1/agent/leave", &[("PUT", Read(agent::nothing_to_do))]),
+    route("/v1/agent/force-leave/", &[("PUT", Read(agent::nothing_to_do))]),
+    route("/v1/agent/reload", &[("PUT", call!(agent::reload))]),
+    route("/v1/agent/maintenance", &[("PUT", call!(agent::node_maintenance))]),
+    route("/v1/agent/token/", &[("PUT", AclOff)]),
+    route("/v1/agent/services", &[("GET", Read(agent::services))]),
+    route("/v1/agent/service/", &[("GET", call!(agent::service))]),
+    route("/v1/agent/service/register", &[("PUT", call!(agent::register_service))]),
+    route("/v1/agent/service/deregister/", &[("PUT", call!(agent::deregister_service))]),
+    route("/v1/agent/service/maintenance/", &[("PUT", call!(agent::service_maintenance))]),
+    route("/v1/agent/checks", &[("GET", Read(agent::checks))]),
+    route("/v1/agent/check/register", &[("PUT", call!(agent::register_check))]),
+    route("/v1/agent/check/deregister/", &[("PUT", call!(agent::deregister_check))]),
+    route("/v1/agent/check/pass/", &[("PUT", call!(agent::pass))]),
+    route("/v1/agent/check/warn/", &[("PUT", call!(agent::warn))]),
+    route("/v1/agent/check/fail/", &[("PUT", call!(agent::fail))]),
+    route("/v1/agent/check/update/", &[("PUT", call!(agent::update))]),
+    route("/v1/agent/health/service/id/", &[("GET", Read(agent::health_by_id))]),
+    route("/v1/agent/health/service/name/", &[("GET", Read(agent::health_by_name))]),
+    route("/v1/agent/connect/authorize", &[("POST", Absent)]),
+    route("/v1/agent/connect/ca/roots", &[("GET", Absent)]),
+    route("/v1/agent/connect/ca/leaf/", &[("GET", Absent)]),
+    route("/v1/catalog/register", &[("PUT", call!(catalog::register))]),
+    route("/v1/catalog/deregister", &[("PUT", call!(catalog::deregister))]),
+    route("/v1/catalog/datacenters", &[("GET", Read(catalog::datacenters))]),
+    route("/v1/catalog/nodes", &[("GET", Handler::Watch(&catalog::NODES))]),
+    route("/v1/catalog/services", &[("GET", Handler::Watch(&catalog::SERVICES))]),
+    route("/v1/catalog/service/", &[("GET", Handler::Watch(&catalog::SERVICE))]),
+    route("/v1/catalog/connect/", &[("GET", Handler::Watch(&catalog::CONNECT))]),
+    route("/v1/catalog/node/", &[("GET", Handler::Watch(&catalog::NODE))]),
+    route("/v1/catalog/node-services/", &[("GET", Handler::Watch(&catalog::NODE_SERVICES))]),
+    route("/v1/catalog/gateway-services/", &[("GET", Absent)]),
+    route("/v1/health/node/", &[("GET", Handler::Watch(&health::NODE))]),
+    route("/v1/health/checks/", &[("GET", Handler::Watch(&health::CHECKS))]),
+    route("/v1/health/state/", &[("GET", Handler::Watch(&health::STATE))]),
+    route("/v1/health/service/", &[("GET", Handler::Watch(&health::SERVICE))]),
+    route("/v1/health/connect/", &[("GET", Handler::Watch(&health::CONNECT))]),
+    route("/v1/health/ingress/", &[("GET", Handler::Watch(&health::INGRESS))]),
+    route("/v1/status/leader", &[("GET", Read(status::leader))]),
+    route("/v1/status/peers", &[("GET", Read(status::peers))]),
+    route(
+        "/v1/kv/",
+        &[("GET", Handler::Watch(&kv::READ)), ("PUT", call!(kv::write)), ("DELETE", call!(kv::write))],
+    ),
+    route("/v1/coordinate/datacenters", &[("GET", Read(coordinate::datacenters))]),
+    route("/v1/coordinate/nodes", &[("GET", Handler::Watch(&coordinate::NODES))]),
+    route("/v1/coordinate/node/", &[("GET", Handler::Watch(&coordinate::NODE))]),
+    route("/v1/coordinate/update", &[("PUT", call!(coordinate::update))]),
+    route("/v1/acl/bootstrap", &[("PUT", AclOff)]),
+    route("/v1/acl/login", &[("POST", AclOff)]),
+    route("/v1/acl/logout", &[("POST", AclOff)]),
+    route("/v1/acl/replication", &[("GET", AclOff)]),
+    route("/v1/acl/policies", &[("GET", AclOff)]),
+    route("/v1/acl/policy", &[("PUT", AclOff)]),
+    route("/v1/acl/policy/", &[("GET", AclOff), ("PUT", AclOff), ("DELETE", AclOff)]),
+    route("/v1/acl/policy/name/", &[("GET", AclOff)]),
+    route("/v1/acl/roles", &[("GET", AclOff)]),
+    route("/v1/acl/role", &[("PUT", AclOff)]),
+    route("/v1/acl/role/", &[("GET", AclOff), ("PUT", AclOff), ("DELETE", AclOff)]),
+    route("/v1/acl/role/name/", &[("GET", AclOff)]),
+    route("/v1/acl/binding-rules", &[("GET", AclOff)]),
+    route("/v1/acl/binding-rule", &[("PUT", AclOff)]),
+    route("/v1/acl/binding-rule/", &[("GET", AclOff), ("PUT", AclOff), ("DELETE", AclOff)]),
+    route("/v1/acl/auth-methods", &[("GET", AclOff)]),
+    route("/v1/acl/auth-method", &[("PUT", AclOff)]),
+    route("/v1/acl/auth-method/", &[("GET", AclOff), ("PUT", AclOff), ("DELETE", AclOff)]),
+    route("/v1/acl/templated-policies", &[("GET", AclOff)]),
+    route("/v1/acl/templated-policy/name/", &[("GET", AclOff)]),
+    route("/v1/acl/templated-policy/preview/", &[("POST", AclOff)]),
+    route("/v1/acl/tokens", &[("GET", AclOff)]),
+    route("/v1/acl/token", &[("PUT", AclOff)]),
+    route("/v1/acl/token/self", &[("GET", AclOff)]),
+    route("/v1/acl/token/", &[("GET", AclOff), ("PUT", AclOff), ("DELETE", AclOff)]),
+    route("/v1/session/create", &[("PUT", Absent)]),
+    route("/v1/session/destroy/", &[("PUT", Absent)]),
+    route("/v1/session/renew/", &[("PUT", Absent)]),
+    route("/v1/session/info/", &[("GET", Absent)]),
+    route("/v1/session/node/", &[("GET", Absent)]),
+    route("/v1/session/list", &[("GET", Absent)]),
+    route("/v1/txn", &[("PUT", Absent)]),
+    route("/v1/event/fire/", &[("PUT", Absent)]),
+    route("/v1/event/list", &[("GET", Absent)]),
+    route("/v1/query", &[("GET", Absent), ("POST", Absent)]),
+    route("/v1/query/", &[("GET", Absent), ("PUT", Absent), ("DELETE", Absent)]),
+    route("/v1/config", &[("PUT", Absent)]),
+    route("/v1/config/", &[("GET", Absent), ("DELETE", Absent)]),
+    route("/v1/connect/ca/configuration", &[("GET", Absent), ("PUT", Absent)]),
+    route("/v1/connect/ca/roots", &[("GET", Absent)]),
+    route("/v1/connect/intentions", &[("GET", Absent), ("POST", Absent)]),
+    route("/v1/connect/intentions/", &[("GET", Absent), ("PUT", Absent), ("DELETE", Absent)]),
+    route("/v1/connect/intentions/match", &[("GET", Absent)]),
+    route("/v1/connect/intentions/check", &[("GET", Absent)]),
+    route("/v1/connect/intentions/exact", &[("GET", Absent), ("PUT", Absent), ("DELETE", Absent)]),
+    route("/v1/discovery-chain/", &[("GET", Absent), ("POST", Absent)]),
+    route("/v1/exported-services", &[("GET", Absent)]),
+    route("/v1/imported-services", &[("GET", Absent)]),
+    route("/v1/operator/raft/configuration", &[("GET", Absent)]),
+    route("/v1/operator/raft/transfer-leader", &[("POST", Absent)]),
+    route("/v1/operator/raft/peer", &[("DELETE", Absent)]),
+    route("/v1/operator/keyring", &[("GET", Absent), ("POST", Absent), ("PUT", Absent), ("DELETE", Absent)]),
+    route("/v1/operator/usage", &[("GET", Absent)]),
+    route("/v1/operator/autopilot/configuration", &[("GET", Absent), ("PUT", Absent)]),
+    route("/v1/operator/autopilot/health", &[("GET", Absent)]),
+    route("/v1/operator/autopilot/state", &[("GET", Absent)]),
+    route("/v1/peering/token", &[("POST", Absent)]),
+    route("/v1/peering/establish", &[("POST", Absent)]),
+    route("/v1/peering/", &[("GET", Absent), ("DELETE", Absent)]),
+    route("/v1/peerings", &[("GET", Absent)]),
+    route("/v1/snapshot", &[("GET", Absent), ("PUT", Absent)]),
+];
+
+const NOT_OURS: &str = "Invalid URL path: if attempting to use the HTTP API, ensure the path starts with '/v1/'\n";
+const NO_SUCH_ENDPOINT: &str = "Invalid URL path: not a recognized HTTP API endpoint\n";
+const ROBOTS: &str = "# http://www.robotstxt.org\nUser-agent: *\nDisallow: /\n";
+
+type Response = axum::http::Response<Body>;
+
+/// From a request to its response: path, method, parameters, body, and then the route's handler.
+async fn answer(axum::extract::State(api): axum::extract::State<Api>, http: axum::extract::Request) -> Response {
+    let raw_path = http.uri().path();
+    let Some(path) = request::unescape(raw_path) else {
+        return Reply::new(StatusCode::BAD_REQUEST, Some(TEXT), "400 Bad Request").into_response();
+    };
+    if path.chars().any(|c| c.is_control() || c == '\u{fffd}') {
+        return Reply::new(StatusCode::BAD_REQUEST, None, Bytes::new()).into_response();
+    }
+    let query = http.uri().query().unwrap_or("");
+    let clean = clean_path(raw_path);
+    if clean != raw_path {
+        return redirect(http.method(), &clean, query);
+    }
+    let path = clean_path(&path);
+    let Some((route, rest)) = find(&path) else {
+        if path.starts_with("/v1/") && find(&format!("{path}/")).is_some_and(|(_, rest)| rest.is_empty()) {
+            return redirect(http.method(), &format!("{path}/"), query);
+        }
+        return unrouted(&path).into_response();
+    };
+    let reply = match request::parameters(query) {
+        Some(parameters) => dispatch(api, route, rest.to_owned(), parameters, http).await,
+        None => Reply::new(StatusCode::INTERNAL_SERVER_ERROR, Some(TEXT), Bytes::new()),
+    };
+    let absent = reply.status == StatusCode::NOT_FOUND && reply.body == NO_SUCH_ENDPOINT;
+    let mut response = reply.into_response();
+    if !absent {
+        let headers = response.headers_mut();
+        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        headers.insert("x-consul-default-acl-policy", HeaderValue::from_static("allow"));
+    }
+    response
+}
+
+async fn dispatch(
+    api: Api,
+    route: &Route,
+    rest: String,
+    parameters: Vec<(String, String)>,
+    http: axum::extract::Request,
+) -> Reply {
+    let method = http.method().clone();
+    let Some((_, handler)) = route.methods.iter().find(|(name, _)| *name == method.as_str()) else {
+        let known: Vec<&str> = std::iter::once("OPTIONS").chain(route.methods.iter().map(|(name, _)| *name)).collect();
+        let reply = match method {
+            Method::OPTIONS => Reply::done(),
+            _ => Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("method {method} not allowed")).into(),
+        };
+        return reply.with("allow", known.join(","));
+    };
+    let path = http.uri().path().to_owned();
+    let (parts, body) = http.into_parts();
+    let body = match method {
+        Method::GET => Bytes::new(),
+        _ => match read(body).await {
+            Ok(body) => body,
+            Err(refusal) => return refusal.into(),
+        },
+    };
+    let request = Request { method, path, rest, parameters, headers: parts.headers, body };
+    let answered = match handler {
+        Handler::Watch(watch) => return watch.answer(&api.registry, &request).await,
+        Read(read) => read(&api, &request),
+        Handler::Call(call) => call(api, request).await,
+        AclOff => Err(Refusal::new(StatusCode::UNAUTHORIZED, "ACL support disabled")),
+        Absent => Err(Refusal::not_found(NO_SUCH_ENDPOINT)),
+    };
+    answered.unwrap_or_else(Reply::from)
+}
+
+async fn read(body: Body) -> Result<Bytes, Refusal> {
+    let all = axum::body::to_bytes(body, limits::HTTP_BODY_OCTETS_MAX);
+    match tokio::time::timeout(Duration::from_secs(limits::HTTP_BODY_SECONDS_MAX), all).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) => Err(Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("Request body too large, max size: {} bytes", limits::HTTP_BODY_OCTETS_MAX),
+        )),
+        Err(_) => Err(Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("Request body did not arrive within {} seconds", limits::HTTP_BODY_SECONDS_MAX),
+        )),
+    }
+}
+
+/// The route of a path, and what the path says after it.
+fn find(path: &str) -> Option<(&'static Route, &str)> {
+    let fits = |route: &&Route| path == route.path || (route.path.ends_with('/') && path.starts_with(route.path));
+    let route = ROUTES.iter().filter(fits).max_by_key(|route| route.path.len())?;
+    Some((route, path.get(route.path.len()..).unwrap_or("")))
+}
+
+fn unrouted(path: &str) -> Reply {
+    match path {
+        "/" => Reply::new(StatusCode::OK, Some(TEXT), "rollcall: the HTTP API is below /v1/\n"),
+        // No part of a registry belongs into a search engine.
+        "/robots.txt" => Reply::new(StatusCode::OK, Some(TEXT), ROBOTS).with("accept-ranges", "bytes"),
+        path if path.starts_with("/v1/") => Reply::new(StatusCode::NOT_FOUND, Some(TEXT), NO_SUCH_ENDPOINT),
+        _ => Reply::new(StatusCode::NOT_FOUND, Some(TEXT), NOT_OURS),
+    }
+}
+
+/// A path without empty, `.` and `..` parts; a slash at the end stays.
+fn clean_path(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    let slash = if path.ends_with('/') && !parts.is_empty() { "/" } else { "" };
+    format!("/{}{slash}", parts.join("/"))
+}
+
+fn redirect(method: &Method, path: &str, query: &str) -> Response {
+    let location = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+    let shown = location.replace('&', "&amp;").replace('"', "&#34;").replace('<', "&lt;").replace('>', "&gt;");
+    let (content_type, body) = match *method {
+        Method::GET => (Some("text/html; charset=utf-8"), format!("<a href=\"{shown}\">Temporary Redirect</a>.\n\n")),
+        Method::HEAD => (Some("text/html; charset=utf-8"), String::new()),
+        _ => (None, String::new()),
+    };
+    Reply::new(StatusCode::TEMPORARY_REDIRECT, content_type, body).with("location", location).into_response()
+}

@@ -1,0 +1,449 @@
+//! What was wanted? Flags and files to one [`Config`]; each section is defined by the folder that obeys it.
+//!
+//! Start with [`load`]. A flag wins over the file. All of it is checked before anything is bound, and a reload checks the
+//! whole new configuration before it replaces the old one.
+
+mod agent;
+mod file;
+pub mod host;
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+use crate::dns::Name;
+use crate::problem::Problem;
+use crate::registry::{self, Identity};
+use crate::resolve::answer::{Compat, DnsConfig, RecursorStrategy, Settings};
+use crate::resolve::{local, zone};
+use crate::upstream::{self, Sequential};
+
+/// What the command line asks of a server; each value that is given wins over the configuration file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Our own configuration (TOML).
+    pub config: Option<PathBuf>,
+    pub dns: Vec<SocketAddr>,
+    pub http: Option<SocketAddr>,
+    pub upstreams: Vec<String>,
+    pub services: Vec<PathBuf>,
+    pub data: Option<PathBuf>,
+    pub workers: Option<usize>,
+    pub domain: Option<String>,
+    pub node: Option<String>,
+    pub datacenter: Option<String>,
+    /// Take Consul's side wherever the two differ.
+    pub compat_consul: bool,
+    /// Given when the server starts as `rollcall agent`.
+    pub agent: Option<Agent>,
+}
+
+/// What Consul's own agent flags ask for, beyond what [`Options`] has a word for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Agent {
+    /// Nothing is kept on disk, and the defaults are those of one server on this machine.
+    pub dev: bool,
+    /// Consul's configuration files and folders, in the order in which they were given.
+    pub config: Vec<PathBuf>,
+    pub client: Option<String>,
+    pub alt_domain: Option<String>,
+    pub dns_port: Option<i32>,
+    pub http_port: Option<i32>,
+    pub log_level: Option<String>,
+    pub enable_script_checks: Option<bool>,
+    pub enable_local_script_checks: Option<bool>,
+    /// Flags that are known and have no effect here; each is worth a warning.
+    pub without_effect: Vec<&'static str>,
+}
+
+/// Everything a server needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub dns: Listen,
+    pub http: Option<SocketAddr>,
+    pub settings: Settings,
+    pub registry: registry::Config,
+    pub identity: Identity,
+    /// Services and checks that stand in the agent's configuration itself.
+    pub definitions: Vec<Json>,
+    pub local: local::Config,
+    pub zones: zone::Config,
+    pub forward: upstream::Config,
+    pub log_level: String,
+    pub warnings: Vec<Problem>,
+}
+
+/// Where DNS is answered, and by how many threads for each address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    pub addresses: Vec<SocketAddr>,
+    pub workers: usize,
+}
+
+/// The configuration file.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    compat: Compat,
+    node: Node,
+    dns: Dns,
+    dns_config: DnsConfig,
+    registry: Registry,
+    forward: upstream::Config,
+    record: Vec<local::RecordConfig>,
+    hosts: Vec<PathBuf>,
+    private_names: local::PrivateNames,
+    zones: zone::Config,
+    log: Log,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        let local = local::Config::default();
+        Self {
+            compat: Compat::default(),
+            node: Node::default(),
+            dns: Dns::default(),
+            dns_config: DnsConfig::default(),
+            registry: Registry::default(),
+            forward: upstream::Config::default(),
+            record: local.record,
+            hosts: local.hosts,
+            private_names: local.private_names,
+            zones: zone::Config::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+/// The `[node]` section: who we are among the nodes.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Node {
+    name: Option<String>,
+    id: Option<String>,
+    datacenter: Option<String>,
+    address: Option<IpAddr>,
+    meta: std::collections::BTreeMap<String, String>,
+}
+
+/// The `[dns]` section.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Dns {
+    listen: Option<Vec<SocketAddr>>,
+    workers: Option<usize>,
+    domain: Option<Name>,
+    alt_domain: Option<Name>,
+    translate_wan_addrs: bool,
+}
+
+/// The `[registry]` section: the registry's own, and where its HTTP API is.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Registry {
+    http: Option<SocketAddr>,
+    services: registry::Paths,
+    data: Option<PathBuf>,
+    enable_script_checks: bool,
+    enable_local_script_checks: bool,
+}
+
+/// The `[log]` section.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Log {
+    level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into() }
+    }
+}
+
+const DNS_PORT: u16 = 53;
+const HTTP_PORT: u16 = 8500;
+const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+/// Reads everything that these options name.
+pub fn load(options: &Options) -> Result<Config, Vec<Problem>> {
+    match &options.agent {
+        Some(flags) => load_agent(options, flags),
+        None => load_own(options),
+    }
+}
+
+fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
+    let mut file = match &options.config {
+        Some(path) => {
+            let mut file: File = file::load(path).map_err(|problem| vec![problem])?;
+            let folder = path.parent().unwrap_or(Path::new(""));
+            relative_to(folder, file.hosts.iter_mut().chain(&mut file.zones.folder));
+            relative_to(folder, file.registry.services.0.iter_mut().chain(&mut file.registry.data));
+            file
+        }
+        None => File::default(),
+    };
+    if options.compat_consul {
+        file.compat = Compat::Consul;
+    }
+    let consul = file.compat == Compat::Consul;
+    let mut settings = Settings {
+        compat: file.compat,
+        alt_domain: file.dns.alt_domain,
+        translate_wan_addrs: file.dns.translate_wan_addrs,
+        dns_config: file.dns_config,
+        ..Settings::default()
+    };
+    if let Some(domain) = file.dns.domain {
+        settings.domain = domain;
+    }
+    let mut problems = Vec::new();
+    override_domain(&mut settings, options, &mut problems);
+    let mut forward = file.forward;
+    override_upstreams(&mut forward, &options.upstreams, &mut problems);
+    if consul {
+        forward.sequential = Some(sequential(&settings));
+    }
+    let mut registry = file.registry;
+    if !options.services.is_empty() {
+        registry.services = registry::Paths(options.services.clone());
+    }
+    let data = options.data.clone().or(registry.data).or_else(state_directory);
+    let meta = file.node.meta;
+    let name = options.node.clone().or(file.node.name).unwrap_or_else(host::node_name);
+    let datacenter = options.datacenter.clone().or(file.node.datacenter).unwrap_or_else(|| "dc1".into());
+    let address = file.node.address.unwrap_or_else(host::address);
+    let (identity, warning) = identity(name, file.node.id, datacenter, address, meta, data.as_deref());
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let addresses = if !options.dns.is_empty() {
+        options.dns.clone()
+    } else {
+        file.dns.listen.unwrap_or_else(|| vec![SocketAddr::new(LOOPBACK, DNS_PORT)])
+    };
+    settings.recursors = !consul || forward.upstreams.as_ref().is_some_and(|upstreams| !upstreams.is_empty());
+    settings.datacenter = identity.datacenter.to_string();
+    settings.node_name = identity.node_name.to_string();
+    Ok(Config {
+        dns: Listen { addresses, workers: options.workers.or(file.dns.workers).unwrap_or_else(host::processors).max(1) },
+        http: Some(options.http.or(registry.http).unwrap_or(SocketAddr::new(LOOPBACK, HTTP_PORT))),
+        settings,
+        registry: registry::Config {
+            services: registry.services,
+            data,
+            enable_script_checks: registry.enable_script_checks,
+            enable_local_script_checks: registry.enable_local_script_checks,
+            compat_consul: consul,
+        },
+        identity,
+        definitions: Vec::new(),
+        local: if consul {
+            local::Config { hosts: Vec::new(), record: Vec::new(), ..local::Config::default() }
+        } else {
+            local::Config { hosts: file.hosts, record: file.record, private_names: file.private_names }
+        },
+        zones: file.zones,
+        forward,
+        log_level: file.log.level,
+        warnings: warning.into_iter().collect(),
+    })
+}
+
+fn load_agent(options: &Options, flags: &Agent) -> Result<Config, Vec<Problem>> {
+    let mut files = Vec::new();
+    let mut problems = Vec::new();
+    for path in agent_files(&flags.config, &mut problems) {
+        match fs::read_to_string(&path) {
+            Ok(text) => files.push((path, text)),
+            Err(error) => problems.push(Problem::new(format!("expected a readable file, got: {error}")).in_file(path)),
+        }
+    }
+    let texts: Vec<(&Path, String)> = files.iter().map(|(path, text)| (path.as_path(), text.clone())).collect();
+    let (file, mut warnings) = match agent::read(&texts) {
+        Ok(read) => read,
+        Err(more) => {
+            problems.extend(more);
+            return Err(problems);
+        }
+    };
+    warnings.extend(flags.without_effect.iter().map(|flag| Problem::new(format!("`{flag}` has no effect here")).warning()));
+    let dns_config = DnsConfig::deserialize(Json::Object(file.dns_config)).unwrap_or_else(|error| {
+        problems.push(Problem::new(format!("dns_config: {error}")));
+        DnsConfig::default()
+    });
+    let mut settings =
+        Settings { compat: Compat::Consul, translate_wan_addrs: file.translate_wan_addrs, dns_config, ..Settings::default() };
+    for (text, place) in [(&file.domain, 0), (flags.alt_domain.as_ref().map_or(&file.alt_domain, |_| &flags.alt_domain), 1)] {
+        match text.as_deref().map(str::parse::<Name>) {
+            None => {}
+            Some(Ok(name)) if place == 0 => settings.domain = name,
+            Some(Ok(name)) => settings.alt_domain = (!name.is_root()).then_some(name),
+            Some(Err(error)) => problems.push(Problem::new(error.to_string())),
+        }
+    }
+    override_domain(&mut settings, options, &mut problems);
+    let mut forward = upstream::Config { upstreams: Some(Vec::new()), ..upstream::Config::default() };
+    let recursors = if options.upstreams.is_empty() { &file.recursors } else { &options.upstreams };
+    override_upstreams(&mut forward, recursors, &mut problems);
+    forward.sequential = Some(sequential(&settings));
+    settings.recursors = forward.upstreams.as_ref().is_some_and(|upstreams| !upstreams.is_empty());
+
+    let client = flags.client.clone().or(file.client_addr).unwrap_or_else(|| "127.0.0.1".into());
+    let mut listen = |own: Option<String>, port: Option<i32>, default: u16| -> Vec<SocketAddr> {
+        let port = match port {
+            None => default,
+            // Consul's way to switch a listener off.
+            Some(number) => match u16::try_from(number) {
+                Ok(port) => port,
+                Err(_) => return Vec::new(),
+            },
+        };
+        let text = own.unwrap_or_else(|| client.clone());
+        let addresses = text.split_ascii_whitespace().filter_map(|text| match text.parse::<IpAddr>() {
+            Ok(address) => Some(SocketAddr::new(address, port)),
+            Err(_) => {
+                problems.push(Problem::new(format!("expected an address to listen on, got {text:?}")));
+                None
+            }
+        });
+        addresses.collect()
+    };
+    let addresses = listen(file.addresses.dns, flags.dns_port.or(file.ports.dns), 8600);
+    let http = listen(file.addresses.http, flags.http_port.or(file.ports.http), HTTP_PORT).first().copied();
+    let data = if flags.dev { None } else { options.data.clone().or(file.data_dir.map(PathBuf::from)).or_else(state_directory) };
+    let name = options.node.clone().or(file.node_name).unwrap_or_else(host::node_name);
+    let datacenter = options.datacenter.clone().or(file.datacenter).unwrap_or_else(|| "dc1".into());
+    let bound = file.advertise_addr.or(file.bind_addr).and_then(|text| text.parse::<IpAddr>().ok());
+    let address = match bound.filter(|address| !address.is_unspecified()) {
+        Some(address) => address,
+        None if flags.dev => LOOPBACK,
+        None => host::address(),
+    };
+    let (identity, warning) = identity(name, file.node_id, datacenter, address, file.node_meta, data.as_deref());
+    warnings.extend(warning);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    settings.datacenter = identity.datacenter.to_string();
+    settings.node_name = identity.node_name.to_string();
+    let definitions = [("service", file.service), ("check", file.check)].into_iter().filter_map(|(key, one)| Some((key, one?)));
+    let lists = file.services.into_iter().map(|one| ("service", one)).chain(file.checks.into_iter().map(|one| ("check", one)));
+    Ok(Config {
+        dns: Listen { addresses, workers: options.workers.unwrap_or_else(host::processors).max(1) },
+        http,
+        settings,
+        registry: registry::Config {
+            services: registry::Paths(Vec::new()),
+            data,
+            enable_script_checks: flags.enable_script_checks.unwrap_or(file.enable_script_checks),
+            enable_local_script_checks: flags.enable_local_script_checks.unwrap_or(file.enable_local_script_checks),
+            compat_consul: true,
+        },
+        identity,
+        definitions: definitions.chain(lists).map(|(key, one)| serde_json::json!({ key: one })).collect(),
+        local: local::Config { hosts: Vec::new(), record: Vec::new(), ..local::Config::default() },
+        zones: zone::Config::default(),
+        forward,
+        log_level: flags.log_level.as_deref().unwrap_or("info").to_lowercase(),
+        warnings,
+    })
+}
+
+/// The files themselves, and the `*.json` files of folders in the order of their names.
+fn agent_files(paths: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        match fs::read_dir(path) {
+            Ok(entries) => {
+                let entries = entries.flatten().map(|entry| entry.path());
+                let mut listed: Vec<PathBuf> = entries.filter(|file| file.extension().is_some_and(|e| e == "json")).collect();
+                listed.sort();
+                files.extend(listed);
+            }
+            Err(error) => problems.push(Problem::new(format!("expected a readable folder, got: {error}")).in_file(path)),
+        }
+    }
+    files
+}
+
+fn relative_to<'a>(folder: &Path, paths: impl Iterator<Item = &'a mut PathBuf>) {
+    for path in paths {
+        *path = folder.join(&path);
+    }
+}
+
+fn override_domain(settings: &mut Settings, options: &Options, problems: &mut Vec<Problem>) {
+    match options.domain.as_deref().map(str::parse::<Name>) {
+        None => {}
+        Some(Ok(domain)) => settings.domain = domain,
+        Some(Err(error)) => problems.push(Problem::new(format!("--domain: {error}"))),
+    }
+    if settings.domain.is_root() {
+        let problem = Problem::new("expected a discovery domain below the root, got \".\"");
+        problems.push(problem.hint("write a name, such as \"consul\": every other name is forwarded"));
+    }
+}
+
+fn override_upstreams(forward: &mut upstream::Config, texts: &[String], problems: &mut Vec<Problem>) {
+    if texts.is_empty() {
+        return;
+    }
+    let mut upstreams = Vec::new();
+    for text in texts {
+        match text.parse() {
+            Ok(upstream) if upstreams.contains(&upstream) => {}
+            Ok(upstream) => upstreams.push(upstream),
+            Err(error) => problems.push(Problem::new(error)),
+        }
+    }
+    forward.upstreams = Some(upstreams);
+}
+
+fn sequential(settings: &Settings) -> Sequential {
+    let random = settings.dns_config.recursor_strategy == RecursorStrategy::Random;
+    Sequential { timeout: settings.dns_config.recursor_timeout, random }
+}
+
+/// Where registrations are kept when nothing says where: what systemd gives a service, else the system's or the user's
+/// own place for such things.
+fn state_directory() -> Option<PathBuf> {
+    let from = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    from("STATE_DIRECTORY")
+        .or_else(|| from("XDG_STATE_HOME").map(|folder| folder.join("rollcall")))
+        .or_else(|| from("HOME").filter(|home| home != Path::new("/root")).map(|home| home.join(".local/state/rollcall")))
+        .or_else(|| Some(PathBuf::from("/var/lib/rollcall")))
+}
+
+fn identity(
+    name: String,
+    id: Option<String>,
+    datacenter: String,
+    address: IpAddr,
+    mut meta: std::collections::BTreeMap<String, String>,
+    data: Option<&Path>,
+) -> (Identity, Option<Problem>) {
+    let (node_id, warning) = match id {
+        Some(id) => (id, None),
+        None => host::node_id(data),
+    };
+    meta.insert("consul-network-segment".into(), String::new());
+    meta.insert("consul-version".into(), env!("CARGO_PKG_VERSION").into());
+    let identity = Identity {
+        node_name: name.into(),
+        node_id: node_id.into(),
+        datacenter: datacenter.to_lowercase().into(),
+        address: address.to_string().into(),
+        node_meta: meta,
+    };
+    (identity, warning)
+}
