@@ -2,12 +2,14 @@
 //!
 //! The map, in reading order; ARCHITECTURE.md tells the story behind it.
 
-/// What is known now?
-pub mod catalog;
 /// Who asks us in HTTP?
 pub mod api;
+/// What is known now?
+pub mod catalog;
 /// Which verb?
 pub mod cli;
+/// What was wanted?
+pub mod config;
 /// How do the bytes read?
 pub mod dns;
 /// How much is too much?
@@ -18,11 +20,9 @@ pub mod problem;
 pub mod registry;
 /// What do we say?
 pub mod resolve;
-/// Who asks us in DNS?
-pub mod server;
-/// What was wanted?
-pub mod config;
 /// Who holds which end?
 pub mod run;
+/// Who asks us in DNS?
+pub mod server;
 /// Whom do we ask?
 pub mod upstream;

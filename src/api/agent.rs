@@ -5,18 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::Duration;
 
 use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::Api;
 use super::filter::{self, Filter, Kind};
-use super::go;
 use super::json::{AgentServiceView, CheckView, agent_health_check};
 use super::reply::{JSON, Refusal, Reply};
 use super::request::{Options, Request};
-use super::Api;
 use crate::catalog::{Catalog, Check, Health, InstanceEntry, InstanceKey, NodeKey};
 
 const SERVER_PORT: u16 = 8300;
@@ -161,11 +159,7 @@ fn output(api: &Api, check: &Check) -> String {
 }
 
 /// Rows by id, those that the filter accepts.
-fn listed<T: Serialize>(
-    request: &Request,
-    kind: Kind,
-    rows: impl Iterator<Item = (String, T)>,
-) -> Result<Reply, Refusal> {
+fn listed<T: Serialize>(request: &Request, kind: Kind, rows: impl Iterator<Item = (String, T)>) -> Result<Reply, Refusal> {
     request.refuse_partitions()?;
     let filter = request.get("filter").map(|text| Filter::parse(text, kind)).transpose().map_err(Refusal::internal)?;
     let mut shown = BTreeMap::new();
@@ -181,8 +175,8 @@ fn listed<T: Serialize>(
 pub(super) fn services(api: &Api, request: &Request) -> Result<Reply, Refusal> {
     let catalog = api.snapshot();
     let datacenter = &api.identity().datacenter;
-    let rows = own_services(api, &catalog)
-        .map(|instance| (instance.id.to_string(), AgentServiceView::new(instance, datacenter)));
+    let rows =
+        own_services(api, &catalog).map(|instance| (instance.id.to_string(), AgentServiceView::new(instance, datacenter)));
     listed(request, filter::SERVICE, rows)
 }
 
@@ -230,9 +224,8 @@ struct Verdict {
 }
 
 fn verdict(api: &Api, catalog: &Catalog, instance: &InstanceEntry) -> Verdict {
-    let checks: Vec<&Check> = own_checks(api, catalog)
-        .filter(|check| check.service_id.is_empty() || check.service_id == instance.id)
-        .collect();
+    let checks: Vec<&Check> =
+        own_checks(api, catalog).filter(|check| check.service_id.is_empty() || check.service_id == instance.id).collect();
     let maintained =
         checks.iter().any(|check| &*check.id == "_node_maintenance" || check.id.starts_with("_service_maintenance:"));
     let worst = Health::worst(checks.iter().map(|check| check.status));
@@ -298,15 +291,3 @@ pub(super) fn health_by_name(api: &Api, request: &Request) -> Result<Reply, Refu
         None => verdict_reply(request, StatusCode::NOT_FOUND, &format!("ServiceName {name} Not Found"), &shown),
     }
 }
-
-pub(super) async fn node_maintenance(_: Api, _: Request) -> Result<Reply, Refusal> { unreachable() }
-pub(super) async fn register_service(_: Api, _: Request) -> Result<Reply, Refusal> { unreachable() }
-pub(super) async fn deregister_service(_: Api, _: Request) -> Result<Reply, Refusal> { unreachable() }
-pub(super) async fn service_maintenance(_: Api, _: Request) -> Result<Reply, Refusal> { unreachable() }
-pub(super) async fn register_check(_: Api, _: Request) -> Result<Reply, Refusal> { unreachable() }
-pub(super) async fn deregister_check(_: Api, _: Request) -> Result<Reply, Refusal> { unreachable() }
-pub(super) async fn pass(_: Api, _: Request) -> Result<Reply, Refusal> { unreachable() }
-pub(super) async fn warn(_: Api, _: Request) -> Result<Reply, Refusal> { unreachable() }
-pub(super) async fn fail(_: Api, _: Request) -> Result<Reply, Refusal> { unreachable() }
-pub(super) async fn update(_: Api, _: Request) -> Result<Reply, Refusal> { unreachable() }
-fn unreachable() -> Result<Reply, Refusal> { Err(Refusal::internal("x")) }

@@ -47,9 +47,8 @@ impl View<'_> {
 
     /// Whether a node's metadata has all that `?node-meta=` asks for.
     pub(super) fn has_meta(&self, node: &crate::catalog::Node) -> bool {
-        let has = |key: &str, value: &str| {
-            node.meta.as_ref().and_then(|meta| meta.get(key)).is_some_and(|found| found == value)
-        };
+        let has =
+            |key: &str, value: &str| node.meta.as_ref().and_then(|meta| meta.get(key)).is_some_and(|found| found == value);
         self.options.node_meta.iter().all(|(key, value)| has(key, value))
     }
 }

@@ -584,12 +584,8 @@ static NODE_SERVICE: Struct = Struct {
     ],
 };
 
-pub(super) static SERVICE_ADDRESS: Struct = Struct {
-    package: "structs",
-    name: "ServiceAddress",
-    alias: "",
-    fields: &[("Address", Shape::Text), ("Port", Shape::Int)],
-};
+pub(super) static SERVICE_ADDRESS: Struct =
+    Struct { package: "structs", name: "ServiceAddress", alias: "", fields: &[("Address", Shape::Text), ("Port", Shape::Int)] };
 
 static SERVICE_PORT: Struct = Struct {
     package: "structs",
@@ -598,12 +594,8 @@ static SERVICE_PORT: Struct = Struct {
     fields: &[("Name", Shape::Text), ("Port", Shape::Int), ("Default", Shape::Bool)],
 };
 
-pub(super) static WEIGHTS: Struct = Struct {
-    package: "structs",
-    name: "Weights",
-    alias: "",
-    fields: &[("Passing", Shape::Int), ("Warning", Shape::Int)],
-};
+pub(super) static WEIGHTS: Struct =
+    Struct { package: "structs", name: "Weights", alias: "", fields: &[("Passing", Shape::Int), ("Warning", Shape::Int)] };
 
 static PROXY: Struct = Struct {
     package: "structs",

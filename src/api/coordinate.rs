@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::Api;
 use super::blocking::{Meta, View, Watch};
 use super::go::{self, Shape, Struct};
 use super::json::CoordinateView;
 use super::reply::{Refusal, Reply};
 use super::request::Request;
-use super::Api;
 use crate::catalog::{Change, Coordinate, NodeKey};
 
 /// The dimensions of the space that agents reckon in.

@@ -222,9 +222,8 @@ fn check_match(wanted: &mut Match, rows: Kind) -> Result<(), String> {
         return Err(format!("Invalid match operator {operator} for selector {selector}"));
     }
     let raw = &wanted.value;
-    let refuse = |problem: String| {
-        format!("Failed to coerce value {} for selector {}: {problem}", go::quote(raw), go::quote(&selector))
-    };
+    let refuse =
+        |problem: String| format!("Failed to coerce value {} for selector {}: {problem}", go::quote(raw), go::quote(&selector));
     wanted.operand = match (kind, wanted.operator) {
         (Kind::Bool, _) => Operand::Bool(go::parse_bool(raw).map_err(refuse)?),
         (Kind::Int, _) => Operand::Int(go::parse_int(raw).map_err(refuse)?),
@@ -233,7 +232,8 @@ fn check_match(wanted: &mut Match, rows: Kind) -> Result<(), String> {
                 .size_limit(limits::FILTER_PATTERN_OCTETS_MAX)
                 .nest_limit(limits::FILTER_DEPTH_MAX as u32)
                 .build();
-            let refuse = |error| format!("Failed to compile regular expression {}: {}", go::quote(raw), go::regex_error(raw, &error));
+            let refuse =
+                |error| format!("Failed to compile regular expression {}: {}", go::quote(raw), go::regex_error(raw, &error));
             Operand::Pattern(pattern.map_err(refuse)?)
         }
         _ => Operand::Raw,
@@ -256,15 +256,7 @@ struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn new(text: &'a str) -> Self {
-        Self {
-            text,
-            at: 0,
-            inverted: false,
-            furthest: 0,
-            expected: BTreeSet::new(),
-            problems: Vec::new(),
-            depth: 0,
-        }
+        Self { text, at: 0, inverted: false, furthest: 0, expected: BTreeSet::new(), problems: Vec::new(), depth: 0 }
     }
 
     fn parse(mut self) -> Result<Expression, String> {
@@ -393,9 +385,8 @@ impl<'a> Parser<'a> {
             |p| (p.words(&["in"]) && p.spaces()).then_some(Operator::In),
             |p| (p.words(&["not", "in"]) && p.spaces()).then_some(Operator::NotIn),
         ];
-        let made = |selector, operator, value| {
-            Some(Expression::Match(Match { selector, operator, value, operand: Operand::Raw }))
-        };
+        let made =
+            |selector, operator, value| Some(Expression::Match(Match { selector, operator, value, operand: Operand::Raw }));
         if let Some(selector) = self.selector() {
             let after = self.at;
             if let Some(operator) = self.first_of(&value_operators) {
@@ -825,10 +816,7 @@ mod tests {
             refusal("ServicePort < 30001"),
             r#"1:13 (12): no match found, expected: "!=", "==", "contains", "in", "is", "matches", "not" or [ \t\r\n]"#
         );
-        assert_eq!(
-            refusal("x in foo abc"),
-            r#"1:10 (9): no match found, expected: "and", "or", [ \t\r\n] or EOF"#
-        );
+        assert_eq!(refusal("x in foo abc"), r#"1:10 (9): no match found, expected: "and", "or", [ \t\r\n] or EOF"#);
         assert_eq!(refusal("a == 3x"), r#"1:7 (6): rule "number": Invalid number literal"#);
         assert_eq!(refusal("a == \"x"), r#"1:8 (7): rule "string": Unterminated string literal"#);
         assert_eq!(refusal("a[b] == 1"), r#"1:3 (2): rule "index": Invalid index"#);

@@ -121,8 +121,7 @@ pub(super) fn has_tags(view: &View, instance: &InstanceEntry) -> bool {
 
 fn show_checks<'a>(view: &View<'a>, checks: impl Iterator<Item = &'a Arc<Check>>) -> Result<Reply, Refusal> {
     let on_wanted_node = |check: &&Arc<Check>| {
-        view.options.node_meta.is_empty()
-            || view.catalog.nodes().get(&check.node_key()).is_some_and(|node| view.has_meta(node))
+        view.options.node_meta.is_empty() || view.catalog.nodes().get(&check.node_key()).is_some_and(|node| view.has_meta(node))
     };
     let ordered = near::order(view, checks.filter(on_wanted_node).collect(), |check| check.node_key());
     view.list(ordered.into_iter().map(|check| CheckView::from(&**check)))

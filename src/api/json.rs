@@ -12,8 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::go;
 use crate::catalog::{
-    Check, Coordinate, Health, Index, Instance, InstanceEntry, KvEntry, NamedPort, Node, NodeEntry, ServiceAddress,
-    Weights,
+    Check, Coordinate, Health, Index, Instance, InstanceEntry, KvEntry, NamedPort, Node, NodeEntry, ServiceAddress, Weights,
 };
 
 type Texts = BTreeMap<String, String>;

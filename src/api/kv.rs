@@ -6,12 +6,12 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::http::{Method, StatusCode};
 
+use super::Api;
 use super::blocking::{Meta, View, Watch};
 use super::go;
 use super::json::KvView;
 use super::reply::{Refusal, Reply, TEXT};
 use super::request::Request;
-use super::Api;
 use crate::catalog::{Change, Index, KvEntry};
 use crate::limits;
 
@@ -183,9 +183,7 @@ fn refuse_conflict(request: &Request, names: &[&str]) -> Result<(), Refusal> {
     for (key, value) in &request.parameters {
         sorted.entry(key).or_default().push(value);
     }
-    let escape = |text: &str| {
-        percent_encoding::utf8_percent_encode(text, ESCAPED).to_string().replace(' ', "+")
-    };
+    let escape = |text: &str| percent_encoding::utf8_percent_encode(text, ESCAPED).to_string().replace(' ', "+");
     let pairs = sorted.iter().flat_map(|(key, values)| values.iter().map(move |value| (key, value)));
     let encoded: Vec<String> = pairs.map(|(key, value)| format!("{}={}", escape(key), escape(value))).collect();
     Err(Refusal::bad(format!("Conflicting flags: {}\n", encoded.join("&"))))

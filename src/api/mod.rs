@@ -17,6 +17,7 @@ mod health;
 mod json;
 mod kv;
 mod near;
+mod register;
 mod reply;
 mod request;
 mod status;
@@ -197,20 +198,20 @@ static ROUTES: &[Route] = &[
     route("/v1/agent/leave", &[("PUT", Read(agent::nothing_to_do))]),
     route("/v1/agent/force-leave/", &[("PUT", Read(agent::nothing_to_do))]),
     route("/v1/agent/reload", &[("PUT", call!(agent::reload))]),
-    route("/v1/agent/maintenance", &[("PUT", call!(agent::node_maintenance))]),
+    route("/v1/agent/maintenance", &[("PUT", call!(register::node_maintenance))]),
     route("/v1/agent/token/", &[("PUT", AclOff)]),
     route("/v1/agent/services", &[("GET", Read(agent::services))]),
     route("/v1/agent/service/", &[("GET", call!(agent::service))]),
-    route("/v1/agent/service/register", &[("PUT", call!(agent::register_service))]),
-    route("/v1/agent/service/deregister/", &[("PUT", call!(agent::deregister_service))]),
-    route("/v1/agent/service/maintenance/", &[("PUT", call!(agent::service_maintenance))]),
+    route("/v1/agent/service/register", &[("PUT", call!(register::register_service))]),
+    route("/v1/agent/service/deregister/", &[("PUT", call!(register::deregister_service))]),
+    route("/v1/agent/service/maintenance/", &[("PUT", call!(register::service_maintenance))]),
     route("/v1/agent/checks", &[("GET", Read(agent::checks))]),
-    route("/v1/agent/check/register", &[("PUT", call!(agent::register_check))]),
-    route("/v1/agent/check/deregister/", &[("PUT", call!(agent::deregister_check))]),
-    route("/v1/agent/check/pass/", &[("PUT", call!(agent::pass))]),
-    route("/v1/agent/check/warn/", &[("PUT", call!(agent::warn))]),
-    route("/v1/agent/check/fail/", &[("PUT", call!(agent::fail))]),
-    route("/v1/agent/check/update/", &[("PUT", call!(agent::update))]),
+    route("/v1/agent/check/register", &[("PUT", call!(register::register_check))]),
+    route("/v1/agent/check/deregister/", &[("PUT", call!(register::deregister_check))]),
+    route("/v1/agent/check/pass/", &[("PUT", call!(register::pass))]),
+    route("/v1/agent/check/warn/", &[("PUT", call!(register::warn))]),
+    route("/v1/agent/check/fail/", &[("PUT", call!(register::fail))]),
+    route("/v1/agent/check/update/", &[("PUT", call!(register::update))]),
     route("/v1/agent/health/service/id/", &[("GET", Read(agent::health_by_id))]),
     route("/v1/agent/health/service/name/", &[("GET", Read(agent::health_by_name))]),
     route("/v1/agent/connect/authorize", &[("POST", Absent)]),
@@ -234,10 +235,7 @@ static ROUTES: &[Route] = &[
     route("/v1/health/ingress/", &[("GET", Handler::Watch(&health::INGRESS))]),
     route("/v1/status/leader", &[("GET", Read(status::leader))]),
     route("/v1/status/peers", &[("GET", Read(status::peers))]),
-    route(
-        "/v1/kv/",
-        &[("GET", Handler::Watch(&kv::READ)), ("PUT", call!(kv::write)), ("DELETE", call!(kv::write))],
-    ),
+    route("/v1/kv/", &[("GET", Handler::Watch(&kv::READ)), ("PUT", call!(kv::write)), ("DELETE", call!(kv::write))]),
     route("/v1/coordinate/datacenters", &[("GET", Read(coordinate::datacenters))]),
     route("/v1/coordinate/nodes", &[("GET", Handler::Watch(&coordinate::NODES))]),
     route("/v1/coordinate/node/", &[("GET", Handler::Watch(&coordinate::NODE))]),
@@ -371,7 +369,7 @@ async fn dispatch(
             Err(refusal) => return refusal.into(),
         },
     };
-    let request = Request { method, path, rest, parameters, headers: parts.headers, body };
+    let request = Request { method, rest, parameters, headers: parts.headers, body };
     let answered = match handler {
         Handler::Watch(watch) => return watch.answer(&api.registry, &request).await,
         Read(read) => read(&api, &request),

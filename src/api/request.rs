@@ -12,7 +12,6 @@ use crate::limits;
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) method: Method,
-    pub(super) path: String,
     /// What the path says after the route's own part: a name, an id, a key.
     pub(super) rest: String,
     pub(super) parameters: Vec<(String, String)>,
@@ -38,10 +37,7 @@ impl Request {
 
     /// The namespaces and partitions of other editions are not here.
     pub(super) fn refuse_partitions(&self) -> Result<(), Refusal> {
-        let editions = [
-            ("X-Consul-Namespace", "ns", "Namespaces are"),
-            ("X-Consul-Partition", "partition", "Partitions are"),
-        ];
+        let editions = [("X-Consul-Namespace", "ns", "Namespaces are"), ("X-Consul-Partition", "partition", "Partitions are")];
         for (header, parameter, what) in editions {
             if self.headers.get(header).is_some_and(|value| !value.is_empty()) {
                 return Err(Refusal::bad(format!("Invalid header: {header:?} - {what} a Consul Enterprise feature")));

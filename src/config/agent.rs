@@ -14,7 +14,7 @@ use crate::problem::{Place, Problem, nearest};
 /// The keys that we obey, by Consul's names; all optional.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Agent {
+pub(super) struct Agent {
     pub node_name: Option<String>,
     pub node_id: Option<String>,
     pub node_meta: BTreeMap<String, String>,
@@ -41,7 +41,7 @@ pub struct Agent {
 /// Port numbers; -1 switches a listener off.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Ports {
+pub(super) struct Ports {
     pub dns: Option<i32>,
     pub http: Option<i32>,
 }
@@ -49,7 +49,7 @@ pub struct Ports {
 /// Addresses to listen on, several separated by spaces.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Addresses {
+pub(super) struct Addresses {
     pub dns: Option<String>,
     pub http: Option<String>,
 }
@@ -96,7 +96,7 @@ const NEEDLESS: &[&str] = &[
 
 /// Reads files in order: later scalars win, objects are merged, lists are joined. Problems are errors; warnings name what
 /// has no effect.
-pub fn read(files: &[(&Path, String)]) -> Result<(Agent, Vec<Problem>), Vec<Problem>> {
+pub(super) fn read(files: &[(&Path, String)]) -> Result<(Agent, Vec<Problem>), Vec<Problem>> {
     let mut merged = Map::new();
     let (mut warnings, mut problems) = (Vec::new(), Vec::new());
     for (path, text) in files {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::problem::{Place, Problem, nearest};
 
 /// Reads `path` as a `T`.
-pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, Problem> {
+pub(super) fn load<T: DeserializeOwned>(path: &Path) -> Result<T, Problem> {
     let text = fs::read_to_string(path).map_err(|error| {
         let problem = Problem::new(format!("cannot read the configuration: {error}")).in_file(path);
         problem.hint("give another file with --config; `rollcall serve` needs none")
@@ -17,7 +17,7 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, Problem> {
 }
 
 /// Reads a text as a `T`.
-pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
         let message = error.message().to_owned();
         let mut problem = Problem::new(message.clone());

@@ -47,7 +47,10 @@ pub fn node_id(data: Option<&Path>) -> (String, Option<Problem>) {
         path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, &id)).map_err(|error| (path, error))
     });
     let warning = written.and_then(Result::err).map(|(path, error)| {
-        Problem::new(format!("cannot keep this node's id: {error}")).in_file(path).hint("give a writable place: --data DIR").warning()
+        Problem::new(format!("cannot keep this node's id: {error}"))
+            .in_file(path)
+            .hint("give a writable place: --data DIR")
+            .warning()
     });
     (id, warning)
 }

@@ -316,7 +316,8 @@ fn load_agent(options: &Options, flags: &Agent) -> Result<Config, Vec<Problem>> 
     };
     let addresses = listen(file.addresses.dns, flags.dns_port.or(file.ports.dns), 8600);
     let http = listen(file.addresses.http, flags.http_port.or(file.ports.http), HTTP_PORT).first().copied();
-    let data = if flags.dev { None } else { options.data.clone().or(file.data_dir.map(PathBuf::from)).or_else(state_directory) };
+    let data =
+        if flags.dev { None } else { options.data.clone().or(file.data_dir.map(PathBuf::from)).or_else(state_directory) };
     let name = options.node.clone().or(file.node_name).unwrap_or_else(host::node_name);
     let datacenter = options.datacenter.clone().or(file.datacenter).unwrap_or_else(|| "dc1".into());
     let bound = file.advertise_addr.or(file.bind_addr).and_then(|text| text.parse::<IpAddr>().ok());
