@@ -360,7 +360,6 @@ async fn dispatch(
         };
         return reply.with("allow", known.join(","));
     };
-    let path = http.uri().path().to_owned();
     let (parts, body) = http.into_parts();
     let body = match method {
         Method::GET => Bytes::new(),
