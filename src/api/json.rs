@@ -5,6 +5,7 @@
 //! are read by [`super::go::decode`].
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
@@ -443,7 +444,12 @@ fn ports(named: &[NamedPort]) -> Option<Vec<PortView<'_>>> {
     (!named.is_empty()).then(|| named.iter().map(view).collect())
 }
 
-struct Addresses<'a>(&'a BTreeMap<String, ServiceAddress>);
+/// An instance's tagged addresses. Our own agent adds the plain address under the tags that say what it is, where they
+/// are not given; that is shown, and not kept a million times.
+struct Addresses<'a> {
+    given: Option<&'a BTreeMap<String, ServiceAddress>>,
+    own: Option<(&'a str, u16, [&'static str; 2])>,
+}
 
 impl Serialize for Addresses<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -453,12 +459,26 @@ impl Serialize for Addresses<'_> {
             address: &'a str,
             port: u16,
         }
-        serializer.collect_map(self.0.iter().map(|(tag, at)| (tag, AddressView { address: &at.address, port: at.port })))
+        let given = self.given.into_iter().flatten().map(|(tag, at)| (tag.as_str(), (at.address.as_str(), at.port)));
+        let mut all: BTreeMap<&str, (&str, u16)> = given.collect();
+        if let Some((address, port, tags)) = self.own {
+            for tag in tags {
+                all.entry(tag).or_insert((address, port));
+            }
+        }
+        serializer.collect_map(all.into_iter().map(|(tag, (address, port))| (tag, AddressView { address, port })))
     }
 }
 
 fn addresses(instance: &Instance) -> Option<Addresses<'_>> {
-    instance.tagged_addresses.as_deref().filter(|tagged| !tagged.is_empty()).map(Addresses)
+    let given = instance.tagged_addresses.as_deref().filter(|tagged| !tagged.is_empty());
+    let tags = match instance.address.parse::<IpAddr>() {
+        Ok(IpAddr::V4(_)) if instance.agent => Some(["lan_ipv4", "wan_ipv4"]),
+        Ok(IpAddr::V6(_)) if instance.agent => Some(["lan_ipv6", "wan_ipv6"]),
+        _ => None,
+    };
+    let own = tags.map(|tags| (&*instance.address, instance.port, tags));
+    (given.is_some() || own.is_some()).then_some(Addresses { given, own })
 }
 
 fn proxy(instance: &Instance) -> Value {
