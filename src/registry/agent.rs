@@ -222,7 +222,8 @@ impl Registry {
             registry.follow_aliases(transaction)
         };
         let writer = &self.inner.writer;
-        Ok(if acknowledged { writer.write(change).await? } else { writer.note(change).await? })
+        let _: () = if acknowledged { writer.write(change).await? } else { writer.note(change).await? };
+        Ok(())
     }
 
     /// Removes a service that was critical for too long, if its check still is.
