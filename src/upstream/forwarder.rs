@@ -86,9 +86,12 @@ pub struct Forwarder {
     sockets: Arc<Sockets>,
     failures: moka::sync::Cache<Key, ()>,
     /// Look-ups under way, and who else waits for each.
-    under_way: Mutex<HashMap<Key, Vec<oneshot::Sender<Option<Arc<[u8]>>>>>>,
+    under_way: Mutex<UnderWay>,
     pub counters: Counters,
 }
+
+/// Who waits for each question that is being asked; bounded by the queries that may wait at all.
+type UnderWay = HashMap<Key, Vec<oneshot::Sender<Option<Arc<[u8]>>>>>;
 
 /// Upstreams that stand in for each other.
 #[derive(Debug)]
@@ -378,8 +381,7 @@ impl Forwarder {
         message.compose(true)
     }
 
-    #[expect(clippy::type_complexity, reason = "named nowhere else")]
-    fn lock_under_way(&self) -> MutexGuard<'_, HashMap<Key, Vec<oneshot::Sender<Option<Arc<[u8]>>>>>> {
+    fn lock_under_way(&self) -> MutexGuard<'_, UnderWay> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
