@@ -7,7 +7,7 @@
 //! discovery domain and the reverse names of what is in it, a route of its own, names that never leave a host, what is
 //! kept of upstreams' answers, the upstreams.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, Cache};
@@ -65,8 +65,8 @@ pub struct Responder {
 pub(super) struct Worker {
     setup: Cache<Arc<ArcSwap<Setup>>, Arc<Setup>>,
     catalog: Cache<Arc<ArcSwap<Catalog>>, Arc<Catalog>>,
-    /// The setup whose answers `near` holds, by its address.
-    near_of: usize,
+    /// The setup whose answers `near` holds; held weakly, so that its address is nobody else's meanwhile.
+    near_of: Weak<Setup>,
     near: Near,
     rng: fastrand::Rng,
     now: Instant,
@@ -129,7 +129,7 @@ impl Responder {
         Worker {
             setup: Cache::new(self.setup.clone()),
             catalog: Cache::new(self.catalog.clone()),
-            near_of: 0,
+            near_of: Weak::new(),
             near: Near::default(),
             rng: fastrand::Rng::new(),
             now: Instant::now(),
@@ -228,10 +228,9 @@ impl Responder {
             out.extend(error(query, Rcode::REFUSED, plain.then_some(reason)).compose(true));
             return None;
         }
-        let setup_at = Arc::as_ptr(setup).addr();
-        if worker.near_of != setup_at {
+        if !std::ptr::eq(worker.near_of.as_ptr(), Arc::as_ptr(setup)) {
             worker.near.clear();
-            worker.near_of = setup_at;
+            worker.near_of = Arc::downgrade(setup);
         }
         let kept = setup.forwarder.answer(query, client.transport, worker.now, &mut worker.near, out);
         (!kept).then_some(Wait::Forward)
