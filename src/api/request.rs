@@ -171,7 +171,6 @@ mod tests {
     fn options(query: &str) -> Result<Options, Refusal> {
         Options::parse(&Request {
             method: Method::GET,
-            path: String::new(),
             rest: String::new(),
             parameters: parameters(query).unwrap(),
             headers: HeaderMap::new(),
