@@ -13,20 +13,23 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde::Deserialize;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use super::address::{Host, Upstream};
 use super::{system, tcp, udp};
 use crate::dns::{Edns, ExtendedError, Message, Name, Query, Question, Rcode};
+use crate::limits;
 use crate::problem::Problem;
 use crate::resolve::answer::Transport;
 use crate::resolve::cache::{self, Cache, HOP_BY_HOP, Key, Near};
-use crate::resolve::forward::{Condition, Lookup, Step, Strategy};
+use crate::resolve::forward::{Condition, Lookup, Step, Strategy, is_good};
 
 /// The UDP payload that we take from upstreams and give to clients at most: what passes without fragments (RFC 9715, 3).
 const UDP_SIZE: u16 = 1232;
 /// How long a client waits for a fresh answer when a stale one is at hand.
 const STALE_AFTER: Duration = Duration::from_millis(200);
+/// How long an upstream that is probed may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a failure is remembered (RFC 9520, 3.2: at least a second).
 const FAILURE_TTL: Duration = Duration::from_secs(1);
 
@@ -85,10 +88,13 @@ pub struct Forwarder {
     cache: Cache,
     sockets: Arc<Sockets>,
     failures: moka::sync::Cache<Key, ()>,
-    /// Look-ups under way, and who else waits for each.
-    under_way: Mutex<HashMap<Key, Vec<oneshot::Sender<Option<Arc<[u8]>>>>>>,
+    /// Look-ups under way, and where each will tell its outcome.
+    under_way: Mutex<HashMap<Key, watch::Receiver<Option<Outcome>>>>,
     pub counters: Counters,
 }
+
+/// An upstream's answer, or why there is none.
+type Outcome = Result<Arc<[u8]>, &'static str>;
 
 /// Upstreams that stand in for each other.
 #[derive(Debug)]
@@ -111,6 +117,8 @@ pub struct Counters {
     pub stale: AtomicU64,
     pub sent: AtomicU64,
     pub failed: AtomicU64,
+    /// Not looked up, because too many look-ups were under way.
+    pub refused: AtomicU64,
 }
 
 impl Forwarder {
@@ -194,26 +202,31 @@ impl Forwarder {
         }
         self.counters.misses.fetch_add(1, Ordering::Relaxed);
         let Some(key) = Key::new(query, group) else {
-            let answer = self.look_up(group, &passed_on(query), transport).await;
-            return self.fitted(query, answer.as_deref(), transport);
+            let outcome = self.look_up(group, &passed_on(query), transport).await;
+            return self.fitted(query, outcome.as_deref().ok_or(SILENCE), transport);
         };
-        let stale = self.cache.get(&key).filter(|entry| entry.is_usable(Instant::now()));
+        let kept = self.cache.get(&key).filter(|entry| entry.is_usable(Instant::now()));
+        if let Some(entry) = kept.as_ref().filter(|entry| entry.is_fresh(Instant::now())) {
+            // Another's look-up ended while this query was on its way here.
+            let mut octets = Vec::new();
+            entry.write(query, Instant::now(), &mut octets);
+            return self.fitted(query, Ok(&octets), transport);
+        }
+        let stale = |entry: &cache::Entry| self.stale(query, entry, transport);
         if self.failures.contains_key(&key) {
-            return match stale {
-                Some(stale) => self.stale(query, &stale, transport),
-                None => self.failure(query, Some("all upstreams failed a moment ago")),
-            };
+            let reason = "all upstreams failed a moment ago";
+            return kept.as_deref().map_or_else(|| self.failure(query, Some(reason)), stale);
         }
         let fresh = self.shared(key, group, query);
-        let answer = match stale {
+        let outcome = match &kept {
             None => fresh.await,
-            Some(stale) => match tokio::time::timeout(STALE_AFTER, fresh).await {
-                Ok(Some(answer)) => Some(answer),
-                // The look-up goes on by itself and refreshes the cache.
-                Ok(None) | Err(_) => return self.stale(query, &stale, transport),
+            Some(entry) => match tokio::time::timeout(STALE_AFTER, fresh).await {
+                Ok(Ok(octets)) if is_good(&octets) => Ok(octets),
+                // RFC 8767, 4: an error refreshes nothing. A look-up that is only late goes on and refreshes the cache.
+                _ => return stale(entry),
             },
         };
-        self.fitted(query, answer.as_deref(), transport)
+        self.fitted(query, outcome.as_deref().map_err(|reason| *reason), transport)
     }
 
     /// Asks a question of our own; `None` when nobody answers.
@@ -248,68 +261,65 @@ impl Forwarder {
     }
 
     /// Joins a look-up of the same question, or begins one. It goes on when nobody waits for it any more.
-    async fn shared(self: &Arc<Self>, key: Key, group: u16, query: &Query) -> Option<Arc<[u8]>> {
-        let (tell, told) = oneshot::channel();
-        let first = {
+    async fn shared(self: &Arc<Self>, key: Key, group: u16, query: &Query) -> Outcome {
+        let mut told = {
             let mut under_way = self.lock_under_way();
-            let waiting = under_way.entry(key.clone()).or_default();
-            waiting.push(tell);
-            waiting.len() == 1
+            match under_way.get(&key) {
+                Some(told) => told.clone(),
+                None if under_way.len() >= limits::LOOKUPS_MAX => {
+                    self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                    return Err("too many look-ups are under way");
+                }
+                None => {
+                    let (tell, told) = watch::channel(None);
+                    under_way.insert(key.clone(), told.clone());
+                    tokio::spawn(self.clone().carry(key, group, passed_on(query), tell));
+                    told
+                }
+            }
         };
-        if first {
-            let (forwarder, octets) = (self.clone(), passed_on(query));
-            tokio::spawn(async move {
-                let answer: Option<Arc<[u8]>> = forwarder.look_up(group, &octets, Transport::Udp).await.map(Into::into);
-                let rcode = answer.as_deref().and_then(|octets| octets.get(3)).map(|low| Rcode(u16::from(low & 15)));
-                match (&answer, rcode) {
-                    (Some(octets), Some(Rcode::NOERROR | Rcode::NXDOMAIN)) => {
-                        forwarder.cache.put(key.clone(), octets, Instant::now());
-                    }
-                    _ => forwarder.failures.insert(key.clone(), ()),
-                }
-                let waiting = forwarder.lock_under_way().remove(&key).unwrap_or_default();
-                for tell in waiting {
-                    let _ = tell.send(answer.clone());
-                }
-            });
+        let outcome = told.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+        outcome.unwrap_or(Err(SILENCE))
+    }
+
+    /// Carries a look-up that others may join to its end, and keeps what comes of it.
+    async fn carry(self: Arc<Self>, key: Key, group: u16, octets: Vec<u8>, tell: watch::Sender<Option<Outcome>>) {
+        let place = UnderWay { forwarder: &self, key: &key };
+        let answer: Option<Arc<[u8]>> = self.look_up(group, &octets, Transport::Udp).await.map(Into::into);
+        match &answer {
+            Some(octets) if is_good(octets) => {
+                self.cache.put(key.clone(), octets, Instant::now());
+            }
+            _ => self.failures.insert(key.clone(), ()),
         }
-        told.await.ok().flatten()
+        drop(place);
+        // Nobody may be left to hear it.
+        let _ = tell.send(Some(answer.ok_or(SILENCE)));
     }
 
     /// Carries one look-up to its end.
-    async fn look_up(&self, group: u16, octets: &[u8], transport: Transport) -> Option<Vec<u8>> {
-        let group = self.groups.get(usize::from(group))?;
-        let begun = Instant::now();
+    async fn look_up(self: &Arc<Self>, group: u16, octets: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        let number = usize::from(group);
+        let group = self.groups.get(number)?;
         let mut lookup = {
             let mut conditions = group.lock_conditions();
-            Lookup::new(self.strategy, transport, &mut conditions, begun, &mut fastrand::Rng::new())
+            Lookup::new(self.strategy, transport, &mut conditions, Instant::now(), &mut fastrand::Rng::new())
         };
         let mut asked = FuturesUnordered::new();
         let answer = loop {
             match lookup.step(Instant::now()) {
                 Step::Send { attempt, upstream, transport } => {
-                    self.counters.sent.fetch_add(1, Ordering::Relaxed);
-                    let sent = Instant::now();
                     let asking = self.ask_one(group, upstream, transport, octets);
-                    asked.push(async move { (attempt, upstream, sent, asking.await) });
+                    asked.push(async move { (attempt, asking.await) });
+                }
+                Step::Probe { upstream } => {
+                    tokio::spawn(self.clone().probe(number, upstream, octets.into()));
                 }
                 Step::Wait(until) => {
                     tokio::select! {
-                        Some((attempt, upstream, sent, reply)) = asked.next() => match reply {
-                            Ok(reply) => {
-                                let now = Instant::now();
-                                if let Some(condition) = group.lock_conditions().get_mut(upstream) {
-                                    condition.answered(now.duration_since(sent));
-                                }
-                                lookup.heard(attempt, reply, now);
-                            }
-                            Err(error) => {
-                                tracing::debug!("upstream {:?}: {error}", group.upstreams.get(upstream));
-                                if let Some(condition) = group.lock_conditions().get_mut(upstream) {
-                                    condition.missed();
-                                }
-                                lookup.failed(attempt, Instant::now());
-                            }
+                        Some((attempt, reply)) = asked.next() => match reply {
+                            Ok(reply) => lookup.heard(attempt, reply, Instant::now()),
+                            Err(_) => lookup.failed(attempt, Instant::now()),
                         },
                         () = tokio::time::sleep_until(until.into()) => {}
                     }
@@ -317,11 +327,9 @@ impl Forwarder {
                 Step::Done(answer) => break answer,
             }
         };
-        let mut conditions = group.lock_conditions();
-        for upstream in lookup.late(Instant::now()) {
-            if let Some(condition) = conditions.get_mut(upstream) {
-                condition.missed();
-            }
+        let ended_well = answer.as_deref().is_some_and(is_good);
+        for upstream in lookup.useless(Instant::now(), ended_well) {
+            group.note(upstream, Condition::missed);
         }
         if answer.is_none() {
             self.counters.failed.fetch_add(1, Ordering::Relaxed);
@@ -329,18 +337,41 @@ impl Forwarder {
         answer
     }
 
-    async fn ask_one(&self, group: &Group, upstream: usize, transport: Transport, octets: &[u8]) -> std::io::Result<Vec<u8>> {
-        let Some(&(address, own)) = group.upstreams.get(upstream) else { return Err(std::io::ErrorKind::NotFound.into()) };
-        match (own, transport) {
-            (Transport::Udp, Transport::Udp) if address.is_ipv4() => self.sockets.v4.ask(address, octets).await,
-            (Transport::Udp, Transport::Udp) => self.sockets.v6.ask(address, octets).await,
-            _ => tcp::ask(address, octets).await,
+    /// Asks an upstream only to learn whether it is back.
+    async fn probe(self: Arc<Self>, group: usize, upstream: usize, octets: Box<[u8]>) {
+        if let Some(group) = self.groups.get(group) {
+            // What came of it is in the upstream's condition, where an error or silence changes nothing for the better.
+            let _ = tokio::time::timeout(PROBE_TIMEOUT, self.ask_one(group, upstream, Transport::Udp, &octets)).await;
         }
     }
 
+    /// Asks one upstream, and takes note of how it went.
+    async fn ask_one(&self, group: &Group, upstream: usize, transport: Transport, octets: &[u8]) -> std::io::Result<Vec<u8>> {
+        let Some(&(address, own)) = group.upstreams.get(upstream) else { return Err(std::io::ErrorKind::NotFound.into()) };
+        self.counters.sent.fetch_add(1, Ordering::Relaxed);
+        let sent = Instant::now();
+        let reply = match (own, transport) {
+            (Transport::Udp, Transport::Udp) if address.is_ipv4() => self.sockets.v4.ask(address, octets).await,
+            (Transport::Udp, Transport::Udp) => self.sockets.v6.ask(address, octets).await,
+            _ => tcp::ask(address, octets).await,
+        };
+        match &reply {
+            Ok(reply) if is_good(reply) => group.note(upstream, |condition| condition.answered(sent.elapsed())),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!("upstream {address}: {error}");
+                group.note(upstream, Condition::missed);
+            }
+        }
+        reply
+    }
+
     /// An answer as this client may have it: its id, its question, its size.
-    fn fitted(&self, query: &Query, answer: Option<&[u8]>, transport: Transport) -> Vec<u8> {
-        let Some(answer) = answer else { return self.failure(query, Some("no upstream answered in time")) };
+    fn fitted(&self, query: &Query, answer: Result<&[u8], &str>, transport: Transport) -> Vec<u8> {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(reason) => return self.failure(query, Some(reason)),
+        };
         if answer.len() > size_limit(query, transport) {
             return truncated(query, answer);
         }
@@ -353,15 +384,19 @@ impl Forwarder {
         self.counters.stale.fetch_add(1, Ordering::Relaxed);
         let mut octets = Vec::new();
         entry.write(query, Instant::now(), &mut octets);
-        // RFC 8914, 4.4: whoever can read it is told.
+        // Whoever can read it is told.
         if query.edns.is_some()
             && let Ok(mut message) = Message::parse(&octets)
-            && let Some(edns) = &mut message.edns
         {
-            edns.options.push(ExtendedError::StaleAnswer.to_option("no upstream answered in time"));
-            octets = message.compose(true);
+            // RFC 8914, 4.4 and 4.20.
+            let stale =
+                if message.rcode == Rcode::NXDOMAIN { ExtendedError::StaleNxdomain } else { ExtendedError::StaleAnswer };
+            if let Some(edns) = &mut message.edns {
+                edns.options.push(stale.to_option(SILENCE));
+                octets = message.compose(true);
+            }
         }
-        self.fitted(query, Some(&octets), transport)
+        self.fitted(query, Ok(&octets), transport)
     }
 
     /// SERVFAIL, with the reason for those who can read it.
@@ -378,9 +413,23 @@ impl Forwarder {
         message.compose(true)
     }
 
-    #[expect(clippy::type_complexity, reason = "named nowhere else")]
-    fn lock_under_way(&self) -> MutexGuard<'_, HashMap<Key, Vec<oneshot::Sender<Option<Arc<[u8]>>>>>> {
+    fn lock_under_way(&self) -> MutexGuard<'_, HashMap<Key, watch::Receiver<Option<Outcome>>>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why there is no answer, when nobody gave one.
+const SILENCE: &str = "no upstream answered in time";
+
+/// Takes a look-up from the list when it ends, however it ends.
+struct UnderWay<'a> {
+    forwarder: &'a Forwarder,
+    key: &'a Key,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.forwarder.lock_under_way().remove(self.key);
     }
 }
 
@@ -388,6 +437,12 @@ impl Group {
     fn new(upstreams: Vec<(SocketAddr, Transport)>) -> Self {
         let conditions = Mutex::new(vec![Condition::default(); upstreams.len()]);
         Self { upstreams, conditions }
+    }
+
+    fn note(&self, upstream: usize, what: impl FnOnce(&mut Condition)) {
+        if let Some(condition) = self.lock_conditions().get_mut(upstream) {
+            what(condition);
+        }
     }
 
     fn lock_conditions(&self) -> MutexGuard<'_, Vec<Condition>> {
@@ -422,7 +477,7 @@ async fn addresses(upstreams: &[Upstream], own: &[SocketAddr], problems: &mut Ve
         match addresses {
             Ok(addresses) => {
                 for address in addresses {
-                    if own.contains(&address) {
+                    if own.iter().any(|own| system::is_own(address, *own)) {
                         problems.push(Problem::new(format!("upstream {upstream} is this server itself; it is left out")));
                     } else if !found.contains(&(address, upstream.transport)) {
                         found.push((address, upstream.transport));
