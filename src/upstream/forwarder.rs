@@ -518,3 +518,258 @@ fn truncated(query: &Query, whole: &[u8]) -> Vec<u8> {
     message.edns = query.edns.as_ref().map(|edns| Edns { dnssec_ok: edns.dnssec_ok, ..Edns::new(UDP_SIZE) });
     message.compose(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+    use tokio::net::UdpSocket;
+
+    use super::*;
+    use crate::dns::{Class, RData, Record, Soa, Type};
+
+    /// An upstream that does with each query as it is told.
+    struct Peer {
+        address: SocketAddr,
+        asked: Arc<AtomicU64>,
+        task: tokio::task::JoinHandle<()>,
+    }
+
+    impl Drop for Peer {
+        fn drop(&mut self) {
+            self.task.abort();
+        }
+    }
+
+    impl Peer {
+        /// Answers after a time; with nothing when there is no answer.
+        async fn start(delay_ms: u64, answer: impl Fn(&Query) -> Option<Message> + Send + 'static) -> Self {
+            let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+            let (address, asked) = (socket.local_addr().unwrap(), Arc::new(AtomicU64::new(0)));
+            let count = asked.clone();
+            let task = tokio::spawn(async move {
+                let mut buffer = [0; 1500];
+                while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    let Some(message) = answer(&Query::parse(&buffer[..length]).unwrap()) else { continue };
+                    let socket = socket.clone();
+                    tokio::spawn(async move {
+                        tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+                        socket.send_to(&message.compose(true), from).await.unwrap();
+                    });
+                }
+            });
+            Self { address, asked, task }
+        }
+
+        fn asked(&self) -> u64 {
+            self.asked.load(Ordering::SeqCst)
+        }
+    }
+
+    fn right(query: &Query) -> Option<Message> {
+        let mut message = query.response(Rcode::NOERROR);
+        message.answers.push(Record::new(query.question.name.clone(), 60, RData::A([192, 0, 2, 1].into())));
+        message.edns = query.edns.clone();
+        Some(message)
+    }
+
+    fn negative(query: &Query) -> Option<Message> {
+        let mut message = query.response(Rcode::NXDOMAIN);
+        let name: Name = "example.net".parse().unwrap();
+        let (mname, rname) = (name.clone(), name.clone());
+        let soa = Soa { mname, rname, serial: 1, refresh: 1, retry: 1, expire: 1, minimum: 5 };
+        message.authorities.push(Record::new(name, 60, RData::Soa(Box::new(soa))));
+        message.edns = query.edns.clone();
+        Some(message)
+    }
+
+    fn wrong(query: &Query) -> Option<Message> {
+        Some(query.response(Rcode::SERVFAIL))
+    }
+
+    fn silent(_: &Query) -> Option<Message> {
+        None
+    }
+
+    fn query(name: &str, edns: bool) -> Query {
+        let question = Question { name: name.parse().unwrap(), qtype: Type::A, qclass: Class::IN };
+        Query { edns: edns.then(|| Edns::new(1232)), ..Query::of(question) }
+    }
+
+    fn config(peers: &[&Peer]) -> Config {
+        let timeout = Duration::from_millis(600);
+        Config { upstreams: Some(peers.iter().map(|peer| peer.address.into()).collect()), timeout, ..Config::default() }
+    }
+
+    async fn forwarder(config: &Config) -> Arc<Forwarder> {
+        let (forwarder, problems) = Forwarder::new(config, None, &[]).await;
+        assert_eq!(problems, []);
+        Arc::new(forwarder)
+    }
+
+    async fn ask(forwarder: &Arc<Forwarder>, query: &Query) -> Message {
+        let octets = forwarder.resolve(query, &query.compose(), Transport::Udp).await;
+        Message::parse(&octets).unwrap()
+    }
+
+    /// Keeps an answer that is past its time.
+    fn keep_stale(forwarder: &Forwarder, query: &Query, message: &Message) {
+        let then = Instant::now().checked_sub(Duration::from_secs(3_000)).unwrap();
+        forwarder.cache.put(Key::new(query, 0).unwrap(), &message.compose(true), then).unwrap();
+    }
+
+    fn extended_error(message: &Message) -> Option<u16> {
+        let option = message.edns.as_ref()?.option(crate::dns::option::EXTENDED_ERROR)?;
+        Some(u16::from_be_bytes(*option.data.first_chunk()?))
+    }
+
+    #[tokio::test]
+    async fn an_error_of_one_upstream_is_not_passed_on() {
+        let (bad, good) = (Peer::start(0, wrong).await, Peer::start(5, right).await);
+        let forwarder = forwarder(&config(&[&bad, &good])).await;
+        for n in 0..20 {
+            let message = ask(&forwarder, &query(&format!("n{n}.example.net"), false)).await;
+            assert_eq!((message.rcode, message.answers.len()), (Rcode::NOERROR, 1), "question {n}");
+        }
+        assert!(bad.asked() < 6, "who answers with errors is asked now and then only, not {} times", bad.asked());
+    }
+
+    #[tokio::test]
+    async fn the_same_question_is_looked_up_once_for_all() {
+        let peer = Peer::start(40, right).await;
+        let forwarder = forwarder(&config(&[&peer])).await;
+        let queries: Vec<Query> = ["www.example.net", "WWW.example.net", "www.EXAMPLE.net"]
+            .iter()
+            .cycle()
+            .zip(0..60)
+            .map(|(name, id)| Query { id, ..query(name, true) })
+            .collect();
+        let answers = join_all(queries.iter().map(|query| ask(&forwarder, query))).await;
+        for (query, answer) in queries.iter().zip(&answers) {
+            assert_eq!((answer.id, answer.answers.len()), (query.id, 1));
+            assert_eq!(answer.questions[0].name.wire(), query.question.name.wire(), "as this client spelled it");
+        }
+        assert_eq!(peer.asked(), 1);
+        assert!(forwarder.lock_under_way().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_was_kept_is_given_when_upstreams_fail_or_are_late() {
+        let (failing, mute, slow) = (Peer::start(0, wrong).await, Peer::start(0, silent).await, Peer::start(300, right).await);
+        for peer in [&failing, &mute, &slow] {
+            let forwarder = forwarder(&config(&[peer])).await;
+            for (name, kept, code) in [("www.example.net", right as fn(&Query) -> _, 3), ("no.example.net", negative, 19)] {
+                let asked = query(name, true);
+                let kept = kept(&asked).unwrap();
+                keep_stale(&forwarder, &asked, &kept);
+                let begun = Instant::now();
+                let message = ask(&forwarder, &asked).await;
+                assert!(begun.elapsed() < Duration::from_millis(290), "{name}: after {:?}", begun.elapsed());
+                assert_eq!((message.rcode, extended_error(&message)), (kept.rcode, Some(code)), "{name}");
+                assert!(message.answers.iter().chain(&message.authorities).all(|record| record.ttl == 30), "{message:?}");
+            }
+            assert!(forwarder.counters.stale.load(Ordering::Relaxed) == 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_late_answer_refreshes_what_was_stale() {
+        let slow = Peer::start(300, right).await;
+        let forwarder = forwarder(&config(&[&slow])).await;
+        let asked = query("www.example.net", true);
+        keep_stale(&forwarder, &asked, &right(&asked).unwrap());
+        assert_eq!(extended_error(&ask(&forwarder, &asked).await), Some(3));
+        let (mut near, mut out) = (Near::default(), Vec::new());
+        let begun = Instant::now();
+        while !forwarder.answer(&asked, Transport::Udp, Instant::now(), &mut near, &mut out) {
+            assert!(begun.elapsed() < Duration::from_secs(5), "the look-up did not go on");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(Message::parse(&out).unwrap().answers[0].ttl, 60);
+    }
+
+    #[tokio::test]
+    async fn silence_of_all_is_a_failure_with_its_reason_and_is_remembered() {
+        let mute = Peer::start(0, silent).await;
+        let forwarder = forwarder(&Config { timeout: Duration::from_millis(150), ..config(&[&mute]) }).await;
+        let asked = query("www.example.net", true);
+        let message = ask(&forwarder, &asked).await;
+        assert_eq!((message.rcode, extended_error(&message)), (Rcode::SERVFAIL, Some(22)));
+        let before = mute.asked();
+        assert_eq!(ask(&forwarder, &asked).await.rcode, Rcode::SERVFAIL);
+        assert_eq!(mute.asked(), before, "RFC 9520, 3.2: not asked again at once");
+        let message = ask(&forwarder, &query("www.example.net", false)).await;
+        assert_eq!((message.rcode, message.edns), (Rcode::SERVFAIL, None), "OPT only for who sent one");
+    }
+
+    #[tokio::test]
+    async fn an_upstream_that_is_back_is_seen_although_it_is_slower() {
+        let (slow, fast) = (Peer::start(60, right).await, Peer::start(0, right).await);
+        let forwarder = forwarder(&config(&[&slow, &fast])).await;
+        let group = &forwarder.groups[0];
+        group.note(0, Condition::missed);
+        group.note(0, Condition::missed);
+        assert_eq!(ask(&forwarder, &query("www.example.net", false)).await.rcode, Rcode::NOERROR);
+        let begun = Instant::now();
+        while group.lock_conditions()[0].lost > 0 {
+            assert!(begun.elapsed() < Duration::from_secs(5), "its answer to the probe did not count");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(group.lock_conditions()[0].latency >= Some(Duration::from_millis(60)));
+    }
+
+    #[tokio::test]
+    async fn a_private_route_never_falls_back() {
+        let (public, private) = (Peer::start(0, right).await, Peer::start(0, silent).await);
+        let route = Route { domains: vec!["corp.example".parse().unwrap()], upstreams: vec![private.address.into()] };
+        let timeout = Duration::from_millis(150);
+        let forwarder = forwarder(&Config { route: vec![route], timeout, ..config(&[&public]) }).await;
+        assert_eq!(ask(&forwarder, &query("www.CORP.example", false)).await.rcode, Rcode::SERVFAIL);
+        assert_eq!(public.asked(), 0);
+        assert_eq!(ask(&forwarder, &query("corp.example.net", false)).await.rcode, Rcode::NOERROR);
+    }
+
+    #[tokio::test]
+    async fn we_are_no_upstream_of_ours_on_whatever_address() {
+        let upstreams = ["127.0.0.1:5353", "127.0.0.9:5353", "127.0.0.9:5354"].map(|text| text.parse().unwrap());
+        let config = Config { upstreams: Some(upstreams.into()), ..Config::default() };
+        let (forwarder, problems) = Forwarder::new(&config, None, &["0.0.0.0:5353".parse().unwrap()]).await;
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert_eq!(forwarder.groups[0].upstreams, [("127.0.0.9:5354".parse().unwrap(), Transport::Udp)]);
+    }
+
+    #[tokio::test]
+    async fn look_ups_are_bounded() {
+        let peer = Peer::start(0, right).await;
+        let forwarder = forwarder(&config(&[&peer])).await;
+        let (_tell, told) = watch::channel(None);
+        for n in 0..limits::LOOKUPS_MAX {
+            let key = Key::new(&query(&format!("n{n}.example.net"), false), 0).unwrap();
+            forwarder.lock_under_way().insert(key, told.clone());
+        }
+        let message = ask(&forwarder, &query("one.more.example.net", false)).await;
+        assert_eq!((message.rcode, peer.asked()), (Rcode::SERVFAIL, 0));
+        assert_eq!(forwarder.counters.refused.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn consuls_way_asks_in_order_and_changes_nothing() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let saw = seen.clone();
+        let note = move |query: &Query| {
+            saw.lock().unwrap().push(Query { id: 0, ..query.clone() });
+            wrong(query)
+        };
+        let (bad, good) = (Peer::start(0, note).await, Peer::start(0, right).await);
+        let sequential = Some(Sequential { timeout: Duration::from_secs(2), random: false });
+        let both = forwarder(&Config { sequential, ..config(&[&bad, &good]) }).await;
+        let mut asked = query("www.EXAMPLE.net", true);
+        asked.edns = Some(Edns { udp_size: 4096, dnssec_ok: true, ..Edns::new(0) });
+        assert_eq!(ask(&both, &asked).await.answers.len(), 1);
+        assert_eq!(*seen.lock().unwrap(), [Query { id: 0, ..asked.clone() }]);
+        let alone = forwarder(&Config { sequential, ..config(&[&bad]) }).await;
+        let message = ask(&alone, &asked).await;
+        assert_eq!((message.rcode, message.flags.recursion_available, extended_error(&message)), (Rcode::SERVFAIL, true, None));
+        assert_eq!(message.id, asked.id);
+    }
+}
