@@ -389,6 +389,22 @@ mod tests {
     }
 
     #[test]
+    fn ttls_keep_to_floor_and_ceiling() {
+        let (asked, now) = (query("www.example.net", false), Instant::now());
+        // In the last one a configuration has them crossed.
+        for (min_ttl, max_ttl, ttl, kept) in
+            [(30, 90, 5, 30), (30, 90, 60, 60), (30, 90, 900, 90), (30, 90, 1 << 31, 30), (90, 30, 60, 30)]
+        {
+            let cache = Cache::new(Config { min_ttl, max_ttl, ..Config::default() });
+            let entry = cache.put(Key::new(&asked, 0).unwrap(), &response(&asked, &[ttl]).compose(true), now).unwrap();
+            let mut out = Vec::new();
+            entry.write(&asked, now, &mut out);
+            assert_eq!(Message::parse(&out).unwrap().answers[0].ttl, kept, "{ttl} within {min_ttl} and {max_ttl}");
+            assert!(entry.is_fresh(after(now, u64::from(kept) - 1)) && !entry.is_fresh(after(now, u64::from(kept))));
+        }
+    }
+
+    #[test]
     fn the_cache_is_bounded_in_octets() {
         let cache = Cache::new(Config { size: 50_000, ..Config::default() });
         for n in 0..5_000 {

@@ -107,6 +107,7 @@ struct Group {
 struct Sockets {
     v4: udp::Pool,
     v6: udp::Pool,
+    tcp: tcp::Pool,
 }
 
 /// What happened so far.
@@ -156,8 +157,10 @@ impl Forwarder {
                 && *other.cache.config() == config.cache
         };
         let cache = previous.filter(same).map_or_else(|| Cache::new(config.cache.clone()), |other| other.cache.clone());
-        let sockets = previous
-            .map_or_else(|| Arc::new(Sockets { v4: udp::Pool::v4(), v6: udp::Pool::v6() }), |other| other.sockets.clone());
+        let sockets = match previous {
+            Some(other) => other.sockets.clone(),
+            None => Arc::new(Sockets { v4: udp::Pool::v4(), v6: udp::Pool::v6(), tcp: tcp::Pool::default() }),
+        };
         let failures = moka::sync::Cache::builder().max_capacity(10_000).time_to_live(FAILURE_TTL).build();
         let (under_way, counters) = (Mutex::default(), Counters::default());
         (Self { strategy, groups, routes, cache, sockets, failures, under_way, counters }, problems)
@@ -353,7 +356,7 @@ impl Forwarder {
         let reply = match (own, transport) {
             (Transport::Udp, Transport::Udp) if address.is_ipv4() => self.sockets.v4.ask(address, octets).await,
             (Transport::Udp, Transport::Udp) => self.sockets.v6.ask(address, octets).await,
-            _ => tcp::ask(address, octets).await,
+            _ => self.sockets.tcp.ask(address, octets).await,
         };
         match &reply {
             Ok(reply) if is_good(reply) => group.note(upstream, |condition| condition.answered(sent.elapsed())),
