@@ -12,7 +12,7 @@ const LINE_MAX: usize = 240;
 pub struct Problem {
     pub file: Option<PathBuf>,
     /// Line and column from 1, and the line itself.
-    pub place: Option<Place>,
+    pub place: Option<Box<Place>>,
     pub message: String,
     pub hint: Option<String>,
     /// Nothing was lost by it: all that was written has its effect, but for what the message names.
@@ -65,7 +65,7 @@ impl Problem {
 
     #[must_use]
     pub fn at(mut self, place: Place) -> Self {
-        self.place = Some(place);
+        self.place = Some(Box::new(place));
         self
     }
 

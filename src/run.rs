@@ -137,7 +137,7 @@ async fn setup(config: &Config, former: Option<&Setup>, own: &[SocketAddr]) -> (
     problems.extend(more);
     let mut settings = config.settings.clone();
     settings.recursors = forwarder.has_upstreams();
-    (Setup { discovery: Discovery::new(settings), local, zones, forwarder: Arc::new(forwarder) }, problems)
+    (Setup::new(Discovery::new(settings), local, zones, Arc::new(forwarder)), problems)
 }
 
 /// Reads everything again. A configuration with an error changes nothing, and what was in force stays in force.

@@ -320,10 +320,12 @@ impl<'a> Parser<'a> {
 
     fn joined(&mut self, word: &'static str, operand: fn(&mut Self) -> Option<Expression>) -> Option<Expression> {
         let start = self.at;
-        if self.spaces() && self.token(word) && self.spaces() {
-            if let Some(next) = operand(self) {
-                return Some(next);
-            }
+        if self.spaces()
+            && self.token(word)
+            && self.spaces()
+            && let Some(next) = operand(self)
+        {
+            return Some(next);
         }
         self.at = start;
         None
@@ -342,10 +344,11 @@ impl<'a> Parser<'a> {
 
     fn not_within(&mut self) -> Option<Expression> {
         let start = self.at;
-        if self.token("not") && self.spaces() {
-            if let Some(operand) = self.not() {
-                return Some(Expression::Not(Box::new(operand)));
-            }
+        if self.token("not")
+            && self.spaces()
+            && let Some(operand) = self.not()
+        {
+            return Some(Expression::Not(Box::new(operand)));
         }
         self.at = start;
         self.grouping()
@@ -389,10 +392,10 @@ impl<'a> Parser<'a> {
             |selector, operator, value| Some(Expression::Match(Match { selector, operator, value, operand: Operand::Raw }));
         if let Some(selector) = self.selector() {
             let after = self.at;
-            if let Some(operator) = self.first_of(&value_operators) {
-                if let Some(value) = self.value() {
-                    return made(selector, operator, value);
-                }
+            if let Some(operator) = self.first_of(&value_operators)
+                && let Some(value) = self.value()
+            {
+                return made(selector, operator, value);
             }
             self.at = after;
             if let Some(operator) = self.first_of(&empty_operators) {
@@ -400,13 +403,13 @@ impl<'a> Parser<'a> {
             }
         }
         self.at = start;
-        if let Some(value) = self.value() {
-            if let Some(operator) = self.first_of(&member_operators) {
-                if let Some(selector) = self.selector() {
-                    return made(selector, operator, value);
-                }
-                self.problem_at(self.at, "match", "Invalid selector");
+        if let Some(value) = self.value()
+            && let Some(operator) = self.first_of(&member_operators)
+        {
+            if let Some(selector) = self.selector() {
+                return made(selector, operator, value);
             }
+            self.problem_at(self.at, "match", "Invalid selector");
         }
         self.at = start;
         None
@@ -447,10 +450,10 @@ impl<'a> Parser<'a> {
 
     fn selector_part(&mut self) -> Option<String> {
         let start = self.at;
-        if self.token(".") {
-            if let Some(name) = self.identifier() {
-                return Some(name);
-            }
+        if self.token(".")
+            && let Some(name) = self.identifier()
+        {
+            return Some(name);
         }
         self.at = start;
         if let Some(key) = self.index() {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{
-    Catalog, Check, CheckKey, Coordinate, Index, Instance, InstanceEntry, InstanceKey, KvEntry, Node, NodeEntry, NodeKey,
+    Catalog, Check, CheckKey, Coordinate, Index, Instance, InstanceEntry, InstanceKey, KvEntry, Memo, Node, NodeEntry, NodeKey,
     Service,
 };
 use crate::limits;
@@ -334,11 +334,18 @@ impl Edit {
         let key: Arc<str> = if lower == **name { name.clone() } else { lower.into() };
         let hash = catalog.hasher.hash_one(key.as_bytes());
         let mut service = catalog.services.remove(&key).unwrap_or_else(|| {
-            Arc::new(Service { key: key.clone(), name: name.clone(), instances: Vec::new(), index: self.next })
+            Arc::new(Service {
+                key: key.clone(),
+                name: name.clone(),
+                instances: Vec::new(),
+                index: self.next,
+                memo: Memo::default(),
+            })
         });
         catalog.services_by_hash.remove(hash, |other| other.key == key);
         let changed = Arc::make_mut(&mut service);
         changed.index = self.next;
+        changed.memo = Memo::default();
         change(&mut changed.instances);
         if changed.instances.is_empty() {
             catalog.tables.service_gone = self.next;
@@ -371,6 +378,7 @@ impl Edit {
             change(&mut checks);
             entry.checks = checks.into();
             entry.index = self.next;
+            self.catalog.tables.node_checks = self.next;
         } else {
             let key = InstanceKey { node: node_key, id: check.service_id.clone() };
             let Some(mut entry) = self.catalog.instances.get(&key).cloned() else { return };

@@ -8,6 +8,7 @@
 //! Nothing here knows a socket, a clock or a file. Start with [`Catalog`], then [`Edit`].
 
 mod edit;
+mod memo;
 mod restore;
 mod row;
 mod snapshot;
@@ -15,6 +16,7 @@ mod tree;
 mod trie;
 
 pub use edit::{Change, Edit, Refused, Touched};
+pub use memo::{Memo, Prepared};
 pub use restore::{Restore, Rows};
 pub use row::{
     Check, CheckKey, Coordinate, Health, Instance, InstanceKey, KvEntry, NamedPort, Node, NodeKey, ServiceAddress, SourceId,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use super::{
-    Catalog, Check, CheckKey, Coordinate, Index, Instance, InstanceEntry, InstanceKey, KvEntry, Node, NodeEntry, NodeKey,
+    Catalog, Check, CheckKey, Coordinate, Index, Instance, InstanceEntry, InstanceKey, KvEntry, Memo, Node, NodeEntry, NodeKey,
     Service, Tables,
 };
 
@@ -112,6 +112,7 @@ impl Restore {
             name: entry.service.clone(),
             instances: Vec::new(),
             index,
+            memo: Memo::default(),
         });
         service.index = service.index.max(index);
         service.instances.push(entry.clone());

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use foldhash::quality::RandomState;
 use serde::{Deserialize, Serialize};
 
-use super::{Check, CheckKey, Coordinate, HashTrie, Health, Instance, InstanceKey, KvEntry, Node, NodeKey, SourceId, Tree};
+use super::{
+    Check, CheckKey, Coordinate, HashTrie, Health, Instance, InstanceKey, KvEntry, Memo, Node, NodeKey, SourceId, Tree,
+};
 
 /// A point in the catalog's history. It only grows; 0 is before the first change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -79,16 +81,21 @@ pub struct Service {
     pub instances: Vec<InstanceEntry>,
     /// The last change of any of its instances or their checks.
     pub index: Index,
+    /// What readers make of it.
+    pub memo: Memo,
 }
 
 /// The last change of each table, for blocking queries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Tables {
     pub nodes: Index,
     pub instances: Index,
     pub checks: Index,
     pub kv: Index,
     pub coordinates: Index,
+    /// Node-level checks alone, which decide on all services of their node.
+    pub node_checks: Index,
     /// When a service last lost its last instance.
     pub service_gone: Index,
 }
@@ -212,6 +219,11 @@ impl Catalog {
         let Some(service) = self.service(name) else { return self.tables.service_gone };
         let nodes = service.instances.iter().filter_map(|entry| self.node_of(entry)).map(|node| node.index);
         nodes.fold(service.index, Index::max)
+    }
+
+    /// The last change of any node or node-level check: what services are given of their nodes is of that state.
+    pub fn nodes_index(&self) -> Index {
+        self.tables.nodes.max(self.tables.node_checks)
     }
 
     /// The first node, by name, whose address is this one.

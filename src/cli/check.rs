@@ -5,10 +5,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::definitions::{self, Definitions};
+use super::definitions;
 use super::output::Output;
 use super::{Done, Error};
-use crate::problem::{Place, Problem};
+use crate::config::{self, Options};
+use crate::problem::Problem;
+use crate::registry::definition;
+use crate::resolve::local::Local;
+use crate::resolve::zone::Zones;
 
 /// Find mistakes in configuration, services files and zones, without starting.
 ///
@@ -38,12 +42,16 @@ impl CheckArgs {
             self.paths.into_iter().partition(|path| definitions::has_extension(path, "toml"));
         let mut report = Report { output, done: Done::Yes };
         for path in self.config.into_iter().chain(configs) {
-            report.add(&path, configuration(&path))?;
+            let (holds, problems) = configuration(&path);
+            report.add(&path, holds, problems)?;
         }
         for path in self.services.into_iter().chain(services) {
             match definitions::files(std::slice::from_ref(&path)) {
-                Ok(files) => files.iter().try_for_each(|file| report.add(file, services_file(file)))?,
-                Err(problem) => report.add::<&str>(&path, Err(vec![problem]))?,
+                Ok(files) => files.iter().try_for_each(|file| {
+                    let (holds, problems) = services_file(file);
+                    report.add(file, holds, problems)
+                })?,
+                Err(problem) => report.add(&path, "", vec![problem])?,
             }
         }
         Ok(report.done)
@@ -57,35 +65,58 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    fn add<T: Display>(&mut self, path: &Path, found: Result<T, Vec<Problem>>) -> Result<(), Error> {
-        match found {
-            Ok(found) => self.output.line(format_args!("ok: {} ({found})", path.display())),
-            Err(problems) => {
-                self.done = Done::Usage;
-                self.output.flush()?;
-                problems.into_iter().for_each(|problem| self.output.failure(&problem.into()));
-                Ok(())
-            }
+    /// Says what a file holds, or what is wrong with it; warnings alone are no reason to fail.
+    fn add(&mut self, path: &Path, holds: impl Display, problems: Vec<Problem>) -> Result<(), Error> {
+        let failed = problems.iter().any(|problem| !problem.is_warning);
+        for problem in problems {
+            self.output.flush()?;
+            self.output.failure(&problem.into());
         }
+        if failed {
+            self.done = Done::Usage;
+            return Ok(());
+        }
+        self.output.line(format_args!("ok: {} ({holds})", path.display()))
     }
 }
 
-/// Reads a configuration file, and tells what it is about.
-fn configuration(path: &Path) -> Result<String, Vec<Problem>> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| vec![Problem::new(format!("cannot read this file: {error}")).in_file(path)])?;
-    let table: toml::Table = toml::from_str(&text).map_err(|error| {
-        let problem = Problem::new(error.message()).in_file(path);
-        vec![match error.span() {
-            Some(span) => problem.at(Place::of(&text, span)),
-            None => problem,
-        }]
-    })?;
-    Ok(table.keys().map(|key| format!("[{key}]")).collect::<Vec<_>>().join(" "))
+/// Reads a configuration file and all that it names, and tells what it is about.
+fn configuration(path: &Path) -> (String, Vec<Problem>) {
+    let options = Options { config: Some(path.to_owned()), ..Options::default() };
+    let config = match config::load(&options) {
+        Ok(config) => config,
+        Err(problems) => return (String::new(), problems),
+    };
+    let mut problems = config.warnings;
+    let mut holds = vec![format!("domain {}", config.settings.domain)];
+    problems.extend(Local::load(&config.local).1);
+    if let Some(folder) = &config.zones.folder {
+        let (zones, more) = Zones::load(folder, None);
+        problems.extend(more);
+        holds.push(format!("zones: {}", zones.apexes().len()));
+    }
+    for services in &config.registry.services.0 {
+        match definitions::files(std::slice::from_ref(services)) {
+            Ok(files) => files.iter().for_each(|file| {
+                let (found, more) = services_file(file);
+                holds.push(found);
+                problems.extend(more);
+            }),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    (holds.join(", "), problems)
 }
 
 /// Reads a services file, and tells what it defines.
-fn services_file(path: &Path) -> Result<String, Vec<Problem>> {
-    let found = Definitions::read(path).map_err(|problem| vec![problem])?;
-    Ok(format!("services: {}, checks: {}", found.services.len(), found.checks.len()))
+fn services_file(path: &Path) -> (String, Vec<Problem>) {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let problem = Problem::new(format!("expected a readable file, got: {error}"));
+            return (String::new(), vec![problem.in_file(path)]);
+        }
+    };
+    let (found, problems) = definition::file(path, &text);
+    (format!("services: {}, checks: {}", found.services.len(), found.checks.len()), problems)
 }

@@ -147,7 +147,7 @@ fn not_json(text: &str, error: &serde_json::Error) -> Problem {
     let line_start: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
     let at = line_start + error.column().saturating_sub(1);
     let hint = "comments (// and /* */) are accepted, else it has to be strict JSON: double quotes, no bare words";
-    Problem::new(format!("expected JSON: {reason}")).at(Place::of(text, at..at + 1)).hint(hint)
+    Problem::new(format!("expected JSON, got {reason}")).at(Place::of(text, at..at + 1)).hint(hint)
 }
 
 fn folded(key: &str) -> String {
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn mistakes_name_the_place_and_what_was_expected() {
         let problem = parse("// top\n{\"service\": {name: 1}}").unwrap_err();
-        assert!(problem.starts_with("line 2, column 14: expected JSON: key must be a string"), "{problem}");
+        assert!(problem.starts_with("line 2, column 14: expected JSON, got key must be a string"), "{problem}");
         assert!(problem.contains("2 | {\"service\": {name: 1}}\n    |              ^\n"), "{problem}");
         assert!(parse(r#"{"services": ["web"]}"#).unwrap_err().starts_with("services[0] has to be an object, got a string"));
         assert!(parse(r#"{"services": 5}"#).unwrap_err().starts_with("services has to be an object, or a list"));

@@ -19,16 +19,31 @@ pub(super) fn load<T: DeserializeOwned>(path: &Path) -> Result<T, Problem> {
 /// Reads a text as a `T`.
 pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
-        let message = error.message().to_owned();
-        let mut problem = Problem::new(message.clone());
-        if let Some(span) = error.span() {
-            problem = problem.at(Place::of(text, span));
-        }
-        match hint(&message) {
-            Some(hint) => problem.hint(hint),
-            None => problem,
-        }
+        let message = error.message();
+        let span = error.span().unwrap_or(0..0);
+        let problem = Problem::new(expected_and_got(message, text.get(span.clone()).unwrap_or_default()));
+        let problem = problem.at(Place::of(text, span));
+        problem.hint(hint(message).unwrap_or_else(|| "see the commented sample, zones/rollcall.toml".into()))
     })
+}
+
+/// The parser's words, with what stands at the place where they do not say it.
+fn expected_and_got(message: &str, there: &str) -> String {
+    /// Characters of what came that are shown.
+    const SHOWN: usize = 40;
+    let message = match message.strip_prefix("unknown field ") {
+        Some(rest) => format!("expected a known key, got {rest}"),
+        // What the standard library says of an address.
+        None if message == "invalid socket address syntax" => "expected ADDRESS:PORT".to_owned(),
+        None if message.contains("expected") => message.to_owned(),
+        None => format!("expected another value: {message}"),
+    };
+    if message.contains("got ") {
+        return message;
+    }
+    let first = there.lines().next().unwrap_or_default().trim();
+    let came: String = first.chars().take(SHOWN).collect();
+    if came.is_empty() { format!("{message}; got the end of the line") } else { format!("{message}; got {came}") }
 }
 
 /// For an unknown key, the known one that it is most like.

@@ -71,7 +71,7 @@ impl Registry {
         let scripts = self.inner.config.enable_script_checks;
         self.allow(std::slice::from_ref(&definition), scripts)?;
         let registry = self.clone();
-        Ok(self.inner.writer.write(move |transaction| registry.put_check(transaction, definition)).await?)
+        Ok(self.inner.writer.write(move |transaction| registry.put_check(transaction, definition, false)).await?)
     }
 
     /// Removes a check.
@@ -163,7 +163,7 @@ impl Registry {
                 for check in definitions.checks {
                     let id = check.id.clone();
                     let put = registry.allow(std::slice::from_ref(&check), scripts);
-                    if let Err(error) = put.and_then(|()| registry.put_check(transaction, check)) {
+                    if let Err(error) = put.and_then(|()| registry.put_check(transaction, check, false)) {
                         tracing::warn!("check {id} of {}: {error}", path.display());
                     }
                 }
@@ -222,7 +222,8 @@ impl Registry {
             registry.follow_aliases(transaction)
         };
         let writer = &self.inner.writer;
-        Ok(if acknowledged { writer.write(change).await? } else { writer.note(change).await? })
+        let _: () = if acknowledged { writer.write(change).await? } else { writer.note(change).await? };
+        Ok(())
     }
 
     /// Removes a service that was critical for too long, if its check still is.
@@ -298,7 +299,7 @@ impl Registry {
             }
         }
         for check in definition.checks {
-            self.put_check(transaction, CheckDefinition { service_id: id.to_string().into(), ..check })?;
+            self.put_check(transaction, CheckDefinition { service_id: id.to_string().into(), ..check }, true)?;
         }
         Ok(())
     }
@@ -318,7 +319,9 @@ impl Registry {
     }
 
     /// Puts a check. One that was there keeps its status and output, so that registering again does not flap.
-    fn put_check(&self, transaction: &mut Transaction, definition: CheckDefinition) -> Result<(), Error> {
+    fn put_check(&self, transaction: &mut Transaction, definition: CheckDefinition, of_service: bool) -> Result<(), Error> {
+        // Consul shows a time that was not given as nothing in a service's own checks, and as 0s in others.
+        let shown = |text: String, of_service: bool| Arc::<str>::from(if of_service && text == "0s" { "" } else { &text });
         let id: Arc<str> = Arc::from(&*definition.id);
         let owner = match &*definition.service_id {
             "" => None,
@@ -337,8 +340,8 @@ impl Registry {
             notes: Arc::from(&*definition.notes),
             output,
             kind: definition.kind.name().into(),
-            interval: definition.interval_text().into(),
-            timeout: definition.timeout_text().into(),
+            interval: shown(definition.interval_text(), of_service),
+            timeout: shown(definition.timeout_text(), of_service),
             ..self.blank_check(id.clone(), owner.as_deref())
         };
         transaction.edit.apply(Change::PutCheck(check))?;

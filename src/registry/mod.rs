@@ -91,9 +91,7 @@ pub enum Error {
     NotTtl { id: String },
     #[error("ServiceID {id:?} does not exist")]
     NoSuchService { id: String },
-    #[error(
-        "Scripts are disabled on this agent; to enable, configure 'enable_script_checks' or 'enable_local_script_checks' to true"
-    )]
+    #[error("Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true")]
     ScriptChecksOff,
     #[error(transparent)]
     Invalid(#[from] Invalid),

@@ -247,10 +247,13 @@ const NEAR_MAX: usize = 4_096;
 #[derive(Debug)]
 pub struct Near {
     hasher: RandomState,
-    sets: Vec<[Option<(u64, Arc<Entry>)>; 2]>,
+    sets: Vec<[Place; 2]>,
     /// The key of the query at hand.
     key: Vec<u8>,
 }
+
+/// Room for an entry, found by its hash.
+type Place = Option<(u64, Arc<Entry>)>;
 
 impl Default for Near {
     fn default() -> Self {
@@ -271,7 +274,7 @@ impl Near {
             self.sets.resize_with(SETS, Default::default);
         }
         let Some(set) = self.sets.get_mut(hash as usize % SETS) else { return false };
-        let near = |place: &Option<(u64, Arc<Entry>)>| {
+        let near = |place: &Place| {
             place.as_ref().is_some_and(|(other, entry)| *other == hash && *entry.key.0 == *self.key && entry.is_fresh(now))
         };
         if let Some(at) = set.iter().position(near) {

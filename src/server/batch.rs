@@ -103,7 +103,7 @@ impl Batch {
             // A datagram that was cut is no query: leave nothing of it.
             slot.input_length = if cut { 0 } else { (header.msg_len as usize).min(limits::UDP_QUERY_MAX) };
             slot.origin.peer_length = header.msg_hdr.msg_namelen;
-            slot.origin.control_length = (header.msg_hdr.msg_controllen as usize).min(CONTROL);
+            slot.origin.control_length = header.msg_hdr.msg_controllen.min(CONTROL);
             slot.origin.free_interface();
             slot.output.clear();
         }

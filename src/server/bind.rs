@@ -34,17 +34,20 @@ pub struct BindError {
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { address, protocol, error, holder } = self;
-        writeln!(f, "cannot listen on {address} ({protocol}): {error}")?;
+        writeln!(f, "cannot listen on {address} ({protocol})")?;
+        writeln!(f, "  expected  an address that is free and may be used")?;
+        write!(f, "  got       {error}")?;
+        match holder {
+            Some(holder) => writeln!(f, ", held by {holder}")?,
+            None => writeln!(f)?,
+        }
         let hint = match (error.kind(), holder) {
-            (io::ErrorKind::AddrInUse, Some(holder)) => {
-                writeln!(f, "  held by   {holder}")?;
-                match &*holder.command {
-                    "systemd-resolve" => "stop it first: systemctl disable --now systemd-resolved; or give another address",
-                    "dnsmasq" => "stop it first: systemctl disable --now dnsmasq; or give another address",
-                    "rollcall" => "another rollcall is running; stop it, or give this one another address",
-                    _ => "stop that process, or give another address",
-                }
-            }
+            (io::ErrorKind::AddrInUse, Some(holder)) => match &*holder.command {
+                "systemd-resolve" => "stop it first: systemctl disable --now systemd-resolved; or give another address",
+                "dnsmasq" => "stop it first: systemctl disable --now dnsmasq; or give another address",
+                "rollcall" => "another rollcall is running; stop it, or give this one another address",
+                _ => "stop that process, or give another address",
+            },
             (io::ErrorKind::AddrInUse, None) => "another process holds it (run as root to see which); give another address",
             (io::ErrorKind::PermissionDenied, _) => {
                 "ports below 1024 need the capability CAP_NET_BIND_SERVICE: use the systemd unit, run as root, or give a port above 1023"

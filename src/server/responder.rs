@@ -31,13 +31,22 @@ const ALIASES_MAX: usize = 8;
 /// What the configuration makes of us; a reload replaces it whole.
 #[derive(Debug)]
 pub struct Setup {
-    pub discovery: Discovery,
-    pub local: Local,
+    discovery: Discovery,
+    /// No local data stands in front of names of the discovery domain.
+    at_once: bool,
+    local: Local,
     pub zones: Zones,
     pub forwarder: Arc<Forwarder>,
 }
 
 impl Setup {
+    pub fn new(discovery: Discovery, local: Local, zones: Zones, forwarder: Arc<Forwarder>) -> Self {
+        let domain = &discovery.settings().domain;
+        let in_zones = zones.covers(domain) || zones.apexes().iter().any(|apex| apex.is_within(domain));
+        let at_once = !in_zones && !local.has_within(domain);
+        Self { discovery, at_once, local, zones, forwarder }
+    }
+
     fn is_consul(&self) -> bool {
         self.discovery.settings().compat == Compat::Consul
     }
@@ -130,7 +139,14 @@ impl Responder {
 
     /// Answers into `out`, which stays empty when there is no answer; or says what has to be waited for.
     pub(super) fn answer(&self, worker: &mut Worker, octets: &[u8], client: Client, out: &mut Vec<u8>) -> Option<Pending> {
-        let setup = worker.setup.load().clone();
+        let setup = worker.setup.load();
+        if setup.at_once {
+            let catalog = worker.catalog.load();
+            if setup.discovery.answer_at_once(catalog, octets, client.transport, &mut worker.rng, out) {
+                return None;
+            }
+        }
+        let setup = setup.clone();
         let parsed = if setup.is_consul() { Query::parse_as_consul(octets) } else { Query::parse(octets) };
         let query = match parsed {
             Ok(query) => query,

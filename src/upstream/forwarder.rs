@@ -88,13 +88,16 @@ pub struct Forwarder {
     cache: Cache,
     sockets: Arc<Sockets>,
     failures: moka::sync::Cache<Key, ()>,
-    /// Look-ups under way, and where each will tell its outcome.
-    under_way: Mutex<HashMap<Key, watch::Receiver<Option<Outcome>>>>,
+    /// Look-ups under way.
+    under_way: Mutex<LookUps>,
     pub counters: Counters,
 }
 
 /// An upstream's answer, or why there is none.
 type Outcome = Result<Arc<[u8]>, &'static str>;
+
+/// The questions that are being asked, and where each outcome will be told.
+type LookUps = HashMap<Key, watch::Receiver<Option<Outcome>>>;
 
 /// Upstreams that stand in for each other.
 #[derive(Debug)]
@@ -416,7 +419,7 @@ impl Forwarder {
         message.compose(true)
     }
 
-    fn lock_under_way(&self) -> MutexGuard<'_, HashMap<Key, watch::Receiver<Option<Outcome>>>> {
+    fn lock_under_way(&self) -> MutexGuard<'_, LookUps> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -288,7 +288,9 @@ fn not_json(text: &str, error: &serde_json::Error) -> Problem {
     let line_start: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
     let at = line_start + error.column().saturating_sub(1);
     let hint = "comments (// and /* */) are accepted, else it has to be strict JSON: double quotes, no bare words";
-    Problem::new(format!("nothing of this file is taken; expected JSON: {reason}")).at(Place::of(text, at..at + 1)).hint(hint)
+    Problem::new(format!("nothing of this file is taken; expected JSON, got {reason}"))
+        .at(Place::of(text, at..at + 1))
+        .hint(hint)
 }
 
 /// Where the entries of a file stand, in the order in which they are counted.
@@ -486,7 +488,7 @@ mod tests {
         let (definitions, problems) = read("{\"services\": [{\"name\": \"a\"},\n {name: 1}]}");
         assert_eq!(definitions, Definitions::default());
         assert!(
-            problems[0].starts_with("s.json:2:3: nothing of this file is taken; expected JSON: key must be a string"),
+            problems[0].starts_with("s.json:2:3: nothing of this file is taken; expected JSON, got key must be a string"),
             "{}",
             problems[0]
         );

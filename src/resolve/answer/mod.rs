@@ -46,6 +46,7 @@
 mod asking;
 mod grammar;
 mod order;
+mod prepared;
 mod presence;
 mod records;
 mod reverse;
@@ -68,6 +69,7 @@ use crate::dns::{Class, Message, Name, Query, Question, Record};
 #[derive(Debug, Clone)]
 pub struct Discovery {
     settings: Arc<Settings>,
+    plain: Arc<prepared::Plain>,
 }
 
 /// Who asks, and how.
@@ -100,7 +102,7 @@ pub enum Step {
 
 impl Discovery {
     pub fn new(settings: Settings) -> Self {
-        Self { settings: Arc::new(settings) }
+        Self { plain: Arc::new(prepared::Plain::new(&settings)), settings: Arc::new(settings) }
     }
 
     pub fn settings(&self) -> &Settings {

@@ -119,6 +119,11 @@ impl Local {
         (local, problems)
     }
 
+    /// Is there any name in this domain?
+    pub fn has_within(&self, domain: &Name) -> bool {
+        self.names.keys().any(|name| name.is_within(domain))
+    }
+
     /// The answer to a question about a name that is here exactly. A known name without the wanted type is NODATA: what is
     /// local is never mixed with what others say of the same name.
     ///

@@ -108,6 +108,7 @@ impl Reader {
             });
             if let Err(fault) = read {
                 let problem = Problem::new(fault.message).in_file(path).at(Place::of(&text, fault.span));
+                let problem = problem.hint("an entry is NAME [TTL] [IN] TYPE DATA, as in RFC 1035, 5.1");
                 self.problems.push(match fault.hint {
                     Some(hint) => problem.hint(hint),
                     None => problem,
