@@ -148,3 +148,120 @@ impl Watch {
 fn jitter(wait: Duration) -> Duration {
     wait.mul_f64(fastrand::f64() / 16.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::api::Api;
+    use crate::api::tests::{Answer, api, ask, get, put};
+
+    fn service(node: &str, name: &str, port: u16) -> Value {
+        json!({"Node": node, "Address": "10.0.0.1", "Service": {"ID": name, "Service": name, "Port": port}})
+    }
+
+    /// Starts a read that waits from the path's present index on.
+    async fn waiting(api: &Api, path: &str, wait: &str) -> tokio::task::JoinHandle<Answer> {
+        let joint = if path.contains('?') { '&' } else { '?' };
+        let path = format!("{path}{joint}index={}&wait={wait}", get(api, path).await.index());
+        let api = api.clone();
+        let task = tokio::spawn(async move { get(&api, &path).await });
+        // Lets it look and begin to wait before the caller writes.
+        tokio::task::yield_now().await;
+        task
+    }
+
+    #[tokio::test]
+    async fn a_read_waits_for_what_it_shows_and_for_nothing_else() {
+        let api = api();
+        put(&api, "/v1/catalog/register", service("n", "web", 80)).await;
+        put(&api, "/v1/catalog/register", service("m", "db", 90)).await;
+        for path in
+            ["/v1/catalog/service/web", "/v1/health/service/web", "/v1/health/checks/web", "/v1/kv/k", "/v1/kv/p/?recurse"]
+        {
+            let task = waiting(&api, path, "300ms").await;
+            let began = std::time::Instant::now();
+            put(&api, "/v1/catalog/register", service("m", "db", fastrand::u16(1..))).await;
+            put(&api, "/v1/kv/other", json!(fastrand::u64(..))).await;
+            let answer = task.await.unwrap();
+            assert!(began.elapsed().as_millis() >= 250, "{path} was woken by another's change");
+            assert!(answer.status == 200 || answer.status == 404);
+        }
+    }
+
+    #[tokio::test]
+    async fn each_kind_of_change_ends_the_waiting() {
+        let api = api();
+        put(&api, "/v1/catalog/register", service("n", "web", 80)).await;
+        let node_check = json!({"Node": "n", "Address": "10.0.0.1", "Check": {"Name": "alive", "Status": "critical"}});
+        let changes = [
+            ("/v1/catalog/service/web", "/v1/catalog/register", service("n", "web", 81)),
+            ("/v1/health/service/web?passing", "/v1/catalog/register", node_check),
+            ("/v1/health/state/critical", "/v1/catalog/deregister", json!({"Node": "n", "CheckID": "alive"})),
+            ("/v1/catalog/nodes", "/v1/catalog/register", json!({"Node": "n2", "Address": "10.0.0.2"})),
+            ("/v1/catalog/service/new", "/v1/catalog/register", service("n", "new", 1)),
+            ("/v1/catalog/services", "/v1/catalog/deregister", json!({"Node": "n", "ServiceID": "new"})),
+            ("/v1/catalog/service/web", "/v1/catalog/deregister", json!({"Node": "n", "ServiceID": "web"})),
+            ("/v1/kv/a/b", "/v1/kv/a/b", json!(1)),
+            ("/v1/kv/a/?keys", "/v1/kv/a/c", json!(1)),
+            ("/v1/coordinate/nodes", "/v1/coordinate/update", json!({"Node": "n", "Coord": {"Vec": vec![0.5; 8]}})),
+        ];
+        for (path, write, body) in changes {
+            let before = get(&api, path).await.index();
+            let task = waiting(&api, path, "60s").await;
+            put(&api, write, body).await;
+            let answer = tokio::time::timeout(std::time::Duration::from_secs(10), task).await;
+            let answer = answer.unwrap_or_else(|_| panic!("{path} waits on")).unwrap();
+            assert!(answer.index() > before, "{path}");
+        }
+        let task = waiting(&api, "/v1/kv/a/?recurse", "60s").await;
+        ask(&api, "DELETE", "/v1/kv/a/b", "").await;
+        assert_eq!(task.await.unwrap().json().as_array().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_index_from_the_future_waits_and_comes_back_lower() {
+        let api = api();
+        let answer = get(&api, "/v1/catalog/nodes?index=999999&wait=50ms").await;
+        assert!(answer.index() < 999_999 && answer.index() >= 1);
+    }
+
+    #[tokio::test]
+    async fn writing_the_same_again_wakes_nobody() {
+        let api = api();
+        put(&api, "/v1/catalog/register", service("n", "web", 80)).await;
+        let before = get(&api, "/v1/catalog/service/web").await.index();
+        let task = waiting(&api, "/v1/catalog/service/web", "200ms").await;
+        put(&api, "/v1/catalog/register", service("n", "web", 80)).await;
+        assert_eq!(task.await.unwrap().index(), before);
+    }
+
+    #[tokio::test]
+    async fn refusals_bear_the_headers_that_clients_look_for() {
+        let api = api();
+        let answer = get(&api, "/v1/catalog/nodes?dc=dc2").await;
+        assert_eq!((answer.status, answer.text.as_str()), (500, "No path to datacenter"));
+        assert_eq!((answer.header("x-consul-index"), answer.header("x-consul-knownleader")), ("1", "false"));
+        assert_eq!(get(&api, "/v1/health/service/x?dc=dc2").await.header("x-consul-index"), "");
+        assert_eq!(get(&api, "/v1/catalog/nodes?index=x").await.status, 400);
+        let streamed = get(&api, "/v1/health/service/x?index=1&wait=10ms").await;
+        assert_eq!(streamed.header("x-consul-query-backend"), "streaming");
+        assert_eq!(get(&api, "/v1/catalog/nodes?stale").await.header("x-consul-effective-consistency"), "stale");
+    }
+
+    #[tokio::test]
+    async fn rows_come_in_the_order_of_their_distance() {
+        let api = api();
+        for (node, seconds) in [("a", 0.5), ("b", 0.1), ("c", 0.0)] {
+            put(&api, "/v1/catalog/register", json!({"Node": node, "Address": "10.0.0.1"})).await;
+            let vec = [seconds, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+            put(&api, "/v1/coordinate/update", json!({"Node": node, "Coord": {"Vec": vec, "Height": 1e-5}})).await;
+        }
+        let order = async |path: &str| -> Vec<String> {
+            let nodes = get(&api, path).await.json();
+            nodes.as_array().unwrap().iter().map(|node| node["Node"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(order("/v1/catalog/nodes?near=c").await, ["c", "b", "a", "here"], "what has no place comes last");
+        assert_eq!(order("/v1/catalog/nodes?near=_agent").await, ["a", "b", "c", "here"], "we have no place ourselves");
+    }
+}

@@ -437,3 +437,250 @@ fn redirect(method: &Method, path: &str, query: &str) -> Response {
     };
     Reply::new(StatusCode::TEMPORARY_REDIRECT, content_type, body).with("location", location).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request as HttpRequest;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::registry::Config;
+
+    /// An API on a real registry that keeps nothing on disk.
+    pub(in crate::api) fn api() -> Api {
+        let identity = Identity {
+            node_name: "here".into(),
+            node_id: "0a000000-0000-4000-8000-0000000000ff".into(),
+            datacenter: "dc1".into(),
+            address: "127.0.0.1".into(),
+            node_meta: Default::default(),
+        };
+        Api::new(Registry::open(Config::default(), identity).unwrap())
+    }
+
+    /// An answer: its status, its headers, its body as text.
+    pub(in crate::api) struct Answer {
+        pub(in crate::api) status: u16,
+        pub(in crate::api) headers: axum::http::HeaderMap,
+        pub(in crate::api) text: String,
+    }
+
+    impl Answer {
+        pub(in crate::api) fn header(&self, name: &str) -> &str {
+            self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        }
+
+        pub(in crate::api) fn json(&self) -> Value {
+            serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("{} {}", self.status, self.text))
+        }
+
+        pub(in crate::api) fn index(&self) -> u64 {
+            self.header("x-consul-index").parse().unwrap()
+        }
+    }
+
+    pub(in crate::api) async fn ask(api: &Api, method: &str, path: &str, body: &str) -> Answer {
+        let request = HttpRequest::builder().method(method).uri(path).body(Body::from(body.to_owned())).unwrap();
+        let response = answer(axum::extract::State(api.clone()), request).await;
+        let (parts, body) = response.into_parts();
+        let octets = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        Answer { status: parts.status.as_u16(), headers: parts.headers, text: String::from_utf8(octets.to_vec()).unwrap() }
+    }
+
+    pub(in crate::api) async fn put(api: &Api, path: &str, body: Value) {
+        let answer = ask(api, "PUT", path, &body.to_string()).await;
+        assert_eq!(answer.status, 200, "PUT {path}: {}", answer.text);
+    }
+
+    pub(in crate::api) async fn get(api: &Api, path: &str) -> Answer {
+        ask(api, "GET", path, "").await
+    }
+
+    async fn with_web() -> Api {
+        let api = api();
+        let body = json!({
+            "Node": "N1", "Address": "10.0.0.1", "NodeMeta": {"env": "prod"},
+            "Service": {"ID": "web-1", "Service": "web", "Port": 80, "Tags": ["V1"]},
+            "Checks": [{"CheckID": "alive", "Name": "alive", "Status": "passing"},
+                       {"CheckID": "c", "Name": "c", "Status": "warning", "ServiceID": "web-1"}],
+        });
+        put(&api, "/v1/catalog/register", body).await;
+        api
+    }
+
+    #[tokio::test]
+    async fn a_method_that_a_path_does_not_have_is_told_those_that_it_has() {
+        let api = api();
+        let answer = ask(&api, "POST", "/v1/kv/x", "").await;
+        assert_eq!((answer.status, answer.header("allow")), (405, "OPTIONS,GET,PUT,DELETE"));
+        assert_eq!(answer.text, "method POST not allowed");
+        let answer = ask(&api, "OPTIONS", "/v1/catalog/nodes", "").await;
+        assert_eq!((answer.status, answer.header("allow")), (200, "OPTIONS,GET"));
+        assert_eq!(ask(&api, "HEAD", "/v1/catalog/nodes", "").await.status, 405);
+    }
+
+    #[tokio::test]
+    async fn paths_lead_to_the_longest_route_or_say_why_to_none() {
+        let api = api();
+        assert_eq!(get(&api, "/v1/health").await.text, NO_SUCH_ENDPOINT);
+        assert_eq!(get(&api, "/v2/x").await.text, NOT_OURS);
+        assert_eq!(get(&api, "/v1/session/list").await.status, 404);
+        assert_eq!(get(&api, "/v1/agent/service/register").await.status, 405, "not the service called register");
+        let bare = get(&api, "/v1/catalog/service?near=x").await;
+        assert_eq!((bare.status, bare.header("location")), (307, "/v1/catalog/service/?near=x"));
+        assert_eq!(get(&api, "/v1//kv/../kv/a").await.header("location"), "/v1/kv/a");
+        assert_eq!(get(&api, "/v1/catalog/service/a%00").await.status, 400);
+        assert_eq!(get(&api, "/v1/catalog/nodes?%zz").await.status, 500);
+    }
+
+    #[tokio::test]
+    async fn an_instance_reads_the_same_from_all_sides() {
+        let api = with_web().await;
+        let row = &get(&api, "/v1/catalog/service/WEB").await.json()[0];
+        assert_eq!((&row["Node"], &row["ServicePort"], &row["ServiceTags"]), (&json!("N1"), &json!(80), &json!(["V1"])));
+        assert_eq!((&row["ServiceMeta"], &row["ServiceAddress"], &row["ServicePorts"]), (&json!({}), &json!(""), &Value::Null));
+        assert_eq!(row["ServiceWeights"], json!({"Passing": 1, "Warning": 1}));
+        assert!(row.get("ServiceTaggedAddresses").is_none());
+
+        let health = &get(&api, "/v1/health/service/web?tag=v1").await.json()[0];
+        assert_eq!((&health["Service"]["Meta"], &health["Node"]["TaggedAddresses"]), (&Value::Null, &Value::Null));
+        assert_eq!(health["Service"]["Proxy"], json!({"Mode": "", "MeshGateway": {}, "Expose": {}}));
+        let checks: Vec<_> = health["Checks"].as_array().unwrap().iter().map(|check| check["CheckID"].clone()).collect();
+        assert_eq!(checks, ["alive", "c"], "the node's come first");
+        assert_eq!(health["Checks"][1]["ServiceName"], "web");
+
+        assert_eq!(get(&api, "/v1/health/service/web?passing").await.text, "[]", "a warning does not pass");
+        assert_eq!(get(&api, "/v1/catalog/service/web?tag=v1&tag=v2").await.text, "[]");
+        assert_eq!(get(&api, "/v1/catalog/node/n1").await.json()["Services"]["web-1"]["Service"], "web");
+        assert_eq!(get(&api, "/v1/catalog/node/none").await.text, "null");
+        assert_eq!(get(&api, "/v1/catalog/services?node-meta=env:prod").await.json(), json!({"web": ["V1"]}));
+        assert!(get(&api, "/v1/catalog/nodes?pretty").await.text.contains("\n        \"ID\": "), "indented by four");
+    }
+
+    #[tokio::test]
+    async fn a_refused_registration_leaves_nothing_behind() {
+        let api = api();
+        let body = r#"{"Node":"n","Address":"10.0.0.1","Check":{"Name":"c","ServiceID":"none"}}"#;
+        let answer = ask(&api, "PUT", "/v1/catalog/register", body).await;
+        assert_eq!((answer.status, answer.text.as_str()), (500, "Unknown service ID 'none' for check ID 'c'"));
+        assert_eq!(get(&api, "/v1/catalog/node/n").await.text, "null");
+        for (body, status, text) in [
+            ("", 400, "Request decode failed: EOF"),
+            ("{}", 500, "Must provide node"),
+            (r#"{"Node":"n"}"#, 500, "Must provide address if SkipNodeUpdate is not set"),
+            (r#"{"Node":"n","Address":"a","Datacenter":"dc2"}"#, 500, "No path to datacenter"),
+        ] {
+            let answer = ask(&api, "PUT", "/v1/catalog/register", body).await;
+            assert_eq!((answer.status, answer.text.as_str()), (status, text), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_our_agent_holds_is_not_for_the_catalog_to_take() {
+        let api = api();
+        put(&api, "/v1/agent/service/register", json!({"Name": "mine", "Port": 1})).await;
+        put(&api, "/v1/catalog/deregister", json!({"Node": "here", "ServiceID": "mine"})).await;
+        put(&api, "/v1/catalog/deregister", json!({"Node": "here"})).await;
+        let stolen = json!({"Node": "here", "Address": "9.9.9.9", "Service": {"Service": "mine", "Port": 2}});
+        put(&api, "/v1/catalog/register", stolen).await;
+        let row = &get(&api, "/v1/catalog/service/mine").await.json()[0];
+        assert_eq!((&row["Address"], &row["ServicePort"]), (&json!("127.0.0.1"), &json!(1)));
+        assert_eq!(get(&api, "/v1/agent/services").await.json()["mine"]["Port"], 1);
+    }
+
+    #[tokio::test]
+    async fn a_node_known_by_its_id_takes_a_new_name() {
+        let api = api();
+        let id = "0a000000-0000-4000-8000-000000000001";
+        put(&api, "/v1/catalog/register", json!({"Node": "old", "ID": id, "Address": "10.0.0.1"})).await;
+        put(&api, "/v1/catalog/register", json!({"Node": "new", "ID": id, "Address": "10.0.0.1"})).await;
+        assert_eq!(get(&api, "/v1/catalog/node/old").await.text, "null");
+        assert_eq!(get(&api, "/v1/catalog/node/new").await.json()["Node"]["ID"], id);
+        let thief = json!({"Node": "thief", "ID": "0a000000-0000-4000-8000-0000000000ff", "Address": "10.0.0.9"});
+        assert_eq!(ask(&api, "PUT", "/v1/catalog/register", &thief.to_string()).await.status, 500);
+    }
+
+    #[tokio::test]
+    async fn keys_are_compared_set_and_removed() {
+        let api = api();
+        let put = async |path: &str| ask(&api, "PUT", path, "v").await.text;
+        assert_eq!(put("/v1/kv/a/b?cas=0").await, "true");
+        assert_eq!(put("/v1/kv/a/b?cas=0").await, "false", "it is there now");
+        let entry = get(&api, "/v1/kv/a/b").await.json()[0].clone();
+        assert_eq!((&entry["Value"], &entry["Flags"]), (&json!("dg=="), &json!(0)));
+        let index = entry["ModifyIndex"].as_u64().unwrap();
+        assert_eq!(put(&format!("/v1/kv/a/b?cas={}&flags=7", index + 9)).await, "false");
+        assert_eq!(put(&format!("/v1/kv/a/b?cas={index}&flags=7")).await, "true");
+        assert_eq!(put("/v1/kv/a/c/d").await, "true");
+        assert_eq!(get(&api, "/v1/kv/a/?keys&separator=/").await.json(), json!(["a/b", "a/c/"]));
+        assert_eq!(get(&api, "/v1/kv/a/b?raw").await.text, "v");
+        let missing = get(&api, "/v1/kv/a").await;
+        assert_eq!((missing.status, missing.header("x-consul-index").is_empty()), (404, false));
+        let conflict = ask(&api, "PUT", "/v1/kv/a?cas=0&acquire=x%26", "").await;
+        assert_eq!((conflict.status, conflict.text.as_str()), (400, "Conflicting flags: acquire=x%26&cas=0\n"));
+        assert_eq!(ask(&api, "DELETE", "/v1/kv/a/b?cas=0", "").await.text, "false");
+        assert_eq!(ask(&api, "DELETE", "/v1/kv/a?recurse", "").await.text, "true");
+        assert_eq!(get(&api, "/v1/kv/?keys").await.text, "[]");
+    }
+
+    #[tokio::test]
+    async fn a_body_too_large_is_refused() {
+        let api = api();
+        let value = "x".repeat(limits::KV_VALUE_OCTETS_MAX + 1);
+        assert_eq!(ask(&api, "PUT", "/v1/kv/a", &value).await.status, 413);
+        let body = "x".repeat(limits::HTTP_BODY_OCTETS_MAX + 1);
+        assert_eq!(ask(&api, "PUT", "/v1/catalog/register", &body).await.status, 413);
+    }
+
+    #[tokio::test]
+    async fn maintenance_is_a_verdict_of_its_own() {
+        let api = api();
+        put(&api, "/v1/agent/service/register", json!({"Name": "s", "Check": {"TTL": "1h", "Status": "passing"}})).await;
+        let verdict = get(&api, "/v1/agent/health/service/id/s?format=text").await;
+        assert_eq!((verdict.status, verdict.text.as_str()), (200, "passing"));
+        put(&api, "/v1/agent/check/warn/service:s", json!({})).await;
+        assert_eq!(get(&api, "/v1/agent/health/service/name/s").await.status, 429);
+        put(&api, "/v1/agent/service/maintenance/s?enable=true", json!({})).await;
+        let verdict = get(&api, "/v1/agent/health/service/id/s").await;
+        assert_eq!((verdict.status, verdict.header("x-consul-reason")), (503, "maintenance"));
+        assert_eq!(verdict.json()["Checks"].as_array().unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_agents_service_is_waited_for_by_its_hash() {
+        let api = api();
+        put(&api, "/v1/agent/service/register", json!({"Name": "s", "Port": 1})).await;
+        let hash = get(&api, "/v1/agent/service/s").await.header("x-consul-contenthash").to_owned();
+        let path = format!("/v1/agent/service/s?hash={hash}&wait=20s");
+        let waiting = tokio::spawn({
+            let api = api.clone();
+            async move { get(&api, &path).await.json()["Port"].clone() }
+        });
+        put(&api, "/v1/agent/service/register", json!({"Name": "s", "Port": 2})).await;
+        let port = tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
+        assert_eq!(port, 2);
+    }
+
+    #[tokio::test]
+    async fn the_server_speaks_http_on_a_socket_and_ends_when_told() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let server = tokio::spawn(serve(listener, with_web().await, shutdown.clone()));
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        let request = "GET /v1/catalog/service/web HTTP/1.1\r\nHost: x\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = vec![0; 400];
+        let size = stream.read(&mut head).await.unwrap();
+        let head = String::from_utf8_lossy(&head[..size]).into_owned();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        for line in ["X-Consul-Index: ", "X-Consul-Knownleader: true", "X-Consul-Default-Acl-Policy: allow", "Vary: "] {
+            assert!(head.contains(line), "{line} in {head}");
+        }
+        // One that waits does not hold the end up.
+        stream.write_all(b"GET /v1/catalog/service/none?index=999 HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        shutdown.cancel();
+        tokio::time::timeout(Duration::from_secs(5), server).await.unwrap().unwrap();
+    }
+}

@@ -20,6 +20,10 @@ impl From<Error> for Refusal {
         match error {
             Error::UnknownService { .. } | Error::UnknownCheck { .. } | Error::NoSuchService { .. } => Refusal::not_found(text),
             Error::Invalid(_) => Refusal::bad(text),
+            // Whoever asks over HTTP is remote, and to such the option for local files is no way out.
+            Error::ScriptChecksOff => Refusal::internal(
+                "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true",
+            ),
             _ => Refusal::internal(text),
         }
     }

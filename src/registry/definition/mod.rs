@@ -68,6 +68,9 @@ pub struct CheckDefinition {
     /// Empty for a check of the whole node.
     #[serde(default)]
     pub service_id: Arc<str>,
+    /// Defined inside its service, not by itself.
+    #[serde(default)]
+    pub within_service: bool,
     pub kind: CheckKind,
     /// Zero for kinds that do not run.
     #[serde(default)]
@@ -199,12 +202,17 @@ impl CheckDefinition {
 
     /// The interval as rows of the catalog have it.
     pub fn interval_text(&self) -> String {
-        duration::write(self.interval)
+        self.duration_text(self.interval)
     }
 
     /// The timeout as rows of the catalog have it: what was given, not what is taken for want of it.
     pub fn timeout_text(&self) -> String {
-        duration::write(self.timeout)
+        self.duration_text(self.timeout)
+    }
+
+    /// Of a check that is defined inside its service, Consul leaves out what was not given; of any other it writes `0s`.
+    fn duration_text(&self, given: Duration) -> String {
+        if self.within_service && given.is_zero() { String::new() } else { duration::write(given) }
     }
 }
 

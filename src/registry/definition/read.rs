@@ -188,6 +188,7 @@ impl Reader {
         let numbered = checks.len() > 1;
         for (place, check) in checks.iter_mut().enumerate() {
             check.service_id = service.id.clone();
+            check.within_service = true;
             if check.id.is_empty() {
                 check.id = if numbered {
                     format!("service:{}:{}", service.id, place + 1).into()
@@ -408,6 +409,7 @@ impl Draft {
             name: self.name,
             notes: self.notes,
             service_id: self.service_id,
+            within_service: false,
             kind,
             interval: self.interval,
             timeout: self.timeout,
@@ -581,7 +583,7 @@ mod tests {
             (&*row.service, row.meta.as_ref().unwrap()["k"].as_str(), row.socket_path, row.agent),
             ("web", "v", None, true)
         );
-        assert_eq!((check.interval_text(), check.timeout_text()), ("5s".to_owned(), "0s".to_owned()));
+        assert_eq!((check.interval_text(), check.timeout_text()), ("5s".to_owned(), String::new()));
         let kept = serde_json::to_string(&service).unwrap();
         assert_eq!(serde_json::from_str::<ServiceDefinition>(&kept).unwrap(), service);
     }
