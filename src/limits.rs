@@ -75,6 +75,13 @@ pub const UPSTREAM_SOCKET_USES: u32 = 10_000;
 
 /// Queries that wait on one such socket; far below the 65,536 ids, so that a free one is found at once.
 pub const UPSTREAM_QUERIES_PER_SOCKET_MAX: usize = 1_024;
+
+/// TCP connections to upstreams that are kept open for the next query, over all upstreams. Truncated answers are rare.
+pub const UPSTREAM_CONNECTIONS_IDLE_MAX: usize = 16;
+
+/// Look-ups under way at upstreams. One may outlive its clients, who got a stale answer after a moment, by the whole of
+/// its deadline, so that their own bound is none for it. Beyond it a query fails at once.
+pub const LOOKUPS_MAX: usize = 10_000;
 /// A filter expression's length in octets; clients' longest are a few hundred.
 pub const FILTER_OCTETS_MAX: usize = 16 << 10;
 /// How deep a filter's parentheses and `not`s may nest; each level costs a few stack frames.

@@ -157,8 +157,7 @@ impl Cache {
         for &at in &ttls {
             // A record's own TTL keeps to the same bounds, or clients would keep it longer than we do.
             if let Some(own) = octets.get_mut(usize::from(at)..).and_then(|rest| rest.first_chunk_mut::<4>()) {
-                let bounded = u32::from_be_bytes(*own).clamp(self.config.min_ttl, self.config.max_ttl);
-                *own = bounded.to_be_bytes();
+                *own = self.bounded(plain(u32::from_be_bytes(*own))).to_be_bytes();
             }
         }
         let fresh_until = now + Duration::from_secs(u64::from(ttl));
@@ -173,11 +172,13 @@ impl Cache {
         self.entries.invalidate_all();
     }
 
+    /// A TTL within floor and ceiling; the ceiling wins where the configuration crosses them.
+    fn bounded(&self, ttl: u32) -> u32 {
+        ttl.max(self.config.min_ttl).min(self.config.max_ttl)
+    }
+
     /// Seconds that a response may be kept; `None` when it may not.
     fn lifetime(&self, message: &Message) -> Option<u32> {
-        let bounded = |ttl: u32| ttl.clamp(self.config.min_ttl, self.config.max_ttl);
-        // A TTL with its first bit set is to be taken as 0 (RFC 2181, 8).
-        let plain = |ttl: u32| if ttl > i32::MAX as u32 { 0 } else { ttl };
         let negative = message.rcode == Rcode::NXDOMAIN
             || message.rcode == Rcode::NOERROR && !message.answers.iter().any(|r| answers(r.record_type(), message));
         let ttl = if negative {
@@ -187,15 +188,20 @@ impl Cache {
                 _ => None,
             })?;
             let aliases = message.answers.iter().map(|record| plain(record.ttl)).min().unwrap_or(u32::MAX);
-            bounded(soa.min(aliases)).min(self.config.max_negative_ttl)
+            self.bounded(soa.min(aliases)).min(self.config.max_negative_ttl)
         } else if message.rcode == Rcode::NOERROR {
             let records = message.answers.iter().chain(&message.authorities).chain(&message.additionals);
-            bounded(records.map(|record| plain(record.ttl)).min()?)
+            self.bounded(records.map(|record| plain(record.ttl)).min()?)
         } else {
             return None;
         };
         (ttl > 0 && !message.flags.truncated && self.config.size > 0).then_some(ttl)
     }
+}
+
+/// A TTL with its first bit set is to be taken as 0 (RFC 2181, 8).
+fn plain(ttl: u32) -> u32 {
+    if ttl > i32::MAX as u32 { 0 } else { ttl }
 }
 
 /// Is a record of this type an answer to the message's question, rather than an alias on the way?
@@ -383,6 +389,22 @@ mod tests {
         let mut edns = Edns::new(1232);
         edns.options.push(crate::dns::EdnsOption { code: 8, data: Box::new([0, 1, 0, 0]) });
         assert!(Key::new(&Query { edns: Some(edns), ..asked.clone() }, 0).is_none(), "one that depends on the client");
+    }
+
+    #[test]
+    fn ttls_keep_to_floor_and_ceiling() {
+        let (asked, now) = (query("www.example.net", false), Instant::now());
+        // In the last one a configuration has them crossed.
+        for (min_ttl, max_ttl, ttl, kept) in
+            [(30, 90, 5, 30), (30, 90, 60, 60), (30, 90, 900, 90), (30, 90, 1 << 31, 30), (90, 30, 60, 30)]
+        {
+            let cache = Cache::new(Config { min_ttl, max_ttl, ..Config::default() });
+            let entry = cache.put(Key::new(&asked, 0).unwrap(), &response(&asked, &[ttl]).compose(true), now).unwrap();
+            let mut out = Vec::new();
+            entry.write(&asked, now, &mut out);
+            assert_eq!(Message::parse(&out).unwrap().answers[0].ttl, kept, "{ttl} within {min_ttl} and {max_ttl}");
+            assert!(entry.is_fresh(after(now, u64::from(kept) - 1)) && !entry.is_fresh(after(now, u64::from(kept))));
+        }
     }
 
     #[test]

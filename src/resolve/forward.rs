@@ -42,7 +42,7 @@ pub enum Strategy {
 pub struct Condition {
     /// Smoothed round-trip time (RFC 6298, 2).
     pub latency: Option<Duration>,
-    /// Queries in a row that it did not answer.
+    /// Queries in a row that it did not answer well.
     pub lost: u32,
     /// When it was last asked although it is asked last.
     probed: Option<Instant>,
@@ -51,11 +51,13 @@ pub struct Condition {
 impl Condition {
     /// It answered, in this time.
     pub fn answered(&mut self, took: Duration) {
+        // What was measured before it was lost says nothing of how it came back.
+        let former = self.latency.filter(|_| !self.is_suspect());
         self.lost = 0;
-        self.latency = Some(self.latency.map_or(took, |latency| (latency * 7 + took) / 8));
+        self.latency = Some(former.map_or(took, |latency| (latency * 7 + took) / 8));
     }
 
-    /// It did not answer, or not in time to be of use.
+    /// It did not answer, not in time to be of use, or with an error where another had an answer.
     pub fn missed(&mut self) {
         self.lost = self.lost.saturating_add(1);
     }
@@ -75,6 +77,8 @@ fn patience(condition: &Condition) -> Duration {
 pub enum Step {
     /// Ask this upstream; what comes of it is told under this attempt's number.
     Send { attempt: usize, upstream: usize, transport: Transport },
+    /// Ask this upstream only to learn whether it is back. The look-up does not wait for it, and may end before it.
+    Probe { upstream: usize },
     /// Nothing until then, or until something is heard.
     Wait(Instant),
     /// The look-up has ended with this answer, or with none.
@@ -91,6 +95,7 @@ pub struct Lookup {
     attempts: Vec<Attempt>,
     /// Attempts that are to be sent now.
     outbox: Vec<Attempt>,
+    probe: Option<usize>,
     /// Upstreams of `order` asked so far, all rounds counted.
     asked: usize,
     next_at: Instant,
@@ -106,6 +111,13 @@ struct Attempt {
     transport: Transport,
     sent: Instant,
     open: bool,
+    /// It was answered, with an error.
+    bad: bool,
+}
+
+/// Is this an answer, and not an error that another upstream may not have?
+pub fn is_good(octets: &[u8]) -> bool {
+    octets.get(3).is_some_and(|low| [Rcode::NOERROR, Rcode::NXDOMAIN].contains(&Rcode(u16::from(low & 15))))
 }
 
 impl Lookup {
@@ -138,12 +150,22 @@ impl Lookup {
             Strategy::Hedged { .. } => patience(&conditions[n]),
         };
         let order = order.iter().map(|&n| (n, waits(n))).collect();
-        let (attempts, outbox) = (Vec::new(), Vec::new());
-        let mut lookup =
-            Self { strategy, transport, order, attempts, outbox, asked: 0, next_at: now, deadline, fallback: None, done: None };
+        let mut lookup = Self {
+            strategy,
+            transport,
+            order,
+            attempts: Vec::new(),
+            outbox: Vec::new(),
+            probe: None,
+            asked: 0,
+            next_at: now,
+            deadline,
+            fallback: None,
+            done: None,
+        };
         lookup.ask_next(now);
         if let Strategy::Hedged { .. } = strategy {
-            lookup.probe(conditions, now);
+            lookup.probe = lookup.to_probe(conditions, now);
         }
         lookup
     }
@@ -160,6 +182,9 @@ impl Lookup {
                 let Attempt { upstream, transport, .. } = attempt;
                 return Step::Send { attempt: self.attempts.len() - 1, upstream, transport };
             }
+            if let Some(upstream) = self.probe.take() {
+                return Step::Probe { upstream };
+            }
             if now >= self.deadline {
                 self.give_up();
             } else if now >= self.next_at {
@@ -175,12 +200,13 @@ impl Lookup {
 
     /// An attempt was answered: id, question and sender are right, the rest is judged here.
     pub fn heard(&mut self, attempt: usize, octets: Vec<u8>, now: Instant) {
-        let Some(Attempt { upstream, transport, open: open @ true, .. }) = self.attempts.get_mut(attempt) else { return };
+        let Some(Attempt { upstream, transport, open: open @ true, bad, .. }) = self.attempts.get_mut(attempt) else { return };
         *open = false;
+        let good = is_good(&octets);
+        *bad = !good;
         let (upstream, transport) = (*upstream, *transport);
         let [_, _, high, low, ..] = octets[..] else { return self.ask_next(now) };
         let (truncated, rcode) = (high & 2 != 0, Rcode(u16::from(low & 15)));
-        let good = [Rcode::NOERROR, Rcode::NXDOMAIN].contains(&rcode);
         if matches!(self.strategy, Strategy::Sequential { .. }) {
             // Consul takes a truncated answer as it is, and lets no bad one pass.
             return if good { self.done = Some(Some(octets)) } else { self.ask_next(now) };
@@ -215,15 +241,16 @@ impl Lookup {
         }
     }
 
-    /// Upstreams whose answer was still awaited when the look-up ended, although they had had their usual time.
-    pub fn late(&self, now: Instant) -> impl Iterator<Item = usize> + '_ {
+    /// Upstreams that were of no use when the look-up ended: whose answer was still awaited although they had had their
+    /// usual time, or, where another had a good answer, who had none. An error that all of them give is the name's.
+    pub fn useless(&self, now: Instant, ended_well: bool) -> impl Iterator<Item = usize> + '_ {
         let waits = |upstream| self.order.iter().find(|(n, _)| *n == upstream).map_or(PATIENCE_MAX, |(_, wait)| *wait);
-        let open = self.attempts.iter().filter(|attempt| attempt.open);
-        open.filter(move |attempt| now.duration_since(attempt.sent) >= waits(attempt.upstream)).map(|attempt| attempt.upstream)
+        let late = move |attempt: &Attempt| attempt.open && now.duration_since(attempt.sent) >= waits(attempt.upstream);
+        self.attempts.iter().filter(move |attempt| late(attempt) || ended_well && attempt.bad).map(|attempt| attempt.upstream)
     }
 
     fn send(&mut self, upstream: usize, transport: Transport, now: Instant) {
-        self.outbox.push(Attempt { upstream, transport, sent: now, open: true });
+        self.outbox.push(Attempt { upstream, transport, sent: now, open: true, bad: false });
     }
 
     /// Asks the next upstream in order, or ends the look-up when there is nobody left to hope for.
@@ -253,15 +280,14 @@ impl Lookup {
         self.done = Some(self.fallback.take().map(|(_, octets)| octets));
     }
 
-    /// Sends a suspect upstream this query too, now and then, so that it is seen to be back.
-    fn probe(&mut self, conditions: &mut [Condition], now: Instant) {
+    /// A suspect upstream that is to get this query too, so that it is seen to be back.
+    fn to_probe(&self, conditions: &mut [Condition], now: Instant) -> Option<usize> {
         let first = self.order.first().map(|(n, _)| *n);
         let due = |condition: &Condition| condition.probed.is_none_or(|at| now.duration_since(at) >= PROBE);
-        let suspect = conditions.iter_mut().enumerate().find(|(n, c)| Some(*n) != first && c.is_suspect() && due(c));
-        if let Some((upstream, condition)) = suspect {
-            condition.probed = Some(now);
-            self.send(upstream, self.transport, now);
-        }
+        let (upstream, condition) =
+            conditions.iter_mut().enumerate().find(|(n, c)| Some(*n) != first && c.is_suspect() && due(c))?;
+        condition.probed = Some(now);
+        Some(upstream)
     }
 }
 
@@ -284,13 +310,14 @@ mod tests {
     struct World {
         start: Instant,
         lookup: Lookup,
+        probed: Vec<usize>,
     }
 
     impl World {
         fn new(strategy: Strategy, conditions: &mut [Condition]) -> Self {
             let start = Instant::now();
             let mut rng = fastrand::Rng::with_seed(1);
-            Self { start, lookup: Lookup::new(strategy, Transport::Udp, conditions, start, &mut rng) }
+            Self { start, lookup: Lookup::new(strategy, Transport::Udp, conditions, start, &mut rng), probed: Vec::new() }
         }
 
         fn at(&self, ms: u64) -> Instant {
@@ -303,6 +330,7 @@ mod tests {
             loop {
                 match self.lookup.step(self.at(ms)) {
                     Step::Send { upstream, transport, .. } => asked.push((upstream, transport)),
+                    Step::Probe { upstream } => self.probed.push(upstream),
                     Step::Wait(until) => return (asked, until.duration_since(self.start).as_millis()),
                     Step::Done(answer) => panic!("done with {answer:?} after asking {asked:?}"),
                 }
@@ -323,7 +351,7 @@ mod tests {
         assert_eq!(world.asks(0), (vec![(1, Transport::Udp)], 30));
         assert_eq!(world.asks(29), (vec![], 30));
         assert_eq!(world.asks(30), (vec![(0, Transport::Udp)], 120));
-        assert_eq!(world.lookup.late(world.at(31)).collect::<Vec<_>>(), [1]);
+        assert_eq!(world.lookup.useless(world.at(31), true).collect::<Vec<_>>(), [1], "the late one");
         let at = world.at(50);
         world.lookup.heard(1, reply(false, Rcode::NOERROR), at);
         assert_eq!(world.done(50), Some(reply(false, Rcode::NOERROR)));
@@ -358,6 +386,7 @@ mod tests {
         loop {
             match world.lookup.step(world.at(now)) {
                 Step::Send { upstream, transport, .. } => asked.push((upstream, transport)),
+                Step::Probe { upstream } => panic!("{upstream} is not suspected"),
                 Step::Wait(until) => now = until.duration_since(world.start).as_millis() as u64,
                 Step::Done(answer) => break assert_eq!(answer, None),
             }
@@ -374,13 +403,30 @@ mod tests {
             conditions[0].missed();
         }
         let mut world = World::new(HEDGED, &mut conditions);
-        let (asked, _) = world.asks(0);
-        assert_eq!(asked.len(), 2, "one for the answer, one to probe: {asked:?}");
+        assert_eq!((world.asks(0).0, &world.probed[..]), (vec![(1, Transport::Udp)], &[0][..]));
         let mut world = World::new(HEDGED, &mut conditions);
-        assert_eq!(world.asks(0).0, [(1, Transport::Udp)], "no second probe within a second");
-        conditions[0].answered(Duration::from_millis(1));
+        assert_eq!((world.asks(0).0, &world.probed[..]), (vec![(1, Transport::Udp)], &[][..]), "no second one within a second");
+        conditions[0].answered(Duration::from_millis(5));
+        assert_eq!(conditions[0].latency, Some(Duration::from_millis(5)), "measured anew");
         let mut world = World::new(HEDGED, &mut conditions);
         assert_eq!(world.asks(0).0, [(0, Transport::Udp)]);
+    }
+
+    #[test]
+    fn who_answers_with_errors_is_demoted_unless_all_do() {
+        let ended = |first, second| {
+            let mut world = World::new(HEDGED, &mut known(&[10, 20]));
+            world.asks(0);
+            let at = world.at(5);
+            world.lookup.heard(0, reply(false, first), at);
+            world.asks(5);
+            world.lookup.heard(1, reply(false, second), at);
+            let answer = world.done(5).unwrap();
+            world.lookup.useless(at, is_good(&answer)).collect::<Vec<_>>()
+        };
+        assert_eq!(ended(Rcode::SERVFAIL, Rcode::NOERROR), [0]);
+        assert_eq!(ended(Rcode::REFUSED, Rcode::NXDOMAIN), [0]);
+        assert_eq!(ended(Rcode::SERVFAIL, Rcode::SERVFAIL), [0; 0], "it is the name that fails, not the servers");
     }
 
     #[test]

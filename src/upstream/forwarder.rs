@@ -13,20 +13,23 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde::Deserialize;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use super::address::{Host, Upstream};
 use super::{system, tcp, udp};
 use crate::dns::{Edns, ExtendedError, Message, Name, Query, Question, Rcode};
+use crate::limits;
 use crate::problem::Problem;
 use crate::resolve::answer::Transport;
 use crate::resolve::cache::{self, Cache, HOP_BY_HOP, Key, Near};
-use crate::resolve::forward::{Condition, Lookup, Step, Strategy};
+use crate::resolve::forward::{Condition, Lookup, Step, Strategy, is_good};
 
 /// The UDP payload that we take from upstreams and give to clients at most: what passes without fragments (RFC 9715, 3).
 const UDP_SIZE: u16 = 1232;
 /// How long a client waits for a fresh answer when a stale one is at hand.
 const STALE_AFTER: Duration = Duration::from_millis(200);
+/// How long an upstream that is probed may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a failure is remembered (RFC 9520, 3.2: at least a second).
 const FAILURE_TTL: Duration = Duration::from_secs(1);
 
@@ -85,13 +88,16 @@ pub struct Forwarder {
     cache: Cache,
     sockets: Arc<Sockets>,
     failures: moka::sync::Cache<Key, ()>,
-    /// Look-ups under way, and who else waits for each.
-    under_way: Mutex<UnderWay>,
+    /// Look-ups under way.
+    under_way: Mutex<LookUps>,
     pub counters: Counters,
 }
 
-/// Who waits for each question that is being asked; bounded by the queries that may wait at all.
-type UnderWay = HashMap<Key, Vec<oneshot::Sender<Option<Arc<[u8]>>>>>;
+/// An upstream's answer, or why there is none.
+type Outcome = Result<Arc<[u8]>, &'static str>;
+
+/// The questions that are being asked, and where each outcome will be told.
+type LookUps = HashMap<Key, watch::Receiver<Option<Outcome>>>;
 
 /// Upstreams that stand in for each other.
 #[derive(Debug)]
@@ -104,6 +110,7 @@ struct Group {
 struct Sockets {
     v4: udp::Pool,
     v6: udp::Pool,
+    tcp: tcp::Pool,
 }
 
 /// What happened so far.
@@ -114,6 +121,8 @@ pub struct Counters {
     pub stale: AtomicU64,
     pub sent: AtomicU64,
     pub failed: AtomicU64,
+    /// Not looked up, because too many look-ups were under way.
+    pub refused: AtomicU64,
 }
 
 impl Forwarder {
@@ -151,8 +160,10 @@ impl Forwarder {
                 && *other.cache.config() == config.cache
         };
         let cache = previous.filter(same).map_or_else(|| Cache::new(config.cache.clone()), |other| other.cache.clone());
-        let sockets = previous
-            .map_or_else(|| Arc::new(Sockets { v4: udp::Pool::v4(), v6: udp::Pool::v6() }), |other| other.sockets.clone());
+        let sockets = match previous {
+            Some(other) => other.sockets.clone(),
+            None => Arc::new(Sockets { v4: udp::Pool::v4(), v6: udp::Pool::v6(), tcp: tcp::Pool::default() }),
+        };
         let failures = moka::sync::Cache::builder().max_capacity(10_000).time_to_live(FAILURE_TTL).build();
         let (under_way, counters) = (Mutex::default(), Counters::default());
         (Self { strategy, groups, routes, cache, sockets, failures, under_way, counters }, problems)
@@ -197,26 +208,31 @@ impl Forwarder {
         }
         self.counters.misses.fetch_add(1, Ordering::Relaxed);
         let Some(key) = Key::new(query, group) else {
-            let answer = self.look_up(group, &passed_on(query), transport).await;
-            return self.fitted(query, answer.as_deref(), transport);
+            let outcome = self.look_up(group, &passed_on(query), transport).await;
+            return self.fitted(query, outcome.as_deref().ok_or(SILENCE), transport);
         };
-        let stale = self.cache.get(&key).filter(|entry| entry.is_usable(Instant::now()));
+        let kept = self.cache.get(&key).filter(|entry| entry.is_usable(Instant::now()));
+        if let Some(entry) = kept.as_ref().filter(|entry| entry.is_fresh(Instant::now())) {
+            // Another's look-up ended while this query was on its way here.
+            let mut octets = Vec::new();
+            entry.write(query, Instant::now(), &mut octets);
+            return self.fitted(query, Ok(&octets), transport);
+        }
+        let stale = |entry: &cache::Entry| self.stale(query, entry, transport);
         if self.failures.contains_key(&key) {
-            return match stale {
-                Some(stale) => self.stale(query, &stale, transport),
-                None => self.failure(query, Some("all upstreams failed a moment ago")),
-            };
+            let reason = "all upstreams failed a moment ago";
+            return kept.as_deref().map_or_else(|| self.failure(query, Some(reason)), stale);
         }
         let fresh = self.shared(key, group, query);
-        let answer = match stale {
+        let outcome = match &kept {
             None => fresh.await,
-            Some(stale) => match tokio::time::timeout(STALE_AFTER, fresh).await {
-                Ok(Some(answer)) => Some(answer),
-                // The look-up goes on by itself and refreshes the cache.
-                Ok(None) | Err(_) => return self.stale(query, &stale, transport),
+            Some(entry) => match tokio::time::timeout(STALE_AFTER, fresh).await {
+                Ok(Ok(octets)) if is_good(&octets) => Ok(octets),
+                // RFC 8767, 4: an error refreshes nothing. A look-up that is only late goes on and refreshes the cache.
+                _ => return stale(entry),
             },
         };
-        self.fitted(query, answer.as_deref(), transport)
+        self.fitted(query, outcome.as_deref().map_err(|reason| *reason), transport)
     }
 
     /// Asks a question of our own; `None` when nobody answers.
@@ -251,68 +267,65 @@ impl Forwarder {
     }
 
     /// Joins a look-up of the same question, or begins one. It goes on when nobody waits for it any more.
-    async fn shared(self: &Arc<Self>, key: Key, group: u16, query: &Query) -> Option<Arc<[u8]>> {
-        let (tell, told) = oneshot::channel();
-        let first = {
+    async fn shared(self: &Arc<Self>, key: Key, group: u16, query: &Query) -> Outcome {
+        let mut told = {
             let mut under_way = self.lock_under_way();
-            let waiting = under_way.entry(key.clone()).or_default();
-            waiting.push(tell);
-            waiting.len() == 1
+            match under_way.get(&key) {
+                Some(told) => told.clone(),
+                None if under_way.len() >= limits::LOOKUPS_MAX => {
+                    self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                    return Err("too many look-ups are under way");
+                }
+                None => {
+                    let (tell, told) = watch::channel(None);
+                    under_way.insert(key.clone(), told.clone());
+                    tokio::spawn(self.clone().carry(key, group, passed_on(query), tell));
+                    told
+                }
+            }
         };
-        if first {
-            let (forwarder, octets) = (self.clone(), passed_on(query));
-            tokio::spawn(async move {
-                let answer: Option<Arc<[u8]>> = forwarder.look_up(group, &octets, Transport::Udp).await.map(Into::into);
-                let rcode = answer.as_deref().and_then(|octets| octets.get(3)).map(|low| Rcode(u16::from(low & 15)));
-                match (&answer, rcode) {
-                    (Some(octets), Some(Rcode::NOERROR | Rcode::NXDOMAIN)) => {
-                        forwarder.cache.put(key.clone(), octets, Instant::now());
-                    }
-                    _ => forwarder.failures.insert(key.clone(), ()),
-                }
-                let waiting = forwarder.lock_under_way().remove(&key).unwrap_or_default();
-                for tell in waiting {
-                    let _ = tell.send(answer.clone());
-                }
-            });
+        let outcome = told.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+        outcome.unwrap_or(Err(SILENCE))
+    }
+
+    /// Carries a look-up that others may join to its end, and keeps what comes of it.
+    async fn carry(self: Arc<Self>, key: Key, group: u16, octets: Vec<u8>, tell: watch::Sender<Option<Outcome>>) {
+        let place = UnderWay { forwarder: &self, key: &key };
+        let answer: Option<Arc<[u8]>> = self.look_up(group, &octets, Transport::Udp).await.map(Into::into);
+        match &answer {
+            Some(octets) if is_good(octets) => {
+                self.cache.put(key.clone(), octets, Instant::now());
+            }
+            _ => self.failures.insert(key.clone(), ()),
         }
-        told.await.ok().flatten()
+        drop(place);
+        // Nobody may be left to hear it.
+        let _ = tell.send(Some(answer.ok_or(SILENCE)));
     }
 
     /// Carries one look-up to its end.
-    async fn look_up(&self, group: u16, octets: &[u8], transport: Transport) -> Option<Vec<u8>> {
-        let group = self.groups.get(usize::from(group))?;
-        let begun = Instant::now();
+    async fn look_up(self: &Arc<Self>, group: u16, octets: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        let number = usize::from(group);
+        let group = self.groups.get(number)?;
         let mut lookup = {
             let mut conditions = group.lock_conditions();
-            Lookup::new(self.strategy, transport, &mut conditions, begun, &mut fastrand::Rng::new())
+            Lookup::new(self.strategy, transport, &mut conditions, Instant::now(), &mut fastrand::Rng::new())
         };
         let mut asked = FuturesUnordered::new();
         let answer = loop {
             match lookup.step(Instant::now()) {
                 Step::Send { attempt, upstream, transport } => {
-                    self.counters.sent.fetch_add(1, Ordering::Relaxed);
-                    let sent = Instant::now();
                     let asking = self.ask_one(group, upstream, transport, octets);
-                    asked.push(async move { (attempt, upstream, sent, asking.await) });
+                    asked.push(async move { (attempt, asking.await) });
+                }
+                Step::Probe { upstream } => {
+                    tokio::spawn(self.clone().probe(number, upstream, octets.into()));
                 }
                 Step::Wait(until) => {
                     tokio::select! {
-                        Some((attempt, upstream, sent, reply)) = asked.next() => match reply {
-                            Ok(reply) => {
-                                let now = Instant::now();
-                                if let Some(condition) = group.lock_conditions().get_mut(upstream) {
-                                    condition.answered(now.duration_since(sent));
-                                }
-                                lookup.heard(attempt, reply, now);
-                            }
-                            Err(error) => {
-                                tracing::debug!("upstream {:?}: {error}", group.upstreams.get(upstream));
-                                if let Some(condition) = group.lock_conditions().get_mut(upstream) {
-                                    condition.missed();
-                                }
-                                lookup.failed(attempt, Instant::now());
-                            }
+                        Some((attempt, reply)) = asked.next() => match reply {
+                            Ok(reply) => lookup.heard(attempt, reply, Instant::now()),
+                            Err(_) => lookup.failed(attempt, Instant::now()),
                         },
                         () = tokio::time::sleep_until(until.into()) => {}
                     }
@@ -320,11 +333,9 @@ impl Forwarder {
                 Step::Done(answer) => break answer,
             }
         };
-        let mut conditions = group.lock_conditions();
-        for upstream in lookup.late(Instant::now()) {
-            if let Some(condition) = conditions.get_mut(upstream) {
-                condition.missed();
-            }
+        let ended_well = answer.as_deref().is_some_and(is_good);
+        for upstream in lookup.useless(Instant::now(), ended_well) {
+            group.note(upstream, Condition::missed);
         }
         if answer.is_none() {
             self.counters.failed.fetch_add(1, Ordering::Relaxed);
@@ -332,18 +343,41 @@ impl Forwarder {
         answer
     }
 
-    async fn ask_one(&self, group: &Group, upstream: usize, transport: Transport, octets: &[u8]) -> std::io::Result<Vec<u8>> {
-        let Some(&(address, own)) = group.upstreams.get(upstream) else { return Err(std::io::ErrorKind::NotFound.into()) };
-        match (own, transport) {
-            (Transport::Udp, Transport::Udp) if address.is_ipv4() => self.sockets.v4.ask(address, octets).await,
-            (Transport::Udp, Transport::Udp) => self.sockets.v6.ask(address, octets).await,
-            _ => tcp::ask(address, octets).await,
+    /// Asks an upstream only to learn whether it is back.
+    async fn probe(self: Arc<Self>, group: usize, upstream: usize, octets: Box<[u8]>) {
+        if let Some(group) = self.groups.get(group) {
+            // What came of it is in the upstream's condition, where an error or silence changes nothing for the better.
+            let _ = tokio::time::timeout(PROBE_TIMEOUT, self.ask_one(group, upstream, Transport::Udp, &octets)).await;
         }
     }
 
+    /// Asks one upstream, and takes note of how it went.
+    async fn ask_one(&self, group: &Group, upstream: usize, transport: Transport, octets: &[u8]) -> std::io::Result<Vec<u8>> {
+        let Some(&(address, own)) = group.upstreams.get(upstream) else { return Err(std::io::ErrorKind::NotFound.into()) };
+        self.counters.sent.fetch_add(1, Ordering::Relaxed);
+        let sent = Instant::now();
+        let reply = match (own, transport) {
+            (Transport::Udp, Transport::Udp) if address.is_ipv4() => self.sockets.v4.ask(address, octets).await,
+            (Transport::Udp, Transport::Udp) => self.sockets.v6.ask(address, octets).await,
+            _ => self.sockets.tcp.ask(address, octets).await,
+        };
+        match &reply {
+            Ok(reply) if is_good(reply) => group.note(upstream, |condition| condition.answered(sent.elapsed())),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!("upstream {address}: {error}");
+                group.note(upstream, Condition::missed);
+            }
+        }
+        reply
+    }
+
     /// An answer as this client may have it: its id, its question, its size.
-    fn fitted(&self, query: &Query, answer: Option<&[u8]>, transport: Transport) -> Vec<u8> {
-        let Some(answer) = answer else { return self.failure(query, Some("no upstream answered in time")) };
+    fn fitted(&self, query: &Query, answer: Result<&[u8], &str>, transport: Transport) -> Vec<u8> {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(reason) => return self.failure(query, Some(reason)),
+        };
         if answer.len() > size_limit(query, transport) {
             return truncated(query, answer);
         }
@@ -356,15 +390,19 @@ impl Forwarder {
         self.counters.stale.fetch_add(1, Ordering::Relaxed);
         let mut octets = Vec::new();
         entry.write(query, Instant::now(), &mut octets);
-        // RFC 8914, 4.4: whoever can read it is told.
+        // Whoever can read it is told.
         if query.edns.is_some()
             && let Ok(mut message) = Message::parse(&octets)
-            && let Some(edns) = &mut message.edns
         {
-            edns.options.push(ExtendedError::StaleAnswer.to_option("no upstream answered in time"));
-            octets = message.compose(true);
+            // RFC 8914, 4.4 and 4.20.
+            let stale =
+                if message.rcode == Rcode::NXDOMAIN { ExtendedError::StaleNxdomain } else { ExtendedError::StaleAnswer };
+            if let Some(edns) = &mut message.edns {
+                edns.options.push(stale.to_option(SILENCE));
+                octets = message.compose(true);
+            }
         }
-        self.fitted(query, Some(&octets), transport)
+        self.fitted(query, Ok(&octets), transport)
     }
 
     /// SERVFAIL, with the reason for those who can read it.
@@ -381,8 +419,23 @@ impl Forwarder {
         message.compose(true)
     }
 
-    fn lock_under_way(&self) -> MutexGuard<'_, UnderWay> {
+    fn lock_under_way(&self) -> MutexGuard<'_, LookUps> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why there is no answer, when nobody gave one.
+const SILENCE: &str = "no upstream answered in time";
+
+/// Takes a look-up from the list when it ends, however it ends.
+struct UnderWay<'a> {
+    forwarder: &'a Forwarder,
+    key: &'a Key,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.forwarder.lock_under_way().remove(self.key);
     }
 }
 
@@ -390,6 +443,12 @@ impl Group {
     fn new(upstreams: Vec<(SocketAddr, Transport)>) -> Self {
         let conditions = Mutex::new(vec![Condition::default(); upstreams.len()]);
         Self { upstreams, conditions }
+    }
+
+    fn note(&self, upstream: usize, what: impl FnOnce(&mut Condition)) {
+        if let Some(condition) = self.lock_conditions().get_mut(upstream) {
+            what(condition);
+        }
     }
 
     fn lock_conditions(&self) -> MutexGuard<'_, Vec<Condition>> {
@@ -424,7 +483,7 @@ async fn addresses(upstreams: &[Upstream], own: &[SocketAddr], problems: &mut Ve
         match addresses {
             Ok(addresses) => {
                 for address in addresses {
-                    if own.contains(&address) {
+                    if own.iter().any(|own| system::is_own(address, *own)) {
                         problems.push(Problem::new(format!("upstream {upstream} is this server itself; it is left out")));
                     } else if !found.contains(&(address, upstream.transport)) {
                         found.push((address, upstream.transport));
@@ -464,4 +523,259 @@ fn truncated(query: &Query, whole: &[u8]) -> Vec<u8> {
     message.flags.recursion_available = true;
     message.edns = query.edns.as_ref().map(|edns| Edns { dnssec_ok: edns.dnssec_ok, ..Edns::new(UDP_SIZE) });
     message.compose(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+    use tokio::net::UdpSocket;
+
+    use super::*;
+    use crate::dns::{Class, RData, Record, Soa, Type};
+
+    /// An upstream that does with each query as it is told.
+    struct Peer {
+        address: SocketAddr,
+        asked: Arc<AtomicU64>,
+        task: tokio::task::JoinHandle<()>,
+    }
+
+    impl Drop for Peer {
+        fn drop(&mut self) {
+            self.task.abort();
+        }
+    }
+
+    impl Peer {
+        /// Answers after a time; with nothing when there is no answer.
+        async fn start(delay_ms: u64, answer: impl Fn(&Query) -> Option<Message> + Send + 'static) -> Self {
+            let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+            let (address, asked) = (socket.local_addr().unwrap(), Arc::new(AtomicU64::new(0)));
+            let count = asked.clone();
+            let task = tokio::spawn(async move {
+                let mut buffer = [0; 1500];
+                while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    let Some(message) = answer(&Query::parse(&buffer[..length]).unwrap()) else { continue };
+                    let socket = socket.clone();
+                    tokio::spawn(async move {
+                        tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+                        socket.send_to(&message.compose(true), from).await.unwrap();
+                    });
+                }
+            });
+            Self { address, asked, task }
+        }
+
+        fn asked(&self) -> u64 {
+            self.asked.load(Ordering::SeqCst)
+        }
+    }
+
+    fn right(query: &Query) -> Option<Message> {
+        let mut message = query.response(Rcode::NOERROR);
+        message.answers.push(Record::new(query.question.name.clone(), 60, RData::A([192, 0, 2, 1].into())));
+        message.edns = query.edns.clone();
+        Some(message)
+    }
+
+    fn negative(query: &Query) -> Option<Message> {
+        let mut message = query.response(Rcode::NXDOMAIN);
+        let name: Name = "example.net".parse().unwrap();
+        let (mname, rname) = (name.clone(), name.clone());
+        let soa = Soa { mname, rname, serial: 1, refresh: 1, retry: 1, expire: 1, minimum: 5 };
+        message.authorities.push(Record::new(name, 60, RData::Soa(Box::new(soa))));
+        message.edns = query.edns.clone();
+        Some(message)
+    }
+
+    fn wrong(query: &Query) -> Option<Message> {
+        Some(query.response(Rcode::SERVFAIL))
+    }
+
+    fn silent(_: &Query) -> Option<Message> {
+        None
+    }
+
+    fn query(name: &str, edns: bool) -> Query {
+        let question = Question { name: name.parse().unwrap(), qtype: Type::A, qclass: Class::IN };
+        Query { edns: edns.then(|| Edns::new(1232)), ..Query::of(question) }
+    }
+
+    fn config(peers: &[&Peer]) -> Config {
+        let timeout = Duration::from_millis(600);
+        Config { upstreams: Some(peers.iter().map(|peer| peer.address.into()).collect()), timeout, ..Config::default() }
+    }
+
+    async fn forwarder(config: &Config) -> Arc<Forwarder> {
+        let (forwarder, problems) = Forwarder::new(config, None, &[]).await;
+        assert_eq!(problems, []);
+        Arc::new(forwarder)
+    }
+
+    async fn ask(forwarder: &Arc<Forwarder>, query: &Query) -> Message {
+        let octets = forwarder.resolve(query, &query.compose(), Transport::Udp).await;
+        Message::parse(&octets).unwrap()
+    }
+
+    /// Keeps an answer that is past its time.
+    fn keep_stale(forwarder: &Forwarder, query: &Query, message: &Message) {
+        let then = Instant::now().checked_sub(Duration::from_secs(3_000)).unwrap();
+        forwarder.cache.put(Key::new(query, 0).unwrap(), &message.compose(true), then).unwrap();
+    }
+
+    fn extended_error(message: &Message) -> Option<u16> {
+        let option = message.edns.as_ref()?.option(crate::dns::option::EXTENDED_ERROR)?;
+        Some(u16::from_be_bytes(*option.data.first_chunk()?))
+    }
+
+    #[tokio::test]
+    async fn an_error_of_one_upstream_is_not_passed_on() {
+        let (bad, good) = (Peer::start(0, wrong).await, Peer::start(5, right).await);
+        let forwarder = forwarder(&config(&[&bad, &good])).await;
+        for n in 0..20 {
+            let message = ask(&forwarder, &query(&format!("n{n}.example.net"), false)).await;
+            assert_eq!((message.rcode, message.answers.len()), (Rcode::NOERROR, 1), "question {n}");
+        }
+        assert!(bad.asked() < 6, "who answers with errors is asked now and then only, not {} times", bad.asked());
+    }
+
+    #[tokio::test]
+    async fn the_same_question_is_looked_up_once_for_all() {
+        let peer = Peer::start(40, right).await;
+        let forwarder = forwarder(&config(&[&peer])).await;
+        let queries: Vec<Query> = ["www.example.net", "WWW.example.net", "www.EXAMPLE.net"]
+            .iter()
+            .cycle()
+            .zip(0..60)
+            .map(|(name, id)| Query { id, ..query(name, true) })
+            .collect();
+        let answers = join_all(queries.iter().map(|query| ask(&forwarder, query))).await;
+        for (query, answer) in queries.iter().zip(&answers) {
+            assert_eq!((answer.id, answer.answers.len()), (query.id, 1));
+            assert_eq!(answer.questions[0].name.wire(), query.question.name.wire(), "as this client spelled it");
+        }
+        assert_eq!(peer.asked(), 1);
+        assert!(forwarder.lock_under_way().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_was_kept_is_given_when_upstreams_fail_or_are_late() {
+        let (failing, mute, slow) = (Peer::start(0, wrong).await, Peer::start(0, silent).await, Peer::start(300, right).await);
+        for peer in [&failing, &mute, &slow] {
+            let forwarder = forwarder(&config(&[peer])).await;
+            for (name, kept, code) in [("www.example.net", right as fn(&Query) -> _, 3), ("no.example.net", negative, 19)] {
+                let asked = query(name, true);
+                let kept = kept(&asked).unwrap();
+                keep_stale(&forwarder, &asked, &kept);
+                let begun = Instant::now();
+                let message = ask(&forwarder, &asked).await;
+                assert!(begun.elapsed() < Duration::from_millis(290), "{name}: after {:?}", begun.elapsed());
+                assert_eq!((message.rcode, extended_error(&message)), (kept.rcode, Some(code)), "{name}");
+                assert!(message.answers.iter().chain(&message.authorities).all(|record| record.ttl == 30), "{message:?}");
+            }
+            assert!(forwarder.counters.stale.load(Ordering::Relaxed) == 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_late_answer_refreshes_what_was_stale() {
+        let slow = Peer::start(300, right).await;
+        let forwarder = forwarder(&config(&[&slow])).await;
+        let asked = query("www.example.net", true);
+        keep_stale(&forwarder, &asked, &right(&asked).unwrap());
+        assert_eq!(extended_error(&ask(&forwarder, &asked).await), Some(3));
+        let (mut near, mut out) = (Near::default(), Vec::new());
+        let begun = Instant::now();
+        while !forwarder.answer(&asked, Transport::Udp, Instant::now(), &mut near, &mut out) {
+            assert!(begun.elapsed() < Duration::from_secs(5), "the look-up did not go on");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(Message::parse(&out).unwrap().answers[0].ttl, 60);
+    }
+
+    #[tokio::test]
+    async fn silence_of_all_is_a_failure_with_its_reason_and_is_remembered() {
+        let mute = Peer::start(0, silent).await;
+        let forwarder = forwarder(&Config { timeout: Duration::from_millis(150), ..config(&[&mute]) }).await;
+        let asked = query("www.example.net", true);
+        let message = ask(&forwarder, &asked).await;
+        assert_eq!((message.rcode, extended_error(&message)), (Rcode::SERVFAIL, Some(22)));
+        let before = mute.asked();
+        assert_eq!(ask(&forwarder, &asked).await.rcode, Rcode::SERVFAIL);
+        assert_eq!(mute.asked(), before, "RFC 9520, 3.2: not asked again at once");
+        let message = ask(&forwarder, &query("www.example.net", false)).await;
+        assert_eq!((message.rcode, message.edns), (Rcode::SERVFAIL, None), "OPT only for who sent one");
+    }
+
+    #[tokio::test]
+    async fn an_upstream_that_is_back_is_seen_although_it_is_slower() {
+        let (slow, fast) = (Peer::start(60, right).await, Peer::start(0, right).await);
+        let forwarder = forwarder(&config(&[&slow, &fast])).await;
+        let group = &forwarder.groups[0];
+        group.note(0, Condition::missed);
+        group.note(0, Condition::missed);
+        assert_eq!(ask(&forwarder, &query("www.example.net", false)).await.rcode, Rcode::NOERROR);
+        let begun = Instant::now();
+        while group.lock_conditions()[0].lost > 0 {
+            assert!(begun.elapsed() < Duration::from_secs(5), "its answer to the probe did not count");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(group.lock_conditions()[0].latency >= Some(Duration::from_millis(60)));
+    }
+
+    #[tokio::test]
+    async fn a_private_route_never_falls_back() {
+        let (public, private) = (Peer::start(0, right).await, Peer::start(0, silent).await);
+        let route = Route { domains: vec!["corp.example".parse().unwrap()], upstreams: vec![private.address.into()] };
+        let timeout = Duration::from_millis(150);
+        let forwarder = forwarder(&Config { route: vec![route], timeout, ..config(&[&public]) }).await;
+        assert_eq!(ask(&forwarder, &query("www.CORP.example", false)).await.rcode, Rcode::SERVFAIL);
+        assert_eq!(public.asked(), 0);
+        assert_eq!(ask(&forwarder, &query("corp.example.net", false)).await.rcode, Rcode::NOERROR);
+    }
+
+    #[tokio::test]
+    async fn we_are_no_upstream_of_ours_on_whatever_address() {
+        let upstreams = ["127.0.0.1:5353", "127.0.0.9:5353", "127.0.0.9:5354"].map(|text| text.parse().unwrap());
+        let config = Config { upstreams: Some(upstreams.into()), ..Config::default() };
+        let (forwarder, problems) = Forwarder::new(&config, None, &["0.0.0.0:5353".parse().unwrap()]).await;
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert_eq!(forwarder.groups[0].upstreams, [("127.0.0.9:5354".parse().unwrap(), Transport::Udp)]);
+    }
+
+    #[tokio::test]
+    async fn look_ups_are_bounded() {
+        let peer = Peer::start(0, right).await;
+        let forwarder = forwarder(&config(&[&peer])).await;
+        let (_tell, told) = watch::channel(None);
+        for n in 0..limits::LOOKUPS_MAX {
+            let key = Key::new(&query(&format!("n{n}.example.net"), false), 0).unwrap();
+            forwarder.lock_under_way().insert(key, told.clone());
+        }
+        let message = ask(&forwarder, &query("one.more.example.net", false)).await;
+        assert_eq!((message.rcode, peer.asked()), (Rcode::SERVFAIL, 0));
+        assert_eq!(forwarder.counters.refused.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn consuls_way_asks_in_order_and_changes_nothing() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let saw = seen.clone();
+        let note = move |query: &Query| {
+            saw.lock().unwrap().push(Query { id: 0, ..query.clone() });
+            wrong(query)
+        };
+        let (bad, good) = (Peer::start(0, note).await, Peer::start(0, right).await);
+        let sequential = Some(Sequential { timeout: Duration::from_secs(2), random: false });
+        let both = forwarder(&Config { sequential, ..config(&[&bad, &good]) }).await;
+        let mut asked = query("www.EXAMPLE.net", true);
+        asked.edns = Some(Edns { udp_size: 4096, dnssec_ok: true, ..Edns::new(0) });
+        assert_eq!(ask(&both, &asked).await.answers.len(), 1);
+        assert_eq!(*seen.lock().unwrap(), [Query { id: 0, ..asked.clone() }]);
+        let alone = forwarder(&Config { sequential, ..config(&[&bad]) }).await;
+        let message = ask(&alone, &asked).await;
+        assert_eq!((message.rcode, message.flags.recursion_available, extended_error(&message)), (Rcode::SERVFAIL, true, None));
+        assert_eq!(message.id, asked.id);
+    }
 }

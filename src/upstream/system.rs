@@ -128,7 +128,7 @@ fn with_scope(ip: IpAddr, lines: &str) -> SocketAddr {
 }
 
 /// Does a query to `server` come to our own listener?
-fn is_own(server: SocketAddr, own: SocketAddr) -> bool {
+pub(super) fn is_own(server: SocketAddr, own: SocketAddr) -> bool {
     // An address that one can bind is an address of this host.
     let is_ours = || server.ip().is_loopback() || UdpSocket::bind((server.ip(), 0)).is_ok();
     server.port() == own.port() && (server.ip() == own.ip() || own.ip().is_unspecified() && is_ours())

@@ -182,3 +182,115 @@ fn random() -> io::Result<u16> {
     getrandom::fill(&mut octets).map_err(|_| io::Error::other("the system gives no random numbers"))?;
     Ok(u16::from_be_bytes(octets))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::dns::{Class, Query, Question, Type};
+
+    fn query(name: &str) -> Vec<u8> {
+        let question = Question { name: name.parse().unwrap(), qtype: Type::A, qclass: Class::IN };
+        Query { id: 7, ..Query::of(question) }.compose()
+    }
+
+    /// The reply to a query, `mark` in a place that is not compared.
+    fn reply_to(query: &[u8], mark: u8) -> Vec<u8> {
+        let mut reply = query.to_vec();
+        (reply[2], reply[3]) = (0x80, mark << 4);
+        reply
+    }
+
+    fn mark(reply: &[u8]) -> u8 {
+        reply[3] >> 4
+    }
+
+    #[tokio::test]
+    async fn only_the_right_reply_ends_the_wait() {
+        let (server, stranger) = (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.2:0").await.unwrap());
+        let address = server.local_addr().unwrap();
+        let asked = query("www.example.net");
+        let pool = Pool::v4();
+        let answer = async {
+            let mut buffer = [0; 512];
+            let (length, client) = server.recv_from(&mut buffer).await.unwrap();
+            let seen = &buffer[..length];
+            assert_eq!(seen[2..], asked[2..], "the id apart, the query is the caller's");
+            let right = reply_to(seen, 1);
+            stranger.send_to(&reply_to(seen, 2), client).await.unwrap();
+            let mut other_id = reply_to(seen, 3);
+            other_id[1] ^= 1;
+            let mut other_question = reply_to(&query("www.example.org"), 4);
+            other_question[..2].copy_from_slice(&seen[..2]);
+            let mut other_type = reply_to(seen, 5);
+            *other_type.iter_mut().nth_back(2).unwrap() = 28;
+            let mut no_response = reply_to(seen, 6);
+            no_response[2] = 0;
+            let mut no_question = seen[..Message::HEADER].to_vec();
+            (no_question[2], no_question[3], no_question[5]) = (0x80, 0x70, 0);
+            let short = right[..5].to_vec();
+            for wrong in [other_id, other_question, other_type, no_response, no_question, short, Vec::new()] {
+                server.send_to(&wrong, client).await.unwrap();
+            }
+            server.send_to(&right, client).await.unwrap();
+        };
+        let waits = tokio::time::timeout(Duration::from_secs(5), pool.ask(address, &asked));
+        let (reply, ()) = tokio::join!(waits, answer);
+        let reply = reply.expect("the right reply is heard").unwrap();
+        assert_eq!((mark(&reply), &reply[..2]), (1, &asked[..2]), "under the caller's own id");
+    }
+
+    #[tokio::test]
+    async fn ids_and_ports_are_many() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (address, pool, asked) = (server.local_addr().unwrap(), Pool::v4(), query("www.example.net"));
+        let (mut ids, mut ports) = (HashSet::new(), HashSet::new());
+        for _ in 0..200 {
+            let answer = async {
+                let mut buffer = [0; 512];
+                let (length, client) = server.recv_from(&mut buffer).await.unwrap();
+                ids.insert([buffer[0], buffer[1]]);
+                ports.insert(client.port());
+                server.send_to(&reply_to(&buffer[..length], 1), client).await.unwrap();
+            };
+            tokio::join!(pool.ask(address, &asked), answer).0.unwrap();
+        }
+        // 200 draws of 256 ports are 139 different ones on average, and 110 or fewer less than once in 10^9 runs.
+        assert!(ids.len() > 190 && ports.len() > 110, "{} ids, {} ports", ids.len(), ports.len());
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_leaves_no_place_taken_and_places_are_bounded() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (address, pool, asked) = (server.local_addr().unwrap(), Pool::v4(), query("www.example.net"));
+        let given_up = tokio::time::timeout(Duration::from_millis(20), pool.ask(address, &asked)).await;
+        assert!(given_up.is_err());
+        let ports: Vec<Arc<Port>> = lock(&pool.sockets).iter().flatten().cloned().collect();
+        assert_eq!(ports.len(), 1, "sockets are bound as they are needed");
+        assert!(lock(&ports[0].waiting).is_empty());
+        let expected = || Expected { question: Box::default(), reply: oneshot::channel().0 };
+        for _ in 0..limits::UPSTREAM_QUERIES_PER_SOCKET_MAX {
+            enlist(&ports[0].waiting, address, expected()).unwrap();
+        }
+        let error = enlist(&ports[0].waiting, address, expected()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_has_served_its_time_is_replaced() {
+        let pool = Pool::v4();
+        let mut ports = HashSet::new();
+        for place in lock(&pool.sockets).iter() {
+            assert!(place.is_none());
+        }
+        for _ in 0..4 * limits::UPSTREAM_SOCKETS {
+            let port = pool.port().await.unwrap();
+            port.uses.store(limits::UPSTREAM_SOCKET_USES, std::sync::atomic::Ordering::Relaxed);
+            ports.insert(port.socket.local_addr().unwrap().port());
+        }
+        assert!(ports.len() > 2 * limits::UPSTREAM_SOCKETS, "{} ports", ports.len());
+        assert!(lock(&pool.sockets).iter().flatten().count() <= limits::UPSTREAM_SOCKETS);
+    }
+}
