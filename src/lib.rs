@@ -16,9 +16,9 @@ pub mod problem;
 pub mod registry;
 /// What do we say?
 pub mod resolve;
-/// Who asks us in DNS?
-pub mod server;
 /// Who holds which end?
 pub mod run;
+/// Who asks us in DNS?
+pub mod server;
 /// Whom do we ask?
 pub mod upstream;

@@ -1,10 +1,10 @@
 //! What our own agent does: services and checks that are registered here, heartbeats, maintenance.
 //!
 //! Each operation is one write, so that it is ordered with all others and on disk when it returns. What the agent knows
-//! beside the catalog (how its checks are run, which file a service is from) is [`State`]; only the writer thread changes
-//! it, in the order of the writes.
+//! beside the catalog (how its checks are run, which file a service is from) is [`State`]; it changes with the catalog, in
+//! the same write or not at all.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use super::checks::Report;
 use super::definition::{CheckDefinition, CheckKind, Definitions, ServiceDefinition};
 use super::writer::Transaction;
 use super::{Error, Identity, Registry};
-use crate::catalog::{Change, Check, CheckKey, Health, Index, Instance, InstanceKey, NodeKey, SourceId};
+use crate::catalog::{Change, Check, CheckKey, Health, Index, Instance, InstanceKey, NodeKey, Refused, SourceId, Tree};
 
 /// An output that changes while its check's status stays reaches the catalog at most this often: most outputs carry a
 /// time or a counter, and each would wake every watcher (Consul's `check_update_interval`).
@@ -24,27 +24,61 @@ const OUTPUT_INTERVAL: Duration = Duration::from_secs(300);
 const SERVICE_MAINTENANCE: &str = "_service_maintenance:";
 const NODE_MAINTENANCE: &str = "_node_maintenance";
 
-/// What the agent knows beside the catalog.
-#[derive(Debug, Default)]
+/// What the agent knows beside the catalog, and keeps on disk with it. A clone costs a few reference counts.
+#[derive(Debug, Clone, Default)]
 pub(super) struct State {
-    definitions: BTreeMap<Arc<str>, CheckDefinition>,
+    definitions: Tree<Arc<str>, Arc<CheckDefinition>>,
     /// Those of the definitions that are aliases.
-    aliases: BTreeSet<Arc<str>>,
-    files: BTreeMap<Arc<str>, PathBuf>,
-    /// The newest output of each check, and when one last went into the catalog.
-    outputs: HashMap<Arc<str>, Output>,
+    aliases: Tree<Arc<str>, ()>,
+    /// Which file a service is from; one from none is not here.
+    files: Tree<Arc<str>, Arc<str>>,
 }
 
+/// The newest output of a check, and when one last went into the catalog.
 #[derive(Debug)]
-struct Output {
+pub(super) struct Output {
     text: Arc<str>,
     told: Instant,
 }
 
 impl State {
-    pub(super) fn new(definitions: BTreeMap<Arc<str>, CheckDefinition>, files: BTreeMap<Arc<str>, PathBuf>) -> Self {
-        let aliases = definitions.iter().filter(|(_, definition)| is_alias(definition)).map(|(id, _)| id.clone()).collect();
-        Self { definitions, aliases, files, outputs: HashMap::new() }
+    pub(super) fn definitions(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<CheckDefinition>)> {
+        self.definitions.iter()
+    }
+
+    pub(super) fn definition(&self, id: &str) -> Option<&Arc<CheckDefinition>> {
+        self.definitions.get(id)
+    }
+
+    pub(super) fn set_definition(&mut self, id: Arc<str>, definition: Arc<CheckDefinition>) {
+        if matches!(definition.kind, CheckKind::Alias { .. }) {
+            self.aliases.insert(id.clone(), ());
+        } else {
+            self.aliases.remove(&id);
+        }
+        self.definitions.insert(id, definition);
+    }
+
+    /// Whether it was there.
+    pub(super) fn remove_definition(&mut self, id: &str) -> bool {
+        self.aliases.remove(id);
+        self.definitions.remove(id).is_some()
+    }
+
+    pub(super) fn file(&self, service: &str) -> Option<&Arc<str>> {
+        self.files.get(service)
+    }
+
+    /// Whether that changed anything.
+    pub(super) fn set_file(&mut self, service: &Arc<str>, file: Option<&Arc<str>>) -> bool {
+        if self.files.get(service) == file {
+            return false;
+        }
+        match file {
+            Some(file) => self.files.insert(service.clone(), file.clone()),
+            None => self.files.remove(service),
+        };
+        true
     }
 }
 
@@ -91,21 +125,18 @@ impl Registry {
     /// write.
     pub async fn update_ttl(&self, id: &str, status: Health, output: String) -> Result<(), Error> {
         let output: Arc<str> = output.into();
-        let id = {
-            let mut agent = self.agent();
-            let Some((id, definition)) = agent.definitions.get_key_value(id) else {
-                return Err(Error::UnknownCheck { id: id.to_owned() });
-            };
-            if !matches!(definition.kind, CheckKind::Ttl { .. }) {
-                return Err(Error::NotTtl { id: id.to_string() });
-            }
-            let id = id.clone();
-            let told = agent.outputs.get(&id).map(|output| output.told);
-            if let Some(told) = told {
-                agent.outputs.insert(id.clone(), Output { text: output.clone(), told });
-            }
-            id
+        let agent = self.inner.published.agent.load();
+        let Some(definition) = agent.definition(id) else {
+            return Err(Error::UnknownCheck { id: id.to_owned() });
         };
+        if !matches!(definition.kind, CheckKind::Ttl { .. }) {
+            return Err(Error::NotTtl { id: id.to_owned() });
+        }
+        let id: Arc<str> = definition.id.clone();
+        drop(agent);
+        if let Some(kept) = self.outputs().get_mut(&id) {
+            kept.text = output.clone();
+        }
         self.inner.runner.heartbeat(&id, status, output.to_string());
         self.set_status(id, status, output, true).await
     }
@@ -131,12 +162,12 @@ impl Registry {
         if key.node != self.node() {
             return None;
         }
-        self.agent().outputs.get(&key.id).map(|output| output.text.clone())
+        self.outputs().get(&key.id).map(|output| output.text.clone())
     }
 
     /// How our agent runs a check.
     pub fn check_definition(&self, id: &str) -> Option<CheckDefinition> {
-        self.agent().definitions.get(id).cloned()
+        self.inner.published.agent.load().definition(id).map(|definition| CheckDefinition::clone(definition))
     }
 
     /// Registers what files say, replacing what the same files said before: a service that is no longer in its file goes,
@@ -145,20 +176,19 @@ impl Registry {
         let scripts = self.inner.config.enable_script_checks || self.inner.config.enable_local_script_checks;
         let registry = self.clone();
         let change = move |transaction: &mut Transaction| {
-            let former = std::mem::take(&mut registry.agent().files);
-            let mut present = BTreeMap::new();
+            let former = transaction.agent().files.clone();
+            let mut present = BTreeSet::new();
             for (path, definitions) in files {
+                // A path that is no UTF-8 is still one path.
+                let file: Arc<str> = path.to_string_lossy().into();
                 for service in definitions.services {
                     let id: Arc<str> = Arc::from(&*service.id);
                     if let Err(error) = registry.allow(&service.checks, scripts) {
                         tracing::warn!("service {id} of {}: {error}", path.display());
                         continue;
                     }
-                    registry.put_service(transaction, service, true, Some(&path))?;
-                    if former.get(&id) != Some(&path) {
-                        transaction.set_file(id.clone(), Some(path.clone()));
-                    }
-                    present.insert(id, path.clone());
+                    registry.put_service(transaction, service, true, Some(&file))?;
+                    present.insert(id);
                 }
                 for check in definitions.checks {
                     let id = check.id.clone();
@@ -168,19 +198,15 @@ impl Registry {
                     }
                 }
             }
-            for (id, path) in former {
-                if present.contains_key(&id) {
-                    continue;
+            // Of a folder that could not be read, no file was.
+            let kept = |file: &str| keep.iter().any(|kept| Path::new(file).starts_with(&*kept.to_string_lossy()));
+            for (id, file) in former.iter() {
+                if !present.contains(id) && !kept(file) {
+                    // It may have been deregistered over HTTP meanwhile.
+                    let _ = registry.remove_service(transaction, id);
+                    transaction.set_file(id, None);
                 }
-                if keep.contains(&path) {
-                    present.insert(id, path);
-                    continue;
-                }
-                transaction.set_file(id.clone(), None);
-                // It may have been deregistered over HTTP meanwhile.
-                let _ = registry.remove_service(transaction, &id);
             }
-            registry.agent().files = present;
             Ok(())
         };
         Ok(self.inner.writer.note(change).await?)
@@ -205,9 +231,9 @@ impl Registry {
         let snapshot = self.snapshot();
         let Some(check) = snapshot.checks().get(&key) else { return Ok(()) };
         if check.status == status {
-            let mut agent = self.agent();
             let now = Instant::now();
-            let kept = agent.outputs.entry(id.clone()).or_insert_with(|| Output { text: check.output.clone(), told: now });
+            let mut outputs = self.outputs();
+            let kept = outputs.entry(id.clone()).or_insert_with(|| Output { text: check.output.clone(), told: now });
             kept.text = output.clone();
             if check.output == output || now.duration_since(kept.told) < OUTPUT_INTERVAL {
                 return Ok(());
@@ -218,8 +244,8 @@ impl Registry {
             let Some(check) = transaction.edit.catalog().checks().get(&key) else { return Ok(()) };
             let check = Check { status, output: output.clone(), ..(**check).clone() };
             transaction.edit.apply(Change::PutCheck(check))?;
-            registry.agent().outputs.insert(key.id.clone(), Output { text: output, told: Instant::now() });
-            registry.follow_aliases(transaction)
+            registry.outputs().insert(key.id.clone(), Output { text: output, told: Instant::now() });
+            Ok(())
         };
         let writer = &self.inner.writer;
         Ok(if acknowledged { writer.write(change).await? } else { writer.note(change).await? })
@@ -255,7 +281,7 @@ impl Registry {
             };
             if !enable {
                 transaction.edit.apply(Change::RemoveCheck(registry.check_key(&id)))?;
-                return registry.follow_aliases(transaction);
+                return Ok(());
             }
             // A second reason does not replace the first, as in Consul.
             if transaction.edit.catalog().checks().get(&registry.check_key(&id)).is_some() {
@@ -267,8 +293,7 @@ impl Registry {
                 kind: "maintenance".into(),
                 ..registry.blank_check(id, owner.as_deref())
             };
-            transaction.edit.apply(Change::PutCheck(check))?;
-            registry.follow_aliases(transaction)
+            Ok(transaction.edit.apply(Change::PutCheck(check))?)
         };
         Ok(self.inner.writer.write(change).await?)
     }
@@ -278,15 +303,13 @@ impl Registry {
         transaction: &mut Transaction,
         definition: ServiceDefinition,
         replace_existing_checks: bool,
-        file: Option<&Path>,
+        file: Option<&Arc<str>>,
     ) -> Result<(), Error> {
         let identity = self.identity();
         let instance = definition.instance(&identity.node_name);
         let (id, key) = (instance.id.clone(), instance.key());
-        if file.is_none() && self.agent().files.remove(&id).is_some() {
-            // Who registers it over HTTP has it now; its file no longer speaks for it.
-            transaction.set_file(id.clone(), None);
-        }
+        // Who registers it over HTTP has it now; its file no longer speaks for it.
+        transaction.set_file(&id, file);
         transaction.edit.apply(Change::PutInstance(instance))?;
         if replace_existing_checks {
             let named = |id: &str| definition.checks.iter().any(|check| *check.id == *id);
@@ -311,10 +334,8 @@ impl Registry {
             self.remove_check(transaction, &check.id)?;
         }
         transaction.edit.apply(Change::RemoveInstance(key))?;
-        if self.agent().files.remove(id).is_some() {
-            transaction.set_file(id.clone(), None);
-        }
-        self.follow_aliases(transaction)
+        transaction.set_file(id, None);
+        Ok(())
     }
 
     /// Puts a check. One that was there keeps its status and output, so that registering again does not flap.
@@ -342,60 +363,17 @@ impl Registry {
             ..self.blank_check(id.clone(), owner.as_deref())
         };
         transaction.edit.apply(Change::PutCheck(check))?;
-        let mut agent = self.agent();
-        if agent.definitions.get(&id) != Some(&definition) {
-            if is_alias(&definition) {
-                agent.aliases.insert(id.clone());
-            } else {
-                agent.aliases.remove(&id);
-            }
-            agent.definitions.insert(id.clone(), definition.clone());
-            transaction.set_definition(id, definition);
-        }
-        drop(agent);
-        self.follow_aliases(transaction)
-    }
-
-    fn remove_check(&self, transaction: &mut Transaction, id: &Arc<str>) -> Result<(), Error> {
-        transaction.edit.apply(Change::RemoveCheck(self.check_key(id)))?;
-        let mut agent = self.agent();
-        agent.outputs.remove(id);
-        agent.aliases.remove(id);
-        if agent.definitions.remove(id).is_some() {
-            transaction.remove_definition(id.clone());
+        if transaction.agent().definition(&id).is_none_or(|known| **known != definition) {
+            transaction.set_definition(id, Arc::new(definition));
         }
         Ok(())
     }
 
-    /// Sets each alias check to the health of what it stands for.
-    fn follow_aliases(&self, transaction: &mut Transaction) -> Result<(), Error> {
-        let aliases: Vec<(Arc<str>, Arc<str>, Arc<str>)> = {
-            let agent = self.agent();
-            let aliases = agent.aliases.iter().filter_map(|id| match &agent.definitions.get(id)?.kind {
-                CheckKind::Alias { service, node } => Some((id.clone(), service.clone(), node.clone())),
-                _ => None,
-            });
-            aliases.collect()
-        };
-        for (id, service, node) in aliases {
-            let catalog = transaction.edit.catalog();
-            let Some(check) = catalog.checks().get(&self.check_key(&id)).cloned() else { continue };
-            let node = if node.is_empty() { self.node() } else { NodeKey::local(&node) };
-            let others: Vec<Health> = catalog
-                .checks_on(&node)
-                .filter(|other| other.id != id)
-                .filter(|other| service.is_empty() || other.service_id == service || other.service_id.is_empty())
-                .map(|other| other.status)
-                .collect();
-            let status = Health::worst(others);
-            let output = match status {
-                Health::Passing => "All checks passing.",
-                Health::Warning => "Aliased check in warning state.",
-                Health::Critical => "Aliased check in critical state.",
-            };
-            self.inner.runner.heartbeat(&id, status, output.to_owned());
-            transaction.edit.apply(Change::PutCheck(Check { status, output: output.into(), ..(*check).clone() }))?;
-        }
+    fn remove_check(&self, transaction: &mut Transaction, id: &Arc<str>) -> Result<(), Error> {
+        transaction.edit.apply(Change::RemoveCheck(self.check_key(id)))?;
+        transaction.remove_definition(id);
+        // Should the write fail, the catalog's output is shown until the next one.
+        self.outputs().remove(id);
         Ok(())
     }
 
@@ -446,8 +424,44 @@ impl Registry {
     }
 }
 
-fn is_alias(definition: &CheckDefinition) -> bool {
-    matches!(definition.kind, CheckKind::Alias { .. })
+/// Sets each alias check of our node to the health of what it stands for.
+pub(super) fn follow_aliases(transaction: &mut Transaction, ours: &NodeKey) -> Result<(), Refused> {
+    let agent = transaction.agent().clone();
+    // An alias of an alias takes another round, and so on; two of one another come to rest too.
+    for _ in 0..agent.aliases.len() {
+        let mut at_rest = true;
+        for id in agent.aliases.keys() {
+            let Some(CheckKind::Alias { service, node }) = agent.definition(id).map(|definition| &definition.kind) else {
+                continue;
+            };
+            let catalog = transaction.edit.catalog();
+            let Some(check) = catalog.checks().get(&CheckKey { node: ours.clone(), id: id.clone() }).cloned() else { continue };
+            let node = if node.is_empty() { ours.clone() } else { NodeKey::local(node) };
+            let others: Vec<&Arc<Check>> = if service.is_empty() {
+                catalog.checks_on(&node).collect()
+            } else {
+                let instance = catalog.instances().get(&InstanceKey { node: node.clone(), id: service.clone() });
+                let of_instance = instance.into_iter().flat_map(|entry| entry.checks.iter());
+                let of_node = catalog.nodes().get(&node).into_iter().flat_map(|entry| entry.checks.iter());
+                of_instance.chain(of_node).collect()
+            };
+            let status = Health::worst(others.iter().filter(|other| other.id != *id).map(|other| other.status));
+            let output = match status {
+                Health::Passing => "All checks passing.",
+                Health::Warning => "Aliased check in warning state.",
+                Health::Critical => "Aliased check in critical state.",
+            };
+            if check.status != status || &*check.output != output {
+                transaction.edit.apply(Change::PutCheck(Check { status, output: output.into(), ..(*check).clone() }))?;
+                transaction.tell_check(id.clone(), status, output.into());
+                at_rest = false;
+            }
+        }
+        if at_rest {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn or_default(reason: &str, default: &str) -> String {

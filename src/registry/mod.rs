@@ -11,9 +11,9 @@ mod files;
 mod store;
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use serde::Deserialize;
@@ -24,7 +24,7 @@ use crate::catalog::{Catalog, Change, Check, CheckKey, Edit, Health, Index, Inst
 use crate::limits;
 use crate::problem::Problem;
 use checks::{Report, Runner};
-use definition::Invalid;
+use definition::{CheckDefinition, Invalid};
 pub use store::StoreError;
 use store::{Loaded, Store};
 pub use writer::WriteError;
@@ -134,7 +134,7 @@ struct Inner {
     runner: Arc<Runner>,
     /// What the checks report, until [`Registry::run`] takes it.
     reports: Mutex<Option<mpsc::Receiver<Report>>>,
-    agent: Mutex<agent::State>,
+    outputs: Mutex<HashMap<Arc<str>, agent::Output>>,
 }
 
 impl Registry {
@@ -144,8 +144,10 @@ impl Registry {
             Some(directory) => Store::open(directory).map(|(store, loaded)| (Some(store), loaded))?,
             None => (None, Loaded::default()),
         };
-        let Loaded { catalog, definitions, files } = loaded;
-        let published = Published::new(Arc::new(catalog));
+        let Loaded { catalog, agent } = loaded;
+        let mut edit = catalog.edit();
+        put_ourselves(&mut edit, &identity)?;
+        let (catalog, touched) = edit.finish();
         let (results, reports) = mpsc::channel(limits::CHECK_REPORTS_WAITING_MAX);
         let settings = checks::Settings {
             allow_scripts: config.enable_script_checks || config.enable_local_script_checks,
@@ -153,20 +155,15 @@ impl Registry {
         };
         let runner = Arc::new(Runner::new(settings, results));
         let node = NodeKey::local(&identity.node_name);
-        for (id, definition) in &definitions {
+        for (id, definition) in agent.definitions() {
             let key = CheckKey { node: node.clone(), id: id.clone() };
-            let status = published.latest.load().checks().get(&key).map_or(Health::Critical, |check| check.status);
-            runner.set(id.clone(), definition.clone(), status);
+            let status = catalog.checks().get(&key).map_or(Health::Critical, |check| check.status);
+            runner.set(id.clone(), CheckDefinition::clone(definition), status);
         }
-        let mut edit = published.latest.load().edit();
-        put_ourselves(&mut edit, &identity)?;
-        let (catalog, touched) = edit.finish();
-        let catalog = Arc::new(catalog);
-        let published = Published::new(catalog);
+        let published = Published::new(Arc::new(catalog), agent);
         let writer = Writer::start(store, published.clone(), runner.clone(), node, touched).map_err(Error::Start)?;
-        let agent = Mutex::new(agent::State::new(definitions, files));
         let reports = Mutex::new(Some(reports));
-        Ok(Self { inner: Arc::new(Inner { config, identity, published, writer, runner, reports, agent }) })
+        Ok(Self { inner: Arc::new(Inner { config, identity, published, writer, runner, reports, outputs: Mutex::default() }) })
     }
 
     pub fn identity(&self) -> &Identity {
@@ -221,8 +218,9 @@ impl Registry {
         self.inner.writer.sync().await;
     }
 
-    fn agent(&self) -> std::sync::MutexGuard<'_, agent::State> {
-        self.inner.agent.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The newest output of each check that the catalog does not have yet.
+    fn outputs(&self) -> MutexGuard<'_, HashMap<Arc<str>, agent::Output>> {
+        self.inner.outputs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

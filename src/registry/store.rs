@@ -3,7 +3,7 @@
 //! Only the writer thread writes, one transaction for all that waited. A transaction that is `durable` is on the disk when
 //! it returns; the file stays readable without a long walk after a crash (quick repair).
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinitio
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::definition::CheckDefinition;
+use super::agent::State;
 use crate::catalog::{Catalog, Index, NodeKey, Restore, SourceId, Tables, Touched};
 
 type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -79,16 +79,15 @@ struct Meta {
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
     pub(super) catalog: Catalog,
-    pub(super) definitions: BTreeMap<Arc<str>, CheckDefinition>,
-    pub(super) files: BTreeMap<Arc<str>, PathBuf>,
+    pub(super) agent: State,
 }
 
-/// What one transaction writes: rows of the catalog as they stand in it, and the agent's own.
+/// Which rows one transaction writes, as they then stand: those of the catalog, and the agent's own.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    pub(super) touched: Vec<Touched>,
-    pub(super) definitions: Vec<(Arc<str>, Option<CheckDefinition>)>,
-    pub(super) files: Vec<(Arc<str>, Option<PathBuf>)>,
+    pub(super) touched: BTreeSet<Touched>,
+    pub(super) definitions: BTreeSet<Arc<str>>,
+    pub(super) files: BTreeSet<Arc<str>>,
 }
 
 impl Changes {
@@ -140,13 +139,15 @@ impl Store {
         each(&read, COORDINATES, "coordinates", |_, coordinate| restore.coordinate(coordinate))?;
         let mut loaded = Loaded { catalog: restore.finish(), ..Loaded::default() };
         let text = |key: &[u8]| Arc::from(String::from_utf8_lossy(key));
-        each(&read, DEFINITIONS, "definitions", |key, row| drop(loaded.definitions.insert(text(key), row)))?;
-        each(&read, FILES, "files", |key, row| drop(loaded.files.insert(text(key), row)))?;
+        each(&read, DEFINITIONS, "definitions", |key, row| loaded.agent.set_definition(text(key), row))?;
+        each(&read, FILES, "files", |key, row| {
+            loaded.agent.set_file(&text(key), Some(&row));
+        })?;
         Ok(loaded)
     }
 
     /// Writes what changed, as it stands in `catalog`, in one transaction that is on the disk when this returns.
-    pub(super) fn commit(&self, catalog: &Catalog, changes: &[&Changes]) -> Result<(), StoreError> {
+    pub(super) fn commit(&mut self, catalog: &Catalog, agent: &State, changes: &Changes) -> Result<(), StoreError> {
         let mut transaction = database!(self.database.begin_write())?;
         database!(transaction.set_durability(Durability::Immediate))?;
         transaction.set_quick_repair(true);
@@ -156,7 +157,7 @@ impl Store {
             let mut checks = database!(transaction.open_table(CHECKS))?;
             let mut kv = database!(transaction.open_table(KV))?;
             let mut coordinates = database!(transaction.open_table(COORDINATES))?;
-            for touched in changes.iter().flat_map(|changes| &changes.touched) {
+            for touched in &changes.touched {
                 match touched {
                     Touched::Node(key) => {
                         put(&mut nodes, &node_key(key), catalog.nodes().get(key).map(|entry| &*entry.node))?;
@@ -176,12 +177,12 @@ impl Store {
                 }
             }
             let mut definitions = database!(transaction.open_table(DEFINITIONS))?;
-            for (id, definition) in changes.iter().flat_map(|changes| &changes.definitions) {
-                put(&mut definitions, id.as_bytes(), definition.as_ref())?;
+            for id in &changes.definitions {
+                put(&mut definitions, id.as_bytes(), agent.definition(id).map(|definition| &**definition))?;
             }
             let mut files = database!(transaction.open_table(FILES))?;
-            for (id, path) in changes.iter().flat_map(|changes| &changes.files) {
-                put(&mut files, id.as_bytes(), path.as_ref())?;
+            for id in &changes.files {
+                put(&mut files, id.as_bytes(), agent.file(id))?;
             }
             let mut meta = database!(transaction.open_table(META))?;
             let row = Meta { format: FORMAT, index: catalog.index(), tables: catalog.tables() };

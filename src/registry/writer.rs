@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
+use super::agent::{self, State};
 use super::checks::Runner;
 use super::definition::CheckDefinition;
 use super::store::{Changes, Store, StoreError};
@@ -24,10 +25,12 @@ use crate::limits;
 /// How long a published change that nobody waited for may be missing on disk.
 const SYNC_WITHIN: Duration = Duration::from_millis(500);
 
-/// What one write may change: the catalog, and what our own agent keeps beside it.
+/// What one write may change: the catalog, and what our own agent keeps beside it. Nobody else sees either before the
+/// write is done.
 #[derive(Debug)]
 pub(super) struct Transaction {
     pub(super) edit: Edit,
+    agent: State,
     changes: Changes,
     checks: Vec<CheckOrder>,
 }
@@ -35,30 +38,46 @@ pub(super) struct Transaction {
 /// What the checks' runner is told once a write is done.
 #[derive(Debug)]
 enum CheckOrder {
-    Set(Arc<str>, Box<CheckDefinition>),
+    Set(Arc<str>, Arc<CheckDefinition>),
+    Tell(Arc<str>, Health, Arc<str>),
     Remove(Arc<str>),
 }
 
 impl Transaction {
-    fn begin(catalog: &Catalog) -> Self {
-        Self { edit: catalog.edit(), changes: Changes::default(), checks: Vec::new() }
+    fn begin(catalog: &Catalog, agent: &State) -> Self {
+        Self { edit: catalog.edit(), agent: agent.clone(), changes: Changes::default(), checks: Vec::new() }
+    }
+
+    /// What the agent knows, with the changes made so far.
+    pub(super) fn agent(&self) -> &State {
+        &self.agent
     }
 
     /// Keeps how our agent runs a check, and lets it run from now on.
-    pub(super) fn set_definition(&mut self, id: Arc<str>, definition: CheckDefinition) {
-        self.changes.definitions.push((id.clone(), Some(definition.clone())));
-        self.checks.push(CheckOrder::Set(id, Box::new(definition)));
+    pub(super) fn set_definition(&mut self, id: Arc<str>, definition: Arc<CheckDefinition>) {
+        self.agent.set_definition(id.clone(), definition.clone());
+        self.changes.definitions.insert(id.clone());
+        self.checks.push(CheckOrder::Set(id, definition));
+    }
+
+    /// Tells the runner what a check says, as its owner would; a TTL starts anew.
+    pub(super) fn tell_check(&mut self, id: Arc<str>, status: Health, output: Arc<str>) {
+        self.checks.push(CheckOrder::Tell(id, status, output));
     }
 
     /// Forgets a check.
-    pub(super) fn remove_definition(&mut self, id: Arc<str>) {
-        self.changes.definitions.push((id.clone(), None));
-        self.checks.push(CheckOrder::Remove(id));
+    pub(super) fn remove_definition(&mut self, id: &Arc<str>) {
+        if self.agent.remove_definition(id) {
+            self.changes.definitions.insert(id.clone());
+            self.checks.push(CheckOrder::Remove(id.clone()));
+        }
     }
 
     /// Keeps from which file a service was read, or that it is from none.
-    pub(super) fn set_file(&mut self, service: Arc<str>, file: Option<std::path::PathBuf>) {
-        self.changes.files.push((service, file));
+    pub(super) fn set_file(&mut self, service: &Arc<str>, file: Option<&Arc<str>>) {
+        if self.agent.set_file(service, file) {
+            self.changes.files.insert(service.clone());
+        }
     }
 }
 
@@ -95,11 +114,17 @@ pub enum WriteError<E> {
 pub(super) struct Published {
     pub(super) latest: Arc<ArcSwap<Catalog>>,
     pub(super) changes: watch::Sender<Arc<Catalog>>,
+    /// What the agent knows beside the catalog.
+    pub(super) agent: Arc<ArcSwap<State>>,
 }
 
 impl Published {
-    pub(super) fn new(catalog: Arc<Catalog>) -> Self {
-        Self { latest: Arc::new(ArcSwap::new(catalog.clone())), changes: watch::Sender::new(catalog) }
+    pub(super) fn new(catalog: Arc<Catalog>, agent: State) -> Self {
+        Self {
+            latest: Arc::new(ArcSwap::new(catalog.clone())),
+            changes: watch::Sender::new(catalog),
+            agent: Arc::new(ArcSwap::from_pointee(agent)),
+        }
     }
 
     fn publish(&self, catalog: Arc<Catalog>) {
@@ -131,8 +156,10 @@ impl Writer {
     ) -> std::io::Result<Self> {
         let (orders, waiting) = mpsc::channel(limits::REGISTRY_WRITES_WAITING_MAX);
         let runtime = Handle::current();
-        let unsynced = Changes { touched: if store.is_some() { unsynced } else { Vec::new() }, ..Changes::default() };
-        let thread = Thread { store, catalog: published.latest.load_full(), published, runner, node, unsynced };
+        let unsynced = if store.is_some() { unsynced } else { Vec::new() };
+        let unsynced = Changes { touched: unsynced.into_iter().collect(), ..Changes::default() };
+        let (catalog, agent) = (published.latest.load_full(), State::clone(&published.agent.load()));
+        let thread = Thread { store, catalog, agent, published, runner, node, unsynced };
         thread::Builder::new().name("registry".into()).spawn(move || thread.run(waiting, &runtime))?;
         Ok(Self { orders })
     }
@@ -200,6 +227,7 @@ impl Writer {
 struct Thread {
     store: Option<Store>,
     catalog: Arc<Catalog>,
+    agent: State,
     published: Published,
     runner: Arc<Runner>,
     /// Our own node.
@@ -230,7 +258,12 @@ impl Thread {
                     self.sync();
                     return;
                 }
-                Err(_) => self.sync(),
+                // It is time to sync.
+                Err(_) => {}
+            }
+            // Reports that never pause must not put it off.
+            if sync_at.is_some_and(|at| at <= Instant::now()) {
+                self.sync();
             }
             sync_at = match (self.unsynced.is_empty(), sync_at) {
                 (true, _) => None,
@@ -242,12 +275,11 @@ impl Thread {
 
     /// One batch: everything applied, committed once, published once, answered.
     fn carry_out(&mut self, orders: Vec<Order>) {
-        let mut catalog = Catalog::clone(&self.catalog);
-        let mut changes = Changes::default();
-        let (mut checks, mut answers) = (Vec::new(), Vec::new());
+        let mut batch = Batch { catalog: Catalog::clone(&self.catalog), agent: self.agent.clone(), ..Batch::default() };
+        let mut answers = Vec::new();
         let acknowledged = orders.iter().any(|order| order.acknowledged);
         for Order { job, .. } in orders {
-            let mut transaction = Transaction::begin(&catalog);
+            let mut transaction = Transaction::begin(&batch.catalog, &batch.agent);
             // A defect in one write must not take the writer from all others; its caller is told that it is closed.
             let Ok(verdict) = catch_unwind(AssertUnwindSafe(|| job(&mut transaction))) else {
                 tracing::error!("a write to the registry failed by a defect of this program and was left out");
@@ -255,14 +287,21 @@ impl Thread {
             };
             answers.push(verdict.answer);
             if verdict.keep {
-                let (next, touched) = transaction.edit.finish();
-                catalog = next;
-                changes.append(Changes { touched, ..transaction.changes });
-                checks.append(&mut transaction.checks);
+                batch.take(transaction);
             }
         }
-        let stored = if acknowledged { self.commit(&catalog, changes) } else { self.postpone(changes) };
+        if !batch.changes.is_empty() {
+            let mut transaction = Transaction::begin(&batch.catalog, &batch.agent);
+            match agent::follow_aliases(&mut transaction, &self.node) {
+                Ok(()) => batch.take(transaction),
+                Err(error) => tracing::warn!("alias checks stay as they were: {error}"),
+            }
+        }
+        let Batch { catalog, agent, changes, checks } = batch;
+        let stored = if acknowledged { self.commit(&catalog, &agent, changes) } else { self.postpone(changes) };
         if stored.is_ok() {
+            self.agent = agent;
+            self.published.agent.store(Arc::new(self.agent.clone()));
             if catalog.index() != self.catalog.index() {
                 self.catalog = Arc::new(catalog);
                 self.published.publish(self.catalog.clone());
@@ -271,8 +310,9 @@ impl Thread {
                 match order {
                     CheckOrder::Set(id, definition) => {
                         let status = self.status(&id);
-                        self.runner.set(id, *definition, status);
+                        self.runner.set(id, CheckDefinition::clone(&definition), status);
                     }
+                    CheckOrder::Tell(id, status, output) => self.runner.heartbeat(&id, status, output.to_string()),
                     CheckOrder::Remove(id) => self.runner.remove(&id),
                 }
             }
@@ -289,18 +329,20 @@ impl Thread {
     }
 
     /// Commits these changes, and what was not yet on disk, durably.
-    fn commit(&mut self, catalog: &Catalog, changes: Changes) -> Result<(), Arc<StoreError>> {
-        let Some(store) = &self.store else { return Ok(()) };
-        if self.unsynced.is_empty() && changes.is_empty() {
+    fn commit(&mut self, catalog: &Catalog, agent: &State, changes: Changes) -> Result<(), Arc<StoreError>> {
+        let Some(store) = &mut self.store else { return Ok(()) };
+        self.unsynced.append(changes);
+        if self.unsynced.is_empty() {
             return Ok(());
         }
-        match store.commit(catalog, &[&self.unsynced, &changes]) {
+        match store.commit(catalog, agent, &self.unsynced) {
             Ok(()) => {
                 self.unsynced = Changes::default();
                 Ok(())
             }
             Err(error) => {
-                // What was published before stays to be written.
+                // What was published before stays to be written. So do the rows that were refused just now, as they were
+                // before: a commit that failed late may have reached the disk.
                 tracing::error!("{error}");
                 Err(Arc::new(error))
             }
@@ -315,8 +357,28 @@ impl Thread {
     }
 
     fn sync(&mut self) {
-        let catalog = self.catalog.clone();
+        let (catalog, agent) = (self.catalog.clone(), self.agent.clone());
         // An error was told; the next attempt is half a second away.
-        let _ = self.commit(&catalog, Changes::default());
+        let _ = self.commit(&catalog, &agent, Changes::default());
+    }
+}
+
+/// What the writes of one batch come to.
+#[derive(Default)]
+struct Batch {
+    catalog: Catalog,
+    agent: State,
+    changes: Changes,
+    checks: Vec<CheckOrder>,
+}
+
+impl Batch {
+    fn take(&mut self, mut transaction: Transaction) {
+        let (catalog, touched) = transaction.edit.finish();
+        self.catalog = catalog;
+        self.agent = transaction.agent;
+        transaction.changes.touched.extend(touched);
+        self.changes.append(transaction.changes);
+        self.checks.append(&mut transaction.checks);
     }
 }
