@@ -178,6 +178,7 @@ impl Registry {
         let change = move |transaction: &mut Transaction| {
             let former = transaction.agent().files.clone();
             let mut present = BTreeSet::new();
+            let mut checks = Vec::new();
             for (path, definitions) in files {
                 // A path that is no UTF-8 is still one path.
                 let file: Arc<str> = path.to_string_lossy().into();
@@ -190,12 +191,14 @@ impl Registry {
                     registry.put_service(transaction, service, true, Some(&file))?;
                     present.insert(id);
                 }
-                for check in definitions.checks {
-                    let id = check.id.clone();
-                    let put = registry.allow(std::slice::from_ref(&check), scripts);
-                    if let Err(error) = put.and_then(|()| registry.put_check(transaction, check)) {
-                        tracing::warn!("check {id} of {}: {error}", path.display());
-                    }
+                // A check may belong to a service of a later file.
+                checks.extend(definitions.checks.into_iter().map(|check| (path.clone(), check)));
+            }
+            for (path, check) in checks {
+                let id = check.id.clone();
+                let put = registry.allow(std::slice::from_ref(&check), scripts);
+                if let Err(error) = put.and_then(|()| registry.put_check(transaction, check)) {
+                    tracing::warn!("check {id} of {}: {error}", path.display());
                 }
             }
             // Of a folder that could not be read, no file was.

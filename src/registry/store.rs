@@ -22,6 +22,9 @@ const INSTANCES: Table = Table::new("instances");
 const CHECKS: Table = Table::new("checks");
 const KV: Table = Table::new("kv");
 const COORDINATES: Table = Table::new("coordinates");
+/// Octets that the database may hold in memory. All rows are in the catalog; what is read again is the tree on the way to a
+/// row that is written.
+const CACHE_OCTETS: usize = 16 << 20;
 /// How our own agent runs a check, by check id.
 const DEFINITIONS: Table = Table::new("definitions");
 /// Which file a service was read from, by service id.
@@ -113,14 +116,16 @@ impl Store {
     pub(super) fn open(directory: &Path) -> Result<(Self, Loaded), StoreError> {
         std::fs::create_dir_all(directory).map_err(|source| StoreError::Directory { path: directory.into(), source })?;
         let path = directory.join("registry.redb");
-        let opened = Database::create(&path);
+        let opened = Database::builder().set_cache_size(CACHE_OCTETS).create(&path);
         let store = Self { database: opened.map_err(|source| StoreError::Open { path, source: Box::new(source) })? };
         let loaded = store.load()?;
         Ok((store, loaded))
     }
 
     fn load(&self) -> Result<Loaded, StoreError> {
-        let transaction = database!(self.database.begin_write())?;
+        let mut transaction = database!(self.database.begin_write())?;
+        // A crash before the next write is then no reason for a long walk either.
+        transaction.set_quick_repair(true);
         for table in [NODES, INSTANCES, CHECKS, KV, COORDINATES, DEFINITIONS, FILES, META] {
             database!(transaction.open_table(table))?;
         }
