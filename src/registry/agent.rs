@@ -16,6 +16,7 @@ use super::definition::{CheckDefinition, CheckKind, Definitions, ServiceDefiniti
 use super::writer::Transaction;
 use super::{Error, Identity, Registry};
 use crate::catalog::{Change, Check, CheckKey, Health, Index, Instance, InstanceKey, NodeKey, Refused, SourceId, Tree};
+use crate::problem::Problem;
 
 /// An output that changes while its check's status stays reaches the catalog at most this often: most outputs carry a
 /// time or a counter, and each would wake every watcher (Consul's `check_update_interval`).
@@ -32,6 +33,8 @@ pub(super) struct State {
     aliases: Tree<Arc<str>, ()>,
     /// Which file a service is from; one from none is not here.
     files: Tree<Arc<str>, Arc<str>>,
+    /// The same of checks, those of services included.
+    files_of_checks: Tree<Arc<str>, Arc<str>>,
 }
 
 /// The newest output of a check, and when one last went into the catalog.
@@ -71,14 +74,15 @@ impl State {
 
     /// Whether that changed anything.
     pub(super) fn set_file(&mut self, service: &Arc<str>, file: Option<&Arc<str>>) -> bool {
-        if self.files.get(service) == file {
-            return false;
-        }
-        match file {
-            Some(file) => self.files.insert(service.clone(), file.clone()),
-            None => self.files.remove(service),
-        };
-        true
+        set(&mut self.files, service, file)
+    }
+
+    pub(super) fn file_of_check(&self, check: &str) -> Option<&Arc<str>> {
+        self.files_of_checks.get(check)
+    }
+
+    pub(super) fn set_file_of_check(&mut self, check: &Arc<str>, file: Option<&Arc<str>>) -> bool {
+        set(&mut self.files_of_checks, check, file)
     }
 }
 
@@ -87,7 +91,7 @@ impl Registry {
     /// longer named stays, unless `replace_existing_checks`.
     pub async fn register_service(&self, definition: ServiceDefinition, replace_existing_checks: bool) -> Result<(), Error> {
         let scripts = self.inner.config.enable_script_checks;
-        self.allow(&definition.checks, scripts)?;
+        self.allow(&definition.checks, scripts, false)?;
         let registry = self.clone();
         let change =
             move |transaction: &mut Transaction| registry.put_service(transaction, definition, replace_existing_checks, None);
@@ -103,9 +107,9 @@ impl Registry {
     /// Registers a check of a service, or of the node when it names none.
     pub async fn register_check(&self, definition: CheckDefinition) -> Result<(), Error> {
         let scripts = self.inner.config.enable_script_checks;
-        self.allow(std::slice::from_ref(&definition), scripts)?;
+        self.allow(std::slice::from_ref(&definition), scripts, false)?;
         let registry = self.clone();
-        Ok(self.inner.writer.write(move |transaction| registry.put_check(transaction, definition)).await?)
+        Ok(self.inner.writer.write(move |transaction| registry.put_check(transaction, definition, None)).await?)
     }
 
     /// Removes a check.
@@ -170,44 +174,60 @@ impl Registry {
         self.inner.published.agent.load().definition(id).map(|definition| CheckDefinition::clone(definition))
     }
 
-    /// Registers what files say, replacing what the same files said before: a service that is no longer in its file goes,
-    /// unless `keep` says that its file could not be read whole. Nobody waits for the disk: the files are there.
-    pub(super) async fn register_files(&self, files: Vec<(PathBuf, Definitions)>, keep: Vec<PathBuf>) -> Result<(), Error> {
+    /// Registers what files say, replacing what files said before: a service or a check that is no longer there goes,
+    /// unless `keep` says that its file or folder could not be read whole. What cannot be registered is returned. Nobody
+    /// waits for the disk: the files are there.
+    pub(super) async fn register_files(
+        &self,
+        files: Vec<(PathBuf, Definitions)>,
+        keep: Vec<PathBuf>,
+    ) -> Result<Vec<Problem>, Error> {
         let scripts = self.inner.config.enable_script_checks || self.inner.config.enable_local_script_checks;
         let registry = self.clone();
         let change = move |transaction: &mut Transaction| {
-            let former = transaction.agent().files.clone();
-            let mut present = BTreeSet::new();
+            let former = transaction.agent().clone();
+            let (mut services, mut checks) = (BTreeSet::<Arc<str>>::new(), BTreeSet::<Arc<str>>::new());
+            let mut problems = Vec::new();
+            let mut alone = Vec::new();
             for (path, definitions) in files {
                 // A path that is no UTF-8 is still one path.
                 let file: Arc<str> = path.to_string_lossy().into();
                 for service in definitions.services {
-                    let id: Arc<str> = Arc::from(&*service.id);
-                    if let Err(error) = registry.allow(&service.checks, scripts) {
-                        tracing::warn!("service {id} of {}: {error}", path.display());
+                    let id = service.id.clone();
+                    if let Err(error) = registry.allow(&service.checks, scripts, true) {
+                        problems.push(Problem::new(format!("service {id:?}: {error}")).in_file(&path));
                         continue;
                     }
-                    registry.put_service(transaction, service, true, Some(&file))?;
-                    present.insert(id);
+                    checks.extend(service.checks.iter().map(|check| check.id.clone()));
+                    registry.put_service(transaction, service, false, Some(&file))?;
+                    services.insert(id);
                 }
-                for check in definitions.checks {
-                    let id = check.id.clone();
-                    let put = registry.allow(std::slice::from_ref(&check), scripts);
-                    if let Err(error) = put.and_then(|()| registry.put_check(transaction, check)) {
-                        tracing::warn!("check {id} of {}: {error}", path.display());
-                    }
+                alone.extend(definitions.checks.into_iter().map(|check| (path.clone(), file.clone(), check)));
+            }
+            // Last, since a check may be of a service that stands in a later file.
+            for (path, file, check) in alone {
+                let id = check.id.clone();
+                let put = registry.allow(std::slice::from_ref(&check), scripts, true);
+                match put.and_then(|()| registry.put_check(transaction, check, Some(&file))) {
+                    Ok(()) => drop(checks.insert(id)),
+                    Err(error) => problems.push(Problem::new(format!("check {id:?}: {error}")).in_file(&path)),
                 }
             }
             // Of a folder that could not be read, no file was.
             let kept = |file: &str| keep.iter().any(|kept| Path::new(file).starts_with(&*kept.to_string_lossy()));
-            for (id, file) in former.iter() {
-                if !present.contains(id) && !kept(file) {
-                    // It may have been deregistered over HTTP meanwhile.
+            for (id, file) in former.files_of_checks.iter() {
+                if !checks.contains(id) && !kept(file) {
+                    registry.remove_check(transaction, id)?;
+                }
+            }
+            for (id, file) in former.files.iter() {
+                if !services.contains(id) && !kept(file) {
+                    // It may be gone already, by way of the catalog.
                     let _ = registry.remove_service(transaction, id);
                     transaction.set_file(id, None);
                 }
             }
-            Ok(())
+            Ok(problems)
         };
         Ok(self.inner.writer.note(change).await?)
     }
@@ -322,7 +342,7 @@ impl Registry {
             }
         }
         for check in definition.checks {
-            self.put_check(transaction, CheckDefinition { service_id: id.to_string().into(), ..check })?;
+            self.put_check(transaction, CheckDefinition { service_id: id.clone(), ..check }, file)?;
         }
         Ok(())
     }
@@ -340,7 +360,12 @@ impl Registry {
     }
 
     /// Puts a check. One that was there keeps its status and output, so that registering again does not flap.
-    fn put_check(&self, transaction: &mut Transaction, definition: CheckDefinition) -> Result<(), Error> {
+    fn put_check(
+        &self,
+        transaction: &mut Transaction,
+        definition: CheckDefinition,
+        file: Option<&Arc<str>>,
+    ) -> Result<(), Error> {
         let id: Arc<str> = Arc::from(&*definition.id);
         let owner = match &*definition.service_id {
             "" => None,
@@ -364,6 +389,7 @@ impl Registry {
             ..self.blank_check(id.clone(), owner.as_deref())
         };
         transaction.edit.apply(Change::PutCheck(check))?;
+        transaction.set_file_of_check(&id, file);
         if transaction.agent().definition(&id).is_none_or(|known| **known != definition) {
             transaction.set_definition(id, Arc::new(definition));
         }
@@ -373,15 +399,20 @@ impl Registry {
     fn remove_check(&self, transaction: &mut Transaction, id: &Arc<str>) -> Result<(), Error> {
         transaction.edit.apply(Change::RemoveCheck(self.check_key(id)))?;
         transaction.remove_definition(id);
+        transaction.set_file_of_check(id, None);
         // Should the write fail, the catalog's output is shown until the next one.
         self.outputs().remove(id);
         Ok(())
     }
 
     /// May these checks run here?
-    fn allow(&self, checks: &[CheckDefinition], scripts: bool) -> Result<(), Error> {
+    fn allow(&self, checks: &[CheckDefinition], scripts: bool, from_file: bool) -> Result<(), Error> {
         let script = checks.iter().any(|check| matches!(check.kind, CheckKind::Script { .. }));
-        if script && !scripts { Err(Error::ScriptChecksOff) } else { Ok(()) }
+        match (script && !scripts, from_file) {
+            (false, _) => Ok(()),
+            (true, true) => Err(Error::ScriptChecksOff),
+            (true, false) => Err(Error::RemoteScriptChecksOff),
+        }
     }
 
     fn own_instance(&self, transaction: &Transaction, id: &str) -> Result<Arc<Instance>, Error> {
@@ -463,6 +494,17 @@ pub(super) fn follow_aliases(transaction: &mut Transaction, ours: &NodeKey) -> R
         }
     }
     Ok(())
+}
+
+fn set(files: &mut Tree<Arc<str>, Arc<str>>, id: &Arc<str>, file: Option<&Arc<str>>) -> bool {
+    if files.get(id) == file {
+        return false;
+    }
+    match file {
+        Some(file) => files.insert(id.clone(), file.clone()),
+        None => files.remove(id),
+    };
+    true
 }
 
 fn or_default(reason: &str, default: &str) -> String {

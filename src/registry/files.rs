@@ -23,8 +23,9 @@ impl Registry {
         // Large files take a moment, which the runtime's threads have no time for.
         let read = tokio::task::spawn_blocking(move || read(&paths)).await;
         let Ok(Read { files, incomplete, mut problems }) = read else { return Vec::new() };
-        if let Err(error) = self.register_files(files, incomplete).await {
-            problems.push(Problem::new(error.to_string()));
+        match self.register_files(files, incomplete).await {
+            Ok(refused) => problems.extend(refused),
+            Err(error) => problems.push(Problem::new(error.to_string())),
         }
         problems
     }
