@@ -16,6 +16,7 @@ use super::definition::{CheckDefinition, CheckKind, Definitions, ServiceDefiniti
 use super::writer::Transaction;
 use super::{Error, Identity, Registry};
 use crate::catalog::{Change, Check, CheckKey, Health, Index, Instance, InstanceKey, NodeKey, Refused, SourceId, Tree};
+use crate::limits;
 use crate::problem::Problem;
 
 /// An output that changes while its check's status stays reaches the catalog at most this often: most outputs carry a
@@ -142,7 +143,7 @@ impl Registry {
             kept.text = output.clone();
         }
         self.inner.runner.heartbeat(&id, status, output.to_string());
-        self.set_status(id, status, output, true).await
+        self.set_statuses(vec![(id, status, output)], true).await
     }
 
     /// Puts a service into maintenance, which takes it out of every answer, or takes it out of that.
@@ -232,44 +233,63 @@ impl Registry {
         Ok(self.inner.writer.note(change).await?)
     }
 
-    /// Takes in what checks report, until the registry ends.
+    /// Takes in what checks report, until the registry ends. What waits is written at once, so that a mass failure is one
+    /// change to those who watch.
     pub(super) async fn take_reports(&self, mut reports: mpsc::Receiver<Report>) {
-        while let Some(report) = reports.recv().await {
-            let done = match report {
-                Report::Result { id, status, output } => self.set_status(id, status, output, false).await,
-                Report::Reap { service_id, check_id, after } => self.reap(service_id, check_id, after).await,
-            };
-            if let Err(error) = done {
-                tracing::warn!("a check's report was lost: {error}");
+        let mut waiting = Vec::new();
+        while reports.recv_many(&mut waiting, limits::REGISTRY_WRITES_PER_COMMIT_MAX).await > 0 {
+            let (mut results, mut reaped) = (Vec::new(), Vec::new());
+            for report in waiting.drain(..) {
+                match report {
+                    Report::Result { id, status, output } => results.push((id, status, output)),
+                    Report::Reap { service_id, check_id, after } => reaped.push((service_id, check_id, after)),
+                }
+            }
+            if let Err(error) = self.set_statuses(results, false).await {
+                tracing::warn!("what checks found was lost: {error}");
+            }
+            for (service_id, check_id, after) in reaped {
+                // The runner tells of it again while the service is there.
+                if let Err(error) = self.reap(service_id, check_id, after).await {
+                    tracing::warn!("a service that was critical for too long stays for now: {error}");
+                }
             }
         }
     }
 
-    /// Writes a check's status. The same status with another output is kept aside, and written now and then.
-    async fn set_status(&self, id: Arc<str>, status: Health, output: Arc<str>, acknowledged: bool) -> Result<(), Error> {
-        let key = self.check_key(&id);
+    /// Writes what checks say, in the order given. The same status with another output is kept aside, and written now and
+    /// then.
+    async fn set_statuses(&self, results: Vec<(Arc<str>, Health, Arc<str>)>, acknowledged: bool) -> Result<(), Error> {
         let snapshot = self.snapshot();
-        let Some(check) = snapshot.checks().get(&key) else { return Ok(()) };
-        if check.status == status {
-            let now = Instant::now();
+        let now = Instant::now();
+        let mut seen = BTreeSet::new();
+        let mut worth = results;
+        worth.retain(|(id, status, output)| {
+            let Some(check) = snapshot.checks().get(&self.check_key(id)) else { return false };
+            // A second word on a check is compared with the first, which the snapshot does not have.
+            if !seen.insert(id.clone()) || check.status != *status {
+                return true;
+            }
             let mut outputs = self.outputs();
             let kept = outputs.entry(id.clone()).or_insert_with(|| Output { text: check.output.clone(), told: now });
             kept.text = output.clone();
-            if check.output == output || now.duration_since(kept.told) < OUTPUT_INTERVAL {
-                return Ok(());
-            }
+            check.output != *output && now.duration_since(kept.told) >= OUTPUT_INTERVAL
+        });
+        if worth.is_empty() {
+            return Ok(());
         }
         let registry = self.clone();
         let change = move |transaction: &mut Transaction| {
-            let Some(check) = transaction.edit.catalog().checks().get(&key) else { return Ok(()) };
-            let check = Check { status, output: output.clone(), ..(**check).clone() };
-            transaction.edit.apply(Change::PutCheck(check))?;
-            registry.outputs().insert(key.id.clone(), Output { text: output, told: Instant::now() });
+            for (id, status, output) in worth {
+                let Some(check) = transaction.edit.catalog().checks().get(&registry.check_key(&id)) else { continue };
+                let check = Check { status, output: output.clone(), ..(**check).clone() };
+                transaction.edit.apply(Change::PutCheck(check))?;
+                registry.outputs().insert(id, Output { text: output, told: Instant::now() });
+            }
             Ok(())
         };
         let writer = &self.inner.writer;
-        let _: () = if acknowledged { writer.write(change).await? } else { writer.note(change).await? };
-        Ok(())
+        Ok(if acknowledged { writer.write(change).await? } else { writer.note(change).await? })
     }
 
     /// Removes a service that was critical for too long, if its check still is.
@@ -382,7 +402,7 @@ impl Registry {
             name: Arc::from(&*definition.name),
             status,
             notes: Arc::from(&*definition.notes),
-            output,
+            output: output.clone(),
             kind: definition.kind.name().into(),
             interval: definition.interval_text().into(),
             timeout: definition.timeout_text().into(),
@@ -392,6 +412,9 @@ impl Registry {
         transaction.set_file_of_check(&id, file);
         if transaction.agent().definition(&id).is_none_or(|known| **known != definition) {
             transaction.set_definition(id, Arc::new(definition));
+        } else if matches!(definition.kind, CheckKind::Ttl { .. }) {
+            // As in Consul, its time starts anew.
+            transaction.tell_check(id, status, output);
         }
         Ok(())
     }
