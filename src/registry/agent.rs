@@ -16,6 +16,8 @@ use super::definition::{CheckDefinition, CheckKind, Definitions, ServiceDefiniti
 use super::writer::Transaction;
 use super::{Error, Identity, Registry};
 use crate::catalog::{Change, Check, CheckKey, Health, Index, Instance, InstanceKey, NodeKey, Refused, SourceId, Tree};
+use crate::limits;
+use crate::problem::Problem;
 
 /// An output that changes while its check's status stays reaches the catalog at most this often: most outputs carry a
 /// time or a counter, and each would wake every watcher (Consul's `check_update_interval`).
@@ -32,6 +34,8 @@ pub(super) struct State {
     aliases: Tree<Arc<str>, ()>,
     /// Which file a service is from; one from none is not here.
     files: Tree<Arc<str>, Arc<str>>,
+    /// The same of checks, those of services included.
+    files_of_checks: Tree<Arc<str>, Arc<str>>,
 }
 
 /// The newest output of a check, and when one last went into the catalog.
@@ -71,14 +75,15 @@ impl State {
 
     /// Whether that changed anything.
     pub(super) fn set_file(&mut self, service: &Arc<str>, file: Option<&Arc<str>>) -> bool {
-        if self.files.get(service) == file {
-            return false;
-        }
-        match file {
-            Some(file) => self.files.insert(service.clone(), file.clone()),
-            None => self.files.remove(service),
-        };
-        true
+        set(&mut self.files, service, file)
+    }
+
+    pub(super) fn file_of_check(&self, check: &str) -> Option<&Arc<str>> {
+        self.files_of_checks.get(check)
+    }
+
+    pub(super) fn set_file_of_check(&mut self, check: &Arc<str>, file: Option<&Arc<str>>) -> bool {
+        set(&mut self.files_of_checks, check, file)
     }
 }
 
@@ -87,7 +92,7 @@ impl Registry {
     /// longer named stays, unless `replace_existing_checks`.
     pub async fn register_service(&self, definition: ServiceDefinition, replace_existing_checks: bool) -> Result<(), Error> {
         let scripts = self.inner.config.enable_script_checks;
-        self.allow(&definition.checks, scripts)?;
+        self.allow(&definition.checks, scripts, false)?;
         let registry = self.clone();
         let change =
             move |transaction: &mut Transaction| registry.put_service(transaction, definition, replace_existing_checks, None);
@@ -103,9 +108,9 @@ impl Registry {
     /// Registers a check of a service, or of the node when it names none.
     pub async fn register_check(&self, definition: CheckDefinition) -> Result<(), Error> {
         let scripts = self.inner.config.enable_script_checks;
-        self.allow(std::slice::from_ref(&definition), scripts)?;
+        self.allow(std::slice::from_ref(&definition), scripts, false)?;
         let registry = self.clone();
-        Ok(self.inner.writer.write(move |transaction| registry.put_check(transaction, definition)).await?)
+        Ok(self.inner.writer.write(move |transaction| registry.put_check(transaction, definition, None)).await?)
     }
 
     /// Removes a check.
@@ -138,7 +143,7 @@ impl Registry {
             kept.text = output.clone();
         }
         self.inner.runner.heartbeat(&id, status, output.to_string());
-        self.set_status(id, status, output, true).await
+        self.set_statuses(vec![(id, status, output)], true).await
     }
 
     /// Puts a service into maintenance, which takes it out of every answer, or takes it out of that.
@@ -170,89 +175,121 @@ impl Registry {
         self.inner.published.agent.load().definition(id).map(|definition| CheckDefinition::clone(definition))
     }
 
-    /// Registers what files say, replacing what the same files said before: a service that is no longer in its file goes,
-    /// unless `keep` says that its file could not be read whole. Nobody waits for the disk: the files are there.
-    pub(super) async fn register_files(&self, files: Vec<(PathBuf, Definitions)>, keep: Vec<PathBuf>) -> Result<(), Error> {
+    /// Registers what files say, replacing what files said before: a service or a check that is no longer there goes,
+    /// unless `keep` says that its file or folder could not be read whole. What cannot be registered is returned. Nobody
+    /// waits for the disk: the files are there.
+    pub(super) async fn register_files(
+        &self,
+        files: Vec<(PathBuf, Definitions)>,
+        keep: Vec<PathBuf>,
+    ) -> Result<Vec<Problem>, Error> {
         let scripts = self.inner.config.enable_script_checks || self.inner.config.enable_local_script_checks;
         let registry = self.clone();
         let change = move |transaction: &mut Transaction| {
-            let former = transaction.agent().files.clone();
-            let mut present = BTreeSet::new();
-            let mut checks = Vec::new();
+            let former = transaction.agent().clone();
+            let (mut services, mut checks) = (BTreeSet::<Arc<str>>::new(), BTreeSet::<Arc<str>>::new());
+            let mut problems = Vec::new();
+            let mut alone = Vec::new();
             for (path, definitions) in files {
                 // A path that is no UTF-8 is still one path.
                 let file: Arc<str> = path.to_string_lossy().into();
                 for service in definitions.services {
-                    let id: Arc<str> = Arc::from(&*service.id);
-                    if let Err(error) = registry.allow(&service.checks, scripts) {
-                        tracing::warn!("service {id} of {}: {error}", path.display());
+                    let id = service.id.clone();
+                    if let Err(error) = registry.allow(&service.checks, scripts, true) {
+                        problems.push(Problem::new(format!("service {id:?}: {error}")).in_file(&path));
                         continue;
                     }
-                    registry.put_service(transaction, service, true, Some(&file))?;
-                    present.insert(id);
+                    checks.extend(service.checks.iter().map(|check| check.id.clone()));
+                    registry.put_service(transaction, service, false, Some(&file))?;
+                    services.insert(id);
                 }
-                // A check may belong to a service of a later file.
-                checks.extend(definitions.checks.into_iter().map(|check| (path.clone(), check)));
+                alone.extend(definitions.checks.into_iter().map(|check| (path.clone(), file.clone(), check)));
             }
-            for (path, check) in checks {
+            // Last, since a check may be of a service that stands in a later file.
+            for (path, file, check) in alone {
                 let id = check.id.clone();
-                let put = registry.allow(std::slice::from_ref(&check), scripts);
-                if let Err(error) = put.and_then(|()| registry.put_check(transaction, check)) {
-                    tracing::warn!("check {id} of {}: {error}", path.display());
+                let put = registry.allow(std::slice::from_ref(&check), scripts, true);
+                match put.and_then(|()| registry.put_check(transaction, check, Some(&file))) {
+                    Ok(()) => drop(checks.insert(id)),
+                    Err(error) => problems.push(Problem::new(format!("check {id:?}: {error}")).in_file(&path)),
                 }
             }
             // Of a folder that could not be read, no file was.
             let kept = |file: &str| keep.iter().any(|kept| Path::new(file).starts_with(&*kept.to_string_lossy()));
-            for (id, file) in former.iter() {
-                if !present.contains(id) && !kept(file) {
-                    // It may have been deregistered over HTTP meanwhile.
+            for (id, file) in former.files_of_checks.iter() {
+                if !checks.contains(id) && !kept(file) {
+                    registry.remove_check(transaction, id)?;
+                }
+            }
+            for (id, file) in former.files.iter() {
+                if !services.contains(id) && !kept(file) {
+                    // It may be gone already, by way of the catalog.
                     let _ = registry.remove_service(transaction, id);
                     transaction.set_file(id, None);
                 }
             }
-            Ok(())
+            Ok(problems)
         };
         Ok(self.inner.writer.note(change).await?)
     }
 
-    /// Takes in what checks report, until the registry ends.
+    /// Takes in what checks report, until the registry ends. What waits is written at once, so that a mass failure is one
+    /// change to those who watch.
     pub(super) async fn take_reports(&self, mut reports: mpsc::Receiver<Report>) {
-        while let Some(report) = reports.recv().await {
-            let done = match report {
-                Report::Result { id, status, output } => self.set_status(id, status, output, false).await,
-                Report::Reap { service_id, check_id, after } => self.reap(service_id, check_id, after).await,
-            };
-            if let Err(error) = done {
-                tracing::warn!("a check's report was lost: {error}");
+        let mut waiting = Vec::new();
+        while reports.recv_many(&mut waiting, limits::REGISTRY_WRITES_PER_COMMIT_MAX).await > 0 {
+            let (mut results, mut reaped) = (Vec::new(), Vec::new());
+            for report in waiting.drain(..) {
+                match report {
+                    Report::Result { id, status, output } => results.push((id, status, output)),
+                    Report::Reap { service_id, check_id, after } => reaped.push((service_id, check_id, after)),
+                }
+            }
+            if let Err(error) = self.set_statuses(results, false).await {
+                tracing::warn!("what checks found was lost: {error}");
+            }
+            for (service_id, check_id, after) in reaped {
+                // The runner tells of it again while the service is there.
+                if let Err(error) = self.reap(service_id, check_id, after).await {
+                    tracing::warn!("a service that was critical for too long stays for now: {error}");
+                }
             }
         }
     }
 
-    /// Writes a check's status. The same status with another output is kept aside, and written now and then.
-    async fn set_status(&self, id: Arc<str>, status: Health, output: Arc<str>, acknowledged: bool) -> Result<(), Error> {
-        let key = self.check_key(&id);
+    /// Writes what checks say, in the order given. The same status with another output is kept aside, and written now and
+    /// then.
+    async fn set_statuses(&self, results: Vec<(Arc<str>, Health, Arc<str>)>, acknowledged: bool) -> Result<(), Error> {
         let snapshot = self.snapshot();
-        let Some(check) = snapshot.checks().get(&key) else { return Ok(()) };
-        if check.status == status {
-            let now = Instant::now();
+        let now = Instant::now();
+        let mut seen = BTreeSet::new();
+        let mut worth = results;
+        worth.retain(|(id, status, output)| {
+            let Some(check) = snapshot.checks().get(&self.check_key(id)) else { return false };
+            // A second word on a check is compared with the first, which the snapshot does not have.
+            if !seen.insert(id.clone()) || check.status != *status {
+                return true;
+            }
             let mut outputs = self.outputs();
             let kept = outputs.entry(id.clone()).or_insert_with(|| Output { text: check.output.clone(), told: now });
             kept.text = output.clone();
-            if check.output == output || now.duration_since(kept.told) < OUTPUT_INTERVAL {
-                return Ok(());
-            }
+            check.output != *output && now.duration_since(kept.told) >= OUTPUT_INTERVAL
+        });
+        if worth.is_empty() {
+            return Ok(());
         }
         let registry = self.clone();
         let change = move |transaction: &mut Transaction| {
-            let Some(check) = transaction.edit.catalog().checks().get(&key) else { return Ok(()) };
-            let check = Check { status, output: output.clone(), ..(**check).clone() };
-            transaction.edit.apply(Change::PutCheck(check))?;
-            registry.outputs().insert(key.id.clone(), Output { text: output, told: Instant::now() });
+            for (id, status, output) in worth {
+                let Some(check) = transaction.edit.catalog().checks().get(&registry.check_key(&id)) else { continue };
+                let check = Check { status, output: output.clone(), ..(**check).clone() };
+                transaction.edit.apply(Change::PutCheck(check))?;
+                registry.outputs().insert(id, Output { text: output, told: Instant::now() });
+            }
             Ok(())
         };
         let writer = &self.inner.writer;
-        let _: () = if acknowledged { writer.write(change).await? } else { writer.note(change).await? };
-        Ok(())
+        Ok(if acknowledged { writer.write(change).await? } else { writer.note(change).await? })
     }
 
     /// Removes a service that was critical for too long, if its check still is.
@@ -325,7 +362,7 @@ impl Registry {
             }
         }
         for check in definition.checks {
-            self.put_check(transaction, CheckDefinition { service_id: id.to_string().into(), ..check })?;
+            self.put_check(transaction, CheckDefinition { service_id: id.clone(), ..check }, file)?;
         }
         Ok(())
     }
@@ -343,7 +380,12 @@ impl Registry {
     }
 
     /// Puts a check. One that was there keeps its status and output, so that registering again does not flap.
-    fn put_check(&self, transaction: &mut Transaction, definition: CheckDefinition) -> Result<(), Error> {
+    fn put_check(
+        &self,
+        transaction: &mut Transaction,
+        definition: CheckDefinition,
+        file: Option<&Arc<str>>,
+    ) -> Result<(), Error> {
         let id: Arc<str> = Arc::from(&*definition.id);
         let owner = match &*definition.service_id {
             "" => None,
@@ -360,15 +402,19 @@ impl Registry {
             name: Arc::from(&*definition.name),
             status,
             notes: Arc::from(&*definition.notes),
-            output,
+            output: output.clone(),
             kind: definition.kind.name().into(),
             interval: definition.interval_text().into(),
             timeout: definition.timeout_text().into(),
             ..self.blank_check(id.clone(), owner.as_deref())
         };
         transaction.edit.apply(Change::PutCheck(check))?;
+        transaction.set_file_of_check(&id, file);
         if transaction.agent().definition(&id).is_none_or(|known| **known != definition) {
             transaction.set_definition(id, Arc::new(definition));
+        } else if matches!(definition.kind, CheckKind::Ttl { .. }) {
+            // As in Consul, its time starts anew.
+            transaction.tell_check(id, status, output);
         }
         Ok(())
     }
@@ -376,15 +422,20 @@ impl Registry {
     fn remove_check(&self, transaction: &mut Transaction, id: &Arc<str>) -> Result<(), Error> {
         transaction.edit.apply(Change::RemoveCheck(self.check_key(id)))?;
         transaction.remove_definition(id);
+        transaction.set_file_of_check(id, None);
         // Should the write fail, the catalog's output is shown until the next one.
         self.outputs().remove(id);
         Ok(())
     }
 
     /// May these checks run here?
-    fn allow(&self, checks: &[CheckDefinition], scripts: bool) -> Result<(), Error> {
+    fn allow(&self, checks: &[CheckDefinition], scripts: bool, from_file: bool) -> Result<(), Error> {
         let script = checks.iter().any(|check| matches!(check.kind, CheckKind::Script { .. }));
-        if script && !scripts { Err(Error::ScriptChecksOff) } else { Ok(()) }
+        match (script && !scripts, from_file) {
+            (false, _) => Ok(()),
+            (true, true) => Err(Error::ScriptChecksOff),
+            (true, false) => Err(Error::RemoteScriptChecksOff),
+        }
     }
 
     fn own_instance(&self, transaction: &Transaction, id: &str) -> Result<Arc<Instance>, Error> {
@@ -466,6 +517,17 @@ pub(super) fn follow_aliases(transaction: &mut Transaction, ours: &NodeKey) -> R
         }
     }
     Ok(())
+}
+
+fn set(files: &mut Tree<Arc<str>, Arc<str>>, id: &Arc<str>, file: Option<&Arc<str>>) -> bool {
+    if files.get(id) == file {
+        return false;
+    }
+    match file {
+        Some(file) => files.insert(id.clone(), file.clone()),
+        None => files.remove(id),
+    };
+    true
 }
 
 fn or_default(reason: &str, default: &str) -> String {

@@ -23,15 +23,15 @@ impl Registry {
         // Large files take a moment, which the runtime's threads have no time for.
         let read = tokio::task::spawn_blocking(move || read(&paths)).await;
         let Ok(Read { files, incomplete, mut problems }) = read else { return Vec::new() };
-        if let Err(error) = self.register_files(files, incomplete).await {
-            problems.push(Problem::new(error.to_string()));
+        match self.register_files(files, incomplete).await {
+            Ok(refused) => problems.extend(refused),
+            Err(error) => problems.push(Problem::new(error.to_string())),
         }
         problems
     }
 
     /// Reads the files anew whenever they change, until the registry ends.
     pub(super) async fn watch_files(&self) {
-        let folders = folders(&self.inner.config.services.0);
         let (tell, mut changed) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // One word waiting is enough: all files are read.
@@ -46,19 +46,26 @@ impl Registry {
                 return std::future::pending().await;
             }
         };
-        for folder in folders {
-            // The folder, not the file: a file is most often replaced by renaming another over it.
-            if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
-                tracing::warn!("{} is not watched: {error}; send SIGHUP to have it read again", folder.display());
+        let mut told = None;
+        loop {
+            // Each time, since a folder may have been put in place of another. The folder, not the file: a file is most often
+            // replaced by renaming another over it.
+            for folder in folders(&self.inner.config.services.0) {
+                if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                    tracing::warn!("{} is not watched: {error}; send SIGHUP to have it read again", folder.display());
+                }
             }
-        }
-        while changed.recv().await.is_some() {
+            // The first time too: what changed before the watch began would otherwise be missed.
+            let problems = self.read_files().await;
+            if told.as_ref().is_some_and(|told| *told != problems) {
+                problems.iter().for_each(|problem| tracing::warn!("{problem}"));
+            }
+            told = Some(problems);
+            if changed.recv().await.is_none() {
+                return std::future::pending().await;
+            }
             while let Ok(Some(())) = timeout(QUIET, changed.recv()).await {}
-            for problem in self.read_files().await {
-                tracing::warn!("{problem}");
-            }
         }
-        std::future::pending().await
     }
 }
 

@@ -25,7 +25,7 @@ use crate::limits;
 use crate::problem::Problem;
 use checks::{Report, Runner};
 use definition::{CheckDefinition, Invalid};
-pub use store::StoreError;
+pub use store::{Fault as StoreFault, StoreError};
 use store::{Loaded, Store};
 pub use writer::WriteError;
 use writer::{Published, Writer};
@@ -91,8 +91,12 @@ pub enum Error {
     NotTtl { id: String },
     #[error("ServiceID {id:?} does not exist")]
     NoSuchService { id: String },
-    #[error("Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true")]
+    #[error(
+        "Scripts are disabled on this agent; to enable, configure 'enable_script_checks' or 'enable_local_script_checks' to true"
+    )]
     ScriptChecksOff,
+    #[error("Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true")]
+    RemoteScriptChecksOff,
     #[error(transparent)]
     Invalid(#[from] Invalid),
     #[error(transparent)]
@@ -307,4 +311,122 @@ fn move_agent(edit: &mut Edit, former: &NodeKey, identity: &Identity) -> Result<
         edit.apply(Change::PutCheck(Check { node: identity.node_name.clone(), ..check }))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+
+    fn open(data: Option<&Path>, services: Vec<PathBuf>) -> Result<Registry, Error> {
+        let identity = Identity {
+            node_name: "n".into(),
+            node_id: "".into(),
+            datacenter: "dc1".into(),
+            address: "127.0.0.1".into(),
+            node_meta: BTreeMap::new(),
+        };
+        Registry::open(Config { data: data.map(Into::into), services: Paths(services), ..Config::default() }, identity)
+    }
+
+    fn write(file: PathBuf, json: Json) {
+        fs::write(file, json.to_string()).unwrap();
+    }
+
+    fn has_check(registry: &Registry, id: &str) -> bool {
+        registry.snapshot().checks().keys().any(|key| &*key.id == id)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_folder_that_cannot_be_read_keeps_its_services() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("services");
+        fs::create_dir(&folder).unwrap();
+        write(folder.join("a.json"), json!({"service": {"name": "web", "port": 80}}));
+        let registry = open(None, vec![folder.clone()]).unwrap();
+        assert!(registry.reload().await.is_empty());
+        fs::rename(&folder, dir.path().join("away")).unwrap();
+        assert_eq!(registry.reload().await.len(), 1);
+        assert!(registry.snapshot().service("web").is_some(), "the problem says that it is kept");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_check_may_stand_in_a_file_before_its_service() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path().join("a.json"), json!({"check": {"name": "early", "service_id": "web", "ttl": "1m"}}));
+        write(dir.path().join("b.json"), json!({"service": {"name": "web", "port": 80}}));
+        let registry = open(None, vec![dir.path().into()]).unwrap();
+        assert!(registry.reload().await.is_empty());
+        assert!(has_check(&registry, "early"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_check_goes_with_its_entry_in_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path().join("a.json"), json!({"check": {"name": "disk", "ttl": "1m"}}));
+        let registry = open(None, vec![dir.path().into()]).unwrap();
+        registry.reload().await;
+        assert!(has_check(&registry, "disk"));
+        write(dir.path().join("a.json"), json!({"checks": []}));
+        assert_eq!(registry.reload().await, []);
+        assert!(!has_check(&registry, "disk"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_check_added_over_http_survives_a_reload() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path().join("a.json"), json!({"service": {"name": "web", "port": 80}}));
+        let registry = open(None, vec![dir.path().into()]).unwrap();
+        registry.reload().await;
+        let check = definition::check(&json!({"name": "mine", "service_id": "web", "ttl": "1m"})).unwrap();
+        registry.register_check(check).await.unwrap();
+        registry.reload().await;
+        assert!(has_check(&registry, "mine"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_cut_to_nothing_is_not_an_empty_registry() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("registry.redb"), b"").unwrap();
+        assert!(open(Some(dir.path()), vec![]).is_err());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_acknowledged_is_in_the_file_without_a_close() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = open(Some(dir.path()), vec![]).unwrap();
+        for i in 0..20 {
+            let service =
+                json!({"name": "web", "id": format!("s{i}"), "port": 80, "check": {"ttl": "10m", "status": "passing"}});
+            registry.register_service(definition::service(&service).unwrap(), false).await.unwrap();
+        }
+        registry.update_ttl("service:s3", Health::Critical, "bad".into()).await.unwrap();
+        registry.service_maintenance("s4", true, "why").await.unwrap();
+        let seen = |registry: &Registry| {
+            let catalog = registry.snapshot();
+            format!("{:?} {:?} {:?}", catalog.instances(), catalog.checks(), catalog.datacenters())
+        };
+        // The first still holds the file, as a process that was killed would have left it.
+        let copy = tempfile::tempdir().unwrap();
+        fs::copy(dir.path().join("registry.redb"), copy.path().join("registry.redb")).unwrap();
+        assert_eq!(seen(&open(Some(copy.path()), vec![]).unwrap()), seen(&registry));
+        let second = open(Some(dir.path()), vec![]).unwrap_err().to_string();
+        assert!(second.contains("another rollcall"), "{second}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_heartbeat_that_says_nothing_new_moves_no_index() {
+        let registry = open(None, vec![]).unwrap();
+        let service = json!({"name": "web", "check": {"ttl": "10m", "status": "passing"}});
+        registry.register_service(definition::service(&service).unwrap(), false).await.unwrap();
+        let index = registry.snapshot().index();
+        registry.update_ttl("service:web", Health::Passing, "fine".into()).await.unwrap();
+        assert_eq!(registry.snapshot().index(), index);
+        registry.update_ttl("service:web", Health::Critical, "ill".into()).await.unwrap();
+        assert!(registry.snapshot().index() > index);
+    }
 }

@@ -79,6 +79,13 @@ impl Transaction {
             self.changes.files.insert(service.clone());
         }
     }
+
+    /// The same for a check.
+    pub(super) fn set_file_of_check(&mut self, check: &Arc<str>, file: Option<&Arc<str>>) {
+        if self.agent.set_file_of_check(check, file) {
+            self.changes.files_of_checks.insert(check.clone());
+        }
+    }
 }
 
 /// A write on its way: it is run, says whether it may stay, and is answered.
@@ -159,7 +166,7 @@ impl Writer {
         let unsynced = if store.is_some() { unsynced } else { Vec::new() };
         let unsynced = Changes { touched: unsynced.into_iter().collect(), ..Changes::default() };
         let (catalog, agent) = (published.latest.load_full(), State::clone(&published.agent.load()));
-        let thread = Thread { store, catalog, agent, published, runner, node, unsynced };
+        let thread = Thread { store, catalog, agent, published, runner, node, unsynced, failing: false };
         thread::Builder::new().name("registry".into()).spawn(move || thread.run(waiting, &runtime))?;
         Ok(Self { orders })
     }
@@ -234,6 +241,8 @@ struct Thread {
     node: NodeKey,
     /// Published, but not yet on disk.
     unsynced: Changes,
+    /// The last commit failed, which was told.
+    failing: bool,
 }
 
 impl Thread {
@@ -252,7 +261,11 @@ impl Thread {
                     {
                         orders.push(order);
                     }
-                    self.carry_out(orders);
+                    // A full disk must not cost what the checks found out. Writes that wait at one time are from
+                    // callers that do not know of one another, so that their order is free.
+                    let (writes, notes): (Vec<_>, Vec<_>) = orders.into_iter().partition(|order| order.acknowledged);
+                    self.carry_out(notes, false);
+                    self.carry_out(writes, true);
                 }
                 Ok(None) => {
                     self.sync();
@@ -273,11 +286,13 @@ impl Thread {
         }
     }
 
-    /// One batch: everything applied, committed once, published once, answered.
-    fn carry_out(&mut self, orders: Vec<Order>) {
+    /// One batch: everything applied, committed once if it is `acknowledged`, published once, answered.
+    fn carry_out(&mut self, orders: Vec<Order>, acknowledged: bool) {
+        if orders.is_empty() {
+            return;
+        }
         let mut batch = Batch { catalog: Catalog::clone(&self.catalog), agent: self.agent.clone(), ..Batch::default() };
         let mut answers = Vec::new();
-        let acknowledged = orders.iter().any(|order| order.acknowledged);
         for Order { job, .. } in orders {
             let mut transaction = Transaction::begin(&batch.catalog, &batch.agent);
             // A defect in one write must not take the writer from all others; its caller is told that it is closed.
@@ -338,12 +353,17 @@ impl Thread {
         match store.commit(catalog, agent, &self.unsynced) {
             Ok(()) => {
                 self.unsynced = Changes::default();
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!("the registry can be written again");
+                }
                 Ok(())
             }
             Err(error) => {
                 // What was published before stays to be written. So do the rows that were refused just now, as they were
                 // before: a commit that failed late may have reached the disk.
-                tracing::error!("{error}");
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::error!("{error}");
+                }
                 Err(Arc::new(error))
             }
         }

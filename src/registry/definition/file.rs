@@ -165,7 +165,9 @@ impl Reading {
                 self.fault(Fault { is_warning: true, entry: None, key: Some(key.clone()), message, hint: SHAPE.to_owned() });
             }
         }
-        if self.services + self.checks == 0 && !services_seen && self.faults.is_empty() {
+        // An empty list says that there are none; a file that says nothing is rather a mistake.
+        let spoken = services_seen || top.keys().any(|key| Entry::of(key).is_some());
+        if !spoken && self.faults.is_empty() {
             let message = "this file defines no service and no check".to_owned();
             self.fault(Fault { is_warning: false, entry: None, key: None, message, hint: SHAPE.to_owned() });
         }
