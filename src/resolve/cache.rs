@@ -36,8 +36,8 @@ impl Default for Config {
     }
 }
 
-/// What an entry is found by: the question in lower case, the client's EDNS, DO and CD, and the group of upstreams asked,
-/// since each of them changes the answer.
+/// What an entry is found by: the question in lower case, the client's EDNS, DO, CD, AD (RFC 6840, 5.7) and RD, and the
+/// group of upstreams asked, since each of them changes the answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key(Box<[u8]>);
 
@@ -55,7 +55,9 @@ fn write_key(query: &Query, group: u16, octets: &mut Vec<u8>) -> bool {
     octets.extend(query.question.qclass.0.to_be_bytes());
     let edns = query.edns.as_ref();
     let dnssec_ok = edns.is_some_and(|edns| edns.dnssec_ok);
-    octets.push(u8::from(edns.is_some()) | u8::from(dnssec_ok) << 1 | u8::from(query.flags.checking_disabled) << 2);
+    let flags = query.flags;
+    let bits = [edns.is_some(), dnssec_ok, flags.checking_disabled, flags.authentic_data, flags.recursion_desired];
+    octets.push(bits.iter().fold(0, |octet, bit| octet << 1 | u8::from(*bit)));
     octets.extend(group.to_be_bytes());
     edns.is_none_or(|edns| edns.options.iter().all(|option| HOP_BY_HOP.contains(&option.code)))
 }

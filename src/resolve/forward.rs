@@ -22,8 +22,9 @@ const PATIENCE_MAX: Duration = Duration::from_millis(400);
 const LOST_MAX: u32 = 2;
 /// How often one that is asked last gets a query of its own, to find out whether it is back.
 const PROBE: Duration = Duration::from_secs(1);
-/// Times that each upstream is asked at most.
-const ROUNDS: usize = 3;
+/// When those who are silent are asked again at the earliest, counted from the beginning: later rounds are for packets
+/// that were lost, and press nobody who only takes long over a name.
+const ROUNDS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(400), Duration::from_secs(1)];
 
 /// How upstreams are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +99,9 @@ pub struct Lookup {
     probe: Option<usize>,
     /// Upstreams of `order` asked so far, all rounds counted.
     asked: usize,
+    begun: Instant,
+    /// How long the upstream took whose answer was taken.
+    took: Option<Duration>,
     next_at: Instant,
     deadline: Instant,
     /// The least bad of the answers that were not good enough.
@@ -111,6 +115,7 @@ struct Attempt {
     transport: Transport,
     sent: Instant,
     open: bool,
+    answered: bool,
     /// It was answered, with an error.
     bad: bool,
 }
@@ -158,6 +163,8 @@ impl Lookup {
             outbox: Vec::new(),
             probe: None,
             asked: 0,
+            begun: now,
+            took: None,
             next_at: now,
             deadline,
             fallback: None,
@@ -200,11 +207,10 @@ impl Lookup {
 
     /// An attempt was answered: id, question and sender are right, the rest is judged here.
     pub fn heard(&mut self, attempt: usize, octets: Vec<u8>, now: Instant) {
-        let Some(Attempt { upstream, transport, open: open @ true, bad, .. }) = self.attempts.get_mut(attempt) else { return };
-        *open = false;
+        let Some(attempt) = self.attempts.get_mut(attempt).filter(|attempt| attempt.open) else { return };
         let good = is_good(&octets);
-        *bad = !good;
-        let (upstream, transport) = (*upstream, *transport);
+        (attempt.open, attempt.answered, attempt.bad) = (false, true, !good);
+        let Attempt { upstream, transport, sent, .. } = *attempt;
         let [_, _, high, low, ..] = octets[..] else { return self.ask_next(now) };
         let (truncated, rcode) = (high & 2 != 0, Rcode(u16::from(low & 15)));
         if matches!(self.strategy, Strategy::Sequential { .. }) {
@@ -212,6 +218,7 @@ impl Lookup {
             return if good { self.done = Some(Some(octets)) } else { self.ask_next(now) };
         }
         if good && !truncated {
+            self.took = Some(now.duration_since(sent));
             self.done = Some(Some(octets));
             return;
         }
@@ -241,39 +248,52 @@ impl Lookup {
         }
     }
 
-    /// Upstreams that were of no use when the look-up ended: whose answer was still awaited although they had had their
-    /// usual time, or, where another had a good answer, who had none. An error that all of them give is the name's.
+    /// Upstreams that were of no use when the look-up ended, each once: whose answer was still awaited although they had
+    /// had their usual time, and no less than the one needed that answered; or, where another had a good answer, who had
+    /// none. An error that all of them give is the name's, and so is a time that all of them need.
     pub fn useless(&self, now: Instant, ended_well: bool) -> impl Iterator<Item = usize> + '_ {
-        let waits = |upstream| self.order.iter().find(|(n, _)| *n == upstream).map_or(PATIENCE_MAX, |(_, wait)| *wait);
-        let late = move |attempt: &Attempt| attempt.open && now.duration_since(attempt.sent) >= waits(attempt.upstream);
-        self.attempts.iter().filter(move |attempt| late(attempt) || ended_well && attempt.bad).map(|attempt| attempt.upstream)
+        let useless = move |&&(upstream, wait): &&(usize, Duration)| {
+            let mut own = self.attempts.iter().filter(|attempt| attempt.upstream == upstream);
+            if own.clone().any(|attempt| attempt.bad) {
+                return ended_well;
+            }
+            let enough = wait.max(self.took.unwrap_or_default());
+            own.any(|attempt| attempt.open && now.duration_since(attempt.sent) >= enough)
+        };
+        self.order.iter().filter(useless).map(|(upstream, _)| *upstream)
     }
 
     fn send(&mut self, upstream: usize, transport: Transport, now: Instant) {
-        self.outbox.push(Attempt { upstream, transport, sent: now, open: true, bad: false });
+        self.outbox.push(Attempt { upstream, transport, sent: now, open: true, answered: false, bad: false });
     }
 
     /// Asks the next upstream in order, or ends the look-up when there is nobody left to hope for.
     fn ask_next(&mut self, now: Instant) {
-        let rounds = if matches!(self.strategy, Strategy::Sequential { .. }) { 1 } else { ROUNDS };
-        let (round, place) = (self.asked.checked_div(self.order.len()), self.asked.checked_rem(self.order.len()));
+        let rounds = if matches!(self.strategy, Strategy::Sequential { .. }) { 1 } else { ROUNDS.len() };
         let open = self.attempts.iter().chain(&self.outbox).any(|attempt| attempt.open);
-        let answered_badly = self.fallback.is_some() && self.asked >= self.order.len();
-        match (round, place.and_then(|place| self.order.get(place))) {
-            (Some(round), Some(&(upstream, wait))) if round < rounds && !answered_badly => {
-                self.asked += 1;
-                self.send(upstream, self.transport_for(round), now);
-                // Later rounds are for packets that were lost, not for upstreams that think: give them time.
-                self.next_at = now + wait * 4u32.pow(round as u32);
+        let places = self.order.len();
+        let all = (0..rounds).flat_map(|round| (0..places).map(move |place| (round, place)));
+        for (round, place) in all.skip(self.asked) {
+            let (Some(&(upstream, wait)), Some(&after)) = (self.order.get(place), ROUNDS.get(round)) else { break };
+            let answered = self.attempts.iter().any(|attempt| attempt.upstream == upstream && attempt.answered);
+            if !answered && open && now < self.begun + after {
+                self.next_at = self.begun + after;
+                return;
             }
-            _ if open => self.next_at = self.deadline,
-            _ => self.give_up(),
+            self.asked += 1;
+            // Who answered has said it.
+            if !answered {
+                self.send(upstream, self.transport_for(round), now);
+                self.next_at = now + wait;
+                return;
+            }
         }
+        if open { self.next_at = self.deadline } else { self.give_up() }
     }
 
     /// The last round goes by TCP, which sees to lost packets by itself.
     fn transport_for(&self, round: usize) -> Transport {
-        if round + 1 == ROUNDS { Transport::Tcp } else { self.transport }
+        if round + 1 == ROUNDS.len() { Transport::Tcp } else { self.transport }
     }
 
     fn give_up(&mut self) {
@@ -392,8 +412,52 @@ mod tests {
             }
         }
         assert_eq!(now, 2500);
-        assert_eq!(asked.len(), 2 * ROUNDS);
+        assert_eq!(asked.len(), 2 * ROUNDS.len());
         assert_eq!(asked[4..], [(0, Transport::Tcp), (1, Transport::Tcp)]);
+    }
+
+    #[test]
+    fn silence_is_asked_again_after_a_while_only() {
+        let mut world = World::new(HEDGED, &mut known(&[1]));
+        assert_eq!(world.asks(0), (vec![(0, Transport::Udp)], 20));
+        assert_eq!(world.asks(20), (vec![], 400));
+        assert_eq!(world.asks(400).0, [(0, Transport::Udp)]);
+        assert_eq!(world.asks(999), (vec![], 1000));
+        assert_eq!(world.asks(1000).0, [(0, Transport::Tcp)]);
+    }
+
+    #[test]
+    fn a_packet_may_be_lost_although_another_refuses() {
+        let mut world = World::new(HEDGED, &mut known(&[1, 2]));
+        world.asks(0);
+        assert_eq!(world.asks(20).0, [(1, Transport::Udp)]);
+        let at = world.at(21);
+        world.lookup.heard(1, reply(false, Rcode::REFUSED), at);
+        assert_eq!(world.asks(21), (vec![], 400));
+        assert_eq!(world.asks(400).0, [(0, Transport::Udp)], "and not the one that refused");
+        let at = world.at(401);
+        world.lookup.heard(2, reply(false, Rcode::NOERROR), at);
+        assert_eq!(world.done(401), Some(reply(false, Rcode::NOERROR)));
+    }
+
+    #[test]
+    fn who_was_late_is_told_from_a_name_that_takes_long() {
+        let useless = |answers: usize, ms: u64| {
+            let mut world = World::new(HEDGED, &mut known(&[1, 1]));
+            world.asks(0);
+            world.asks(20);
+            if ms > 400 {
+                world.asks(400);
+            }
+            let at = world.at(ms);
+            world.lookup.heard(answers, reply(false, Rcode::NOERROR), at);
+            world.done(ms);
+            world.lookup.useless(at, true).collect::<Vec<_>>()
+        };
+        assert_eq!(useless(1, 22), [0], "the second was quick, the first is late");
+        assert_eq!(useless(1, 300), [0], "it had more time than the second needed");
+        assert_eq!(useless(0, 300), [0; 0], "the second had less time than the first needed");
+        assert_eq!(useless(0, 410), [0; 0], "nor is the first useless that was asked again meanwhile");
     }
 
     #[test]

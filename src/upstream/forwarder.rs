@@ -206,18 +206,20 @@ impl Forwarder {
             // Consul's own answer when all recursors fail: SERVFAIL, with the client's OPT.
             return answer.unwrap_or_else(|| self.failure(query, None));
         }
-        self.counters.misses.fetch_add(1, Ordering::Relaxed);
         let Some(key) = Key::new(query, group) else {
-            let outcome = self.look_up(group, &passed_on(query), transport).await;
-            return self.fitted(query, outcome.as_deref().ok_or(SILENCE), transport);
+            self.counters.misses.fetch_add(1, Ordering::Relaxed);
+            let answer = self.look_up(group, &passed_on(query), transport).await.map(|answer| completed(answer, query));
+            return self.fitted(query, answer.as_deref().ok_or(SILENCE), transport);
         };
         let kept = self.cache.get(&key).filter(|entry| entry.is_usable(Instant::now()));
         if let Some(entry) = kept.as_ref().filter(|entry| entry.is_fresh(Instant::now())) {
-            // Another's look-up ended while this query was on its way here.
+            // Another's look-up ended while this query was on its way here, or it is a question of our own.
+            self.counters.hits.fetch_add(1, Ordering::Relaxed);
             let mut octets = Vec::new();
             entry.write(query, Instant::now(), &mut octets);
             return self.fitted(query, Ok(&octets), transport);
         }
+        self.counters.misses.fetch_add(1, Ordering::Relaxed);
         let stale = |entry: &cache::Entry| self.stale(query, entry, transport);
         if self.failures.contains_key(&key) {
             let reason = "all upstreams failed a moment ago";
@@ -238,12 +240,8 @@ impl Forwarder {
     /// Asks a question of our own; `None` when nobody answers.
     pub async fn ask(self: &Arc<Self>, question: Question) -> Option<Message> {
         let query = Query::of(question);
-        let mut near = Near::default();
-        let mut octets = Vec::new();
-        if !self.answer(&query, Transport::Tcp, Instant::now(), &mut near, &mut octets) {
-            let transport = if self.is_sequential() { Transport::Udp } else { Transport::Tcp };
-            octets = self.resolve(&query, &query.compose(), transport).await;
-        }
+        let transport = if self.is_sequential() { Transport::Udp } else { Transport::Tcp };
+        let octets = self.resolve(&query, &query.compose(), transport).await;
         Message::parse(&octets).ok().filter(|message| message.rcode != Rcode::SERVFAIL)
     }
 
@@ -279,7 +277,7 @@ impl Forwarder {
                 None => {
                     let (tell, told) = watch::channel(None);
                     under_way.insert(key.clone(), told.clone());
-                    tokio::spawn(self.clone().carry(key, group, passed_on(query), tell));
+                    tokio::spawn(self.clone().carry(key, group, query.clone(), tell));
                     told
                 }
             }
@@ -289,9 +287,10 @@ impl Forwarder {
     }
 
     /// Carries a look-up that others may join to its end, and keeps what comes of it.
-    async fn carry(self: Arc<Self>, key: Key, group: u16, octets: Vec<u8>, tell: watch::Sender<Option<Outcome>>) {
+    async fn carry(self: Arc<Self>, key: Key, group: u16, query: Query, tell: watch::Sender<Option<Outcome>>) {
         let place = UnderWay { forwarder: &self, key: &key };
-        let answer: Option<Arc<[u8]>> = self.look_up(group, &octets, Transport::Udp).await.map(Into::into);
+        let answer = self.look_up(group, &passed_on(&query), Transport::Udp).await;
+        let answer: Option<Arc<[u8]>> = answer.map(|answer| completed(answer, &query).into());
         match &answer {
             Some(octets) if is_good(octets) => {
                 self.cache.put(key.clone(), octets, Instant::now());
@@ -507,6 +506,34 @@ fn passed_on(query: &Query) -> Vec<u8> {
     query.compose()
 }
 
+/// An upstream's answer with what some of them leave out: the question, without which stub resolvers pass an answer over,
+/// and the OPT record that is due to whoever sent one (RFC 6891, 6.1.1).
+fn completed(mut answer: Vec<u8>, query: &Query) -> Vec<u8> {
+    let Ok(message) = Message::parse(&answer) else { return answer };
+    if message.questions.is_empty() {
+        let recursion_available = message.flags.recursion_available;
+        let mut whole = query.response(message.rcode);
+        whole.flags.recursion_available = recursion_available;
+        whole.edns = message.edns.or_else(|| own_edns(query)).filter(|_| query.edns.is_some());
+        return whole.compose(true);
+    }
+    if message.edns.is_none()
+        && let Some(edns) = own_edns(query)
+        && let Some(count) = answer.get_mut(10..12).and_then(|rest| rest.first_chunk_mut::<2>())
+    {
+        // Behind all others, where it changes no octet of theirs: data of types that we do not know may hold pointers.
+        *count = u16::from_be_bytes(*count).saturating_add(1).to_be_bytes();
+        let bare = Message { questions: Vec::new(), edns: Some(edns), ..query.response(Rcode::NOERROR) };
+        answer.extend(bare.compose(false).get(Message::HEADER..).unwrap_or_default());
+    }
+    answer
+}
+
+/// The OPT record of an answer that has none of an upstream's, for clients that sent one.
+fn own_edns(query: &Query) -> Option<Edns> {
+    query.edns.as_ref().map(|edns| Edns { dnssec_ok: edns.dnssec_ok, ..Edns::new(UDP_SIZE) })
+}
+
 /// Octets that this client takes (RFC 6891, 6.2.5).
 pub fn size_limit(query: &Query, transport: Transport) -> usize {
     match (transport, &query.edns) {
@@ -521,7 +548,7 @@ fn truncated(query: &Query, whole: &[u8]) -> Vec<u8> {
     let mut message = query.response(Rcode(u16::from(whole.get(3).copied().unwrap_or_default() & 15)));
     message.flags.truncated = true;
     message.flags.recursion_available = true;
-    message.edns = query.edns.as_ref().map(|edns| Edns { dnssec_ok: edns.dnssec_ok, ..Edns::new(UDP_SIZE) });
+    message.edns = own_edns(query);
     message.compose(true)
 }
 
@@ -675,6 +702,45 @@ mod tests {
                 assert!(message.answers.iter().chain(&message.authorities).all(|record| record.ttl == 30), "{message:?}");
             }
             assert!(forwarder.counters.stale.load(Ordering::Relaxed) == 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn queries_whose_flags_change_the_answer_are_told_apart() {
+        // Servers refuse what is asked without RD, and set AD for who asked so (RFC 6840, 5.8).
+        let by_flags = |query: &Query| {
+            let mut message = if query.flags.recursion_desired { right(query)? } else { query.response(Rcode::REFUSED) };
+            message.flags.authentic_data = query.flags.authentic_data;
+            Some(message)
+        };
+        let peer = Peer::start(0, by_flags).await;
+        let forwarder = forwarder(&config(&[&peer])).await;
+        let plain = query("www.example.net", false);
+        let (mut unrecursive, mut authentic) = (plain.clone(), plain.clone());
+        unrecursive.flags.recursion_desired = false;
+        authentic.flags.authentic_data = true;
+        assert_eq!(ask(&forwarder, &unrecursive).await.rcode, Rcode::REFUSED);
+        assert!(ask(&forwarder, &authentic).await.flags.authentic_data);
+        let message = ask(&forwarder, &plain).await;
+        assert_eq!((message.rcode, message.flags.authentic_data), (Rcode::NOERROR, false));
+    }
+
+    #[tokio::test]
+    async fn what_upstreams_leave_out_is_put_back() {
+        let old = |query: &Query| Some(Message { edns: None, ..right(query)? });
+        let terse = |query: &Query| Some(Message { questions: Vec::new(), ..query.response(Rcode::REFUSED) });
+        let (old, terse) = (Peer::start(0, old).await, Peer::start(0, terse).await);
+        let (old, terse) = (forwarder(&config(&[&old])).await, forwarder(&config(&[&terse])).await);
+        for edns in [true, false] {
+            let asked = query("WWW.example.net", edns);
+            // The second time it is kept.
+            for _ in 0..2 {
+                let message = ask(&old, &asked).await;
+                assert_eq!((message.answers.len(), message.edns.is_some()), (1, edns));
+            }
+            let message = ask(&terse, &asked).await;
+            assert_eq!((message.rcode, message.edns.is_some()), (Rcode::REFUSED, edns));
+            assert_eq!(message.questions[0].name.wire(), asked.question.name.wire());
         }
     }
 
