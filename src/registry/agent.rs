@@ -289,7 +289,8 @@ impl Registry {
             Ok(())
         };
         let writer = &self.inner.writer;
-        Ok(if acknowledged { writer.write(change).await? } else { writer.note(change).await? })
+        let done = if acknowledged { writer.write(change).await } else { writer.note(change).await };
+        Ok(done?)
     }
 
     /// Removes a service that was critical for too long, if its check still is.
