@@ -336,28 +336,8 @@ fn put_service(edit: &mut Edit, mut service: Instance) -> Result<(), Refusal> {
         }
         service = Instance { tags: service.tags, ..Instance::clone(&known.instance) };
     }
-    if let Some(virtual_address) = virtual_address(edit, &service) {
-        let at = ServiceAddress { address: virtual_address, port: service.port };
-        service.tagged_addresses.get_or_insert_default().insert(VIRTUAL.to_owned(), at);
-    }
+    edit.give_virtual_address(&mut service);
     Ok(edit.apply(Change::PutInstance(service))?)
-}
-
-const VIRTUAL: &str = "consul-virtual";
-
-/// The address, of 240.0.0.0/4, that stands for a mesh service as a whole: the one it has, or the next that is free.
-fn virtual_address(edit: &Edit, service: &Instance) -> Option<String> {
-    let wanted = mesh_service(service)?;
-    let mut highest: u32 = 0xf000_0000;
-    for (_, other) in edit.catalog().instances().iter() {
-        let Some(at) = other.tagged_addresses.as_ref().and_then(|tagged| tagged.get(VIRTUAL)) else { continue };
-        if mesh_service(other).is_some_and(|name| name.eq_ignore_ascii_case(wanted)) {
-            return Some(at.address.clone());
-        }
-        highest = at.address.parse::<std::net::Ipv4Addr>().map_or(highest, |address| highest.max(address.to_bits()));
-    }
-    let next = highest.checked_add(1).filter(|next| *next < u32::MAX)?;
-    Some(std::net::Ipv4Addr::from_bits(next).to_string())
 }
 
 fn put_check(edit: &mut Edit, mut check: Check) -> Result<(), Refusal> {

@@ -1,12 +1,12 @@
 //! How the catalog changes: one [`Edit`] a transaction.
 
 use std::hash::BuildHasher;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::{
     Catalog, Check, CheckKey, Coordinate, Index, Instance, InstanceEntry, InstanceKey, KvEntry, Memo, Node, NodeEntry, NodeKey,
-    Service,
+    Service, ServiceAddress,
 };
 use crate::limits;
 
@@ -35,6 +35,12 @@ pub enum Touched {
     Kv(Arc<str>),
     Coordinate(NodeKey, Arc<str>),
 }
+
+/// Under which tag an instance of the mesh has its service's virtual address.
+const VIRTUAL: &str = "consul-virtual";
+
+/// 240.0.0.0; services get what follows.
+const VIRTUAL_BASE: u32 = 0xf000_0000;
 
 /// Why a change cannot be made; the catalog is as before.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -99,6 +105,31 @@ impl Edit {
             Change::PutCoordinate(coordinate) => return self.put_coordinate(coordinate),
         }
         Ok(())
+    }
+
+    /// Gives an instance of the mesh the address that stands for its service as a whole, as Consul does: the one that the
+    /// service has, or else the next of 240.0.0.0/4.
+    pub fn give_virtual_address(&self, instance: &mut Instance) {
+        let Some(service) = instance.mesh_destination() else { return };
+        let address_of = |other: &InstanceKey| -> Option<Ipv4Addr> {
+            let tagged = self.catalog.instances.get(other)?.tagged_addresses.as_ref()?;
+            tagged.get(VIRTUAL)?.address.parse().ok()
+        };
+        let mut highest = VIRTUAL_BASE;
+        let mut own = None;
+        for (other, key) in self.catalog.mesh.keys() {
+            let Some(address) = address_of(key) else { continue };
+            highest = highest.max(address.to_bits());
+            if *other == service {
+                own = Some(address);
+                break;
+            }
+        }
+        // 255.255.255.255 stands for no service.
+        let next = || highest.checked_add(1).filter(|next| *next < u32::MAX).map(Ipv4Addr::from_bits);
+        let Some(address) = own.or_else(next) else { return };
+        let at = ServiceAddress { address: address.to_string(), port: instance.port };
+        instance.tagged_addresses.get_or_insert_default().insert(VIRTUAL.to_owned(), at);
     }
 
     fn put_node(&mut self, mut node: Node) {
@@ -474,6 +505,25 @@ mod tests {
             Change::PutCheck(check("a", "c1", "web-1", Health::Warning)),
         ];
         commit(&Catalog::default(), changes).0
+    }
+
+    #[test]
+    fn a_service_of_the_mesh_has_one_virtual_address() {
+        let mut edit = Catalog::default().edit();
+        edit.apply(Change::PutNode(node("n1", "10.0.0.1"))).unwrap();
+        let mut put = |id: &str, proxied: Option<&str>| {
+            let mut instance = Instance { id: id.into(), ..instance("n1", id, "app", "10.0.0.1") };
+            instance.kind = proxied.map(|_| "connect-proxy".into());
+            instance.proxy = proxied.map(|name| Box::new(serde_json::json!({"DestinationServiceName": name})));
+            edit.give_virtual_address(&mut instance);
+            edit.apply(Change::PutInstance(instance.clone())).unwrap();
+            instance.tagged_addresses.and_then(|mut tagged| Some(tagged.remove("consul-virtual")?.address))
+        };
+        assert_eq!(put("plain", None), None);
+        assert_eq!(put("web-proxy", Some("web")).as_deref(), Some("240.0.0.1"));
+        assert_eq!(put("api-proxy", Some("api")).as_deref(), Some("240.0.0.2"));
+        assert_eq!(put("web-proxy-2", Some("Web")).as_deref(), Some("240.0.0.1"));
+        assert_eq!(put("web-proxy", Some("web")).as_deref(), Some("240.0.0.1"), "registered again");
     }
 
     #[test]

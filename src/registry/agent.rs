@@ -348,7 +348,8 @@ impl Registry {
         file: Option<&Arc<str>>,
     ) -> Result<(), Error> {
         let identity = self.identity();
-        let instance = definition.instance(&identity.node_name);
+        let mut instance = definition.instance(&identity.node_name);
+        transaction.edit.give_virtual_address(&mut instance);
         let (id, key) = (instance.id.clone(), instance.key());
         // Who registers it over HTTP has it now; its file no longer speaks for it.
         transaction.set_file(&id, file);

@@ -318,6 +318,7 @@ mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
 
+    use proptest::prelude::*;
     use serde_json::{Value as Json, json};
 
     use super::*;
@@ -406,10 +407,6 @@ mod tests {
         }
         registry.update_ttl("service:s3", Health::Critical, "bad".into()).await.unwrap();
         registry.service_maintenance("s4", true, "why").await.unwrap();
-        let seen = |registry: &Registry| {
-            let catalog = registry.snapshot();
-            format!("{:?} {:?} {:?}", catalog.instances(), catalog.checks(), catalog.datacenters())
-        };
         // The first still holds the file, as a process that was killed would have left it.
         let copy = tempfile::tempdir().unwrap();
         fs::copy(dir.path().join("registry.redb"), copy.path().join("registry.redb")).unwrap();
@@ -428,5 +425,191 @@ mod tests {
         assert_eq!(registry.snapshot().index(), index);
         registry.update_ttl("service:web", Health::Critical, "ill".into()).await.unwrap();
         assert!(registry.snapshot().index() > index);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_service_goes_with_its_file_and_one_from_http_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let services = dir.path().join("services");
+        fs::create_dir(&services).unwrap();
+        let data = dir.path().join("data");
+        write(services.join("a.json"), json!({"service": {"name": "web", "port": 80, "check": {"ttl": "1m"}}}));
+        {
+            let registry = open(Some(&data), vec![services.clone()]).unwrap();
+            assert_eq!(registry.reload().await, []);
+            let other = definition::service(&json!({"name": "other", "port": 81})).unwrap();
+            registry.register_service(other, false).await.unwrap();
+        }
+        fs::remove_file(services.join("a.json")).unwrap();
+        // The file is forgotten by the restart, but not what was read from it.
+        let registry = reopen(&data, vec![services]).await;
+        assert!(registry.snapshot().service("web").is_some());
+        assert_eq!(registry.reload().await, []);
+        assert!(registry.snapshot().service("web").is_none());
+        assert!(!has_check(&registry, "service:web"));
+        assert!(registry.snapshot().service("other").is_some());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_check_that_is_registered_again_keeps_its_status() {
+        let registry = open(None, vec![]).unwrap();
+        let service = json!({"name": "web", "check": {"ttl": "10m"}});
+        let again = || registry.register_service(definition::service(&service).unwrap(), true);
+        again().await.unwrap();
+        registry.update_ttl("service:web", Health::Passing, "fine".into()).await.unwrap();
+        again().await.unwrap();
+        let catalog = registry.snapshot();
+        let check = catalog.checks().values().find(|check| &*check.id == "service:web").unwrap();
+        assert_eq!((check.status, &*check.output), (Health::Passing, "fine"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_alias_follows_what_is_written_past_the_agent() {
+        let registry = open(None, vec![]).unwrap();
+        for service in [json!({"name": "web"}), json!({"name": "front", "check": {"alias_service": "web"}})] {
+            registry.register_service(definition::service(&service).unwrap(), false).await.unwrap();
+        }
+        let status = || {
+            let catalog = registry.snapshot();
+            catalog.checks().values().find(|check| &*check.kind == "alias").unwrap().status
+        };
+        assert_eq!(status(), Health::Passing);
+        let change = |edit: &mut Edit| {
+            let (_, serf) = edit.catalog().checks().iter().find(|(key, _)| &*key.id == "serfHealth").unwrap();
+            let ill = Check { id: "ill".into(), service_id: "web".into(), status: Health::Critical, ..Check::clone(serf) };
+            edit.apply(Change::PutCheck(ill))
+        };
+        registry.write(change).await.unwrap();
+        assert_eq!(status(), Health::Critical);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_refused_write_leaves_no_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = open(Some(dir.path()), vec![]).unwrap();
+        let check = json!({"name": "c", "service_id": "absent", "ttl": "1m"});
+        let before = seen(&registry);
+        for _ in 0..2 {
+            let refused = registry.register_check(definition::check(&check).unwrap()).await;
+            assert!(matches!(refused, Err(Error::NoSuchService { .. })), "{refused:?}");
+        }
+        assert_eq!(seen(&registry), before);
+        assert!(registry.check_definition("c").is_none());
+        registry.register_service(definition::service(&json!({"name": "absent"})).unwrap(), false).await.unwrap();
+        registry.register_check(definition::check(&check).unwrap()).await.unwrap();
+        assert!(registry.check_definition("c").is_some());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn writes_that_wait_together_each_have_their_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = open(Some(dir.path()), vec![]).unwrap();
+        let before = registry.snapshot().index().0;
+        let mut writes = tokio::task::JoinSet::new();
+        for i in 0..200 {
+            let (registry, service) = (registry.clone(), json!({"name": "web", "id": format!("web-{i}"), "port": 80}));
+            writes.spawn(async move {
+                registry.register_service(definition::service(&service).unwrap(), false).await.unwrap();
+                // What was acknowledged is published.
+                assert!(registry.snapshot().instances().keys().any(|key| *key.id == *format!("web-{i}")));
+            });
+        }
+        while let Some(write) = writes.join_next().await {
+            write.unwrap();
+        }
+        let indexes: std::collections::BTreeSet<Index> =
+            registry.snapshot().service("web").unwrap().instances.iter().map(|instance| instance.create_index).collect();
+        assert_eq!(indexes.len(), 200);
+        assert_eq!(registry.snapshot().index().0, before + 200);
+    }
+
+    /// Opens what a registry that was just dropped held; its thread lets go of the file a moment later.
+    async fn reopen(data: &Path, services: Vec<PathBuf>) -> Registry {
+        for _ in 0..500 {
+            match open(Some(data), services.clone()) {
+                Ok(registry) => return registry,
+                Err(Error::Open(StoreError::Open { .. })) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("the file is held for five seconds");
+    }
+
+    /// All that a registry keeps; the index of a node or a service forgets the checks that it lost.
+    fn seen(registry: &Registry) -> String {
+        let catalog = registry.snapshot();
+        let agent = registry.inner.published.agent.load();
+        let definitions: Vec<_> = agent.definitions().collect();
+        let nodes: Vec<_> = catalog.nodes().values().map(|entry| (&entry.node, &entry.checks)).collect();
+        let (instances, checks, tables) = (catalog.instances(), catalog.checks(), catalog.tables());
+        format!("{} {nodes:?} {instances:?} {checks:?} {tables:?} {definitions:?}", catalog.index())
+    }
+
+    #[derive(Debug, Clone)]
+    enum Operation {
+        Register { id: u8, name: u8, checks: u8, replace: bool },
+        Deregister { id: u8 },
+        Check { id: u8, service: Option<u8> },
+        DeregisterCheck { id: u8 },
+        Heartbeat { id: u8, status: Health },
+        Maintenance { id: u8, enable: bool },
+        NodeMaintenance { enable: bool },
+    }
+
+    fn operation() -> impl Strategy<Value = Operation> {
+        let health = prop_oneof![Just(Health::Passing), Just(Health::Warning), Just(Health::Critical)];
+        prop_oneof![
+            3 => (0u8..4, 0u8..3, 0u8..3, any::<bool>())
+                .prop_map(|(id, name, checks, replace)| Operation::Register { id, name, checks, replace }),
+            1 => (0u8..4).prop_map(|id| Operation::Deregister { id }),
+            2 => (0u8..4, proptest::option::of(0u8..4)).prop_map(|(id, service)| Operation::Check { id, service }),
+            1 => (0u8..4).prop_map(|id| Operation::DeregisterCheck { id }),
+            3 => (0u8..4, health).prop_map(|(id, status)| Operation::Heartbeat { id, status }),
+            1 => (0u8..4, any::<bool>()).prop_map(|(id, enable)| Operation::Maintenance { id, enable }),
+            1 => any::<bool>().prop_map(|enable| Operation::NodeMaintenance { enable }),
+        ]
+    }
+
+    /// Some are refused, which has to leave no trace either.
+    async fn carry_out(registry: &Registry, operation: Operation) {
+        let _ = match operation {
+            Operation::Register { id, name, checks, replace } => {
+                let checks: Vec<Json> =
+                    (0..checks).map(|check| json!({"checkid": format!("s{id}-{check}"), "ttl": "10m"})).collect();
+                let service = json!({"id": format!("s{id}"), "name": format!("n{name}"), "port": 80, "checks": checks});
+                registry.register_service(definition::service(&service).unwrap(), replace).await
+            }
+            Operation::Deregister { id } => registry.deregister_service(&format!("s{id}")).await,
+            Operation::Check { id, service } => {
+                let service = service.map_or(String::new(), |service| format!("s{service}"));
+                let check = json!({"id": format!("c{id}"), "name": "c", "service_id": service, "ttl": "10m"});
+                registry.register_check(definition::check(&check).unwrap()).await
+            }
+            Operation::DeregisterCheck { id } => registry.deregister_check(&format!("c{id}")).await,
+            Operation::Heartbeat { id, status } => registry.update_ttl(&format!("c{id}"), status, format!("{status}")).await,
+            Operation::Maintenance { id, enable } => registry.service_maintenance(&format!("s{id}"), enable, "why").await,
+            Operation::NodeMaintenance { enable } => registry.node_maintenance(enable, "why").await,
+        };
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn what_is_opened_again_is_what_was_there(operations in proptest::collection::vec(operation(), 1..30)) {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            runtime.block_on(async {
+                let dir = tempfile::tempdir().unwrap();
+                let registry = open(Some(dir.path()), vec![]).unwrap();
+                for operation in operations {
+                    carry_out(&registry, operation).await;
+                }
+                let before = seen(&registry);
+                // Nobody closes it.
+                drop(registry);
+                prop_assert_eq!(seen(&reopen(dir.path(), vec![]).await), before);
+                Ok(())
+            })?;
+        }
     }
 }

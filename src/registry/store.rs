@@ -308,3 +308,38 @@ fn node_key(key: &NodeKey) -> Vec<u8> {
 fn below(node: &NodeKey, id: &str) -> Vec<u8> {
     [&node_key(node), id.as_bytes()].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_whose_disk_failed_is_opened_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, loaded) = Store::open(dir.path()).unwrap();
+        let mut agent = State::default();
+        agent.set_file(&"web".into(), Some(&"a.json".into()));
+        let changes = Changes { files: ["web".into()].into(), ..Changes::default() };
+        // As an error of the disk leaves it.
+        store.database = None;
+        store.commit(&loaded.catalog, &agent, &changes).unwrap();
+        drop(store);
+        let (mut store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(loaded.agent.file("web").map(|file| &**file), Some("a.json"));
+
+        store.database = None;
+        std::fs::remove_file(dir.path().join("registry.redb")).unwrap();
+        let refused = store.commit(&loaded.catalog, &agent, &changes);
+        assert!(matches!(refused, Err(StoreError::Open { .. })), "a file that vanished is not made anew: {refused:?}");
+    }
+
+    #[test]
+    fn what_is_no_registry_is_told_by_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("registry.redb");
+        std::fs::write(&path, "something else altogether").unwrap();
+        let error = Store::open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains(&path.display().to_string()), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"something else altogether");
+    }
+}
