@@ -37,6 +37,9 @@ pub(super) async fn register_service(api: Api, request: Request) -> Result<Reply
         Some((_, value)) => matches!(value.as_str(), "" | "true" | "1"),
     };
     let definition = definition::service(&body).map_err(|invalid| Refusal::bad(invalid.to_string()))?;
+    if !api.registry.compat_consul() {
+        definition::port_is_sound(&body).map_err(|invalid| Refusal::bad(invalid.to_string()))?;
+    }
     api.registry.register_service(definition, replace).await?;
     Ok(Reply::done())
 }

@@ -92,7 +92,7 @@ impl Registry {
     /// longer named stays, unless `replace_existing_checks`.
     pub async fn register_service(&self, definition: ServiceDefinition, replace_existing_checks: bool) -> Result<(), Error> {
         let scripts = self.inner.config.enable_script_checks;
-        self.allow(&definition.checks, scripts, false)?;
+        self.allow(&definition.checks, scripts)?;
         let registry = self.clone();
         let change =
             move |transaction: &mut Transaction| registry.put_service(transaction, definition, replace_existing_checks, None);
@@ -108,7 +108,7 @@ impl Registry {
     /// Registers a check of a service, or of the node when it names none.
     pub async fn register_check(&self, definition: CheckDefinition) -> Result<(), Error> {
         let scripts = self.inner.config.enable_script_checks;
-        self.allow(std::slice::from_ref(&definition), scripts, false)?;
+        self.allow(std::slice::from_ref(&definition), scripts)?;
         let registry = self.clone();
         Ok(self.inner.writer.write(move |transaction| registry.put_check(transaction, definition, None)).await?)
     }
@@ -195,7 +195,7 @@ impl Registry {
                 let file: Arc<str> = path.to_string_lossy().into();
                 for service in definitions.services {
                     let id = service.id.clone();
-                    if let Err(error) = registry.allow(&service.checks, scripts, true) {
+                    if let Err(error) = registry.allow(&service.checks, scripts) {
                         problems.push(Problem::new(format!("service {id:?}: {error}")).in_file(&path));
                         continue;
                     }
@@ -208,7 +208,7 @@ impl Registry {
             // Last, since a check may be of a service that stands in a later file.
             for (path, file, check) in alone {
                 let id = check.id.clone();
-                let put = registry.allow(std::slice::from_ref(&check), scripts, true);
+                let put = registry.allow(std::slice::from_ref(&check), scripts);
                 match put.and_then(|()| registry.put_check(transaction, check, Some(&file))) {
                     Ok(()) => drop(checks.insert(id)),
                     Err(error) => problems.push(Problem::new(format!("check {id:?}: {error}")).in_file(&path)),
@@ -431,13 +431,9 @@ impl Registry {
     }
 
     /// May these checks run here?
-    fn allow(&self, checks: &[CheckDefinition], scripts: bool, from_file: bool) -> Result<(), Error> {
+    fn allow(&self, checks: &[CheckDefinition], scripts: bool) -> Result<(), Error> {
         let script = checks.iter().any(|check| matches!(check.kind, CheckKind::Script { .. }));
-        match (script && !scripts, from_file) {
-            (false, _) => Ok(()),
-            (true, true) => Err(Error::ScriptChecksOff),
-            (true, false) => Err(Error::RemoteScriptChecksOff),
-        }
+        if script && !scripts { Err(Error::ScriptChecksOff) } else { Ok(()) }
     }
 
     fn own_instance(&self, transaction: &Transaction, id: &str) -> Result<Arc<Instance>, Error> {

@@ -95,8 +95,6 @@ pub enum Error {
         "Scripts are disabled on this agent; to enable, configure 'enable_script_checks' or 'enable_local_script_checks' to true"
     )]
     ScriptChecksOff,
-    #[error("Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true")]
-    RemoteScriptChecksOff,
     #[error(transparent)]
     Invalid(#[from] Invalid),
     #[error(transparent)]
@@ -170,6 +168,11 @@ impl Registry {
 
     pub fn identity(&self) -> &Identity {
         &self.inner.identity
+    }
+
+    /// Whether Consul's side is taken wherever the two differ.
+    pub fn compat_consul(&self) -> bool {
+        self.inner.config.compat_consul
     }
 
     /// The newest catalog.

@@ -10,7 +10,7 @@ use serde::Deserialize as _;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value as Json};
 
-use super::read::{CHECK_KEYS, Reader, SERVICE_KEYS, fold};
+use super::read::{CHECK_KEYS, Reader, SERVICE_KEYS, fold, port_is_sound};
 use super::{CheckDefinition, ServiceDefinition};
 use crate::problem::{Place, Problem, nearest};
 
@@ -113,19 +113,13 @@ impl Reading {
                 self.fault(Fault { is_warning: false, entry: Some(entry), key, message, hint: invalid.hint().to_owned() });
             }
             Ok(()) => {
-                let port = json
-                    .as_object()
-                    .into_iter()
-                    .flatten()
-                    .find(|(key, _)| key.eq_ignore_ascii_case("port"))
-                    .and_then(|(_, port)| port.as_i64());
-                if let Some(port) = port.filter(|port| !(0..=65535).contains(port)) {
+                if let Err(invalid) = port_is_sound(json) {
                     if matches!(kind, Entry::Service) {
                         self.definitions.services.pop();
                     }
-                    let message = format!("this {what}{} is left out: expected a port of 0 to 65535, got {port}", named(json));
-                    let hint = "write the port that the service listens on".to_owned();
-                    self.fault(Fault { is_warning: false, entry: Some(entry), key: Some("port".to_owned()), message, hint });
+                    let message = format!("this {what}{} is left out: {invalid}", named(json));
+                    let key = invalid.key().map(str::to_owned);
+                    self.fault(Fault { is_warning: false, entry: Some(entry), key, message, hint: invalid.hint().to_owned() });
                 }
             }
         }

@@ -17,7 +17,7 @@ use serde_json::Value as Json;
 use crate::catalog::{Health, Index, Instance, NamedPort, ServiceAddress, SourceId, Weights};
 
 pub use file::{Definitions, file};
-pub use read::{check, service};
+pub use read::{check, port_is_sound, service};
 
 /// One instance of a service, with the checks that tell how well it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -256,6 +256,8 @@ pub enum Invalid {
     StatusOfCheck,
     #[error("{key} has to be {expected}, got {got}")]
     Type { key: String, expected: &'static str, got: String },
+    #[error("expected a port of 0 to 65535, got {got}")]
+    Port { got: i64 },
     #[error("{key} is no duration: {fault}")]
     Duration { key: String, fault: duration::Fault },
 }
@@ -276,6 +278,7 @@ impl Invalid {
             Invalid::ServiceName | Invalid::CheckName | Invalid::Meta(MetaFault::TooMany(_)) | Invalid::Service(_) => None,
             Invalid::Address { key } | Invalid::Check { key, .. } => Some(key),
             Invalid::Weights(_) => Some("weights"),
+            Invalid::Port { .. } => Some("port"),
             Invalid::Meta(MetaFault::Pair { key, .. }) | Invalid::Type { key, .. } | Invalid::Duration { key, .. } => Some(key),
             Invalid::StatusOfServiceCheck | Invalid::StatusOfCheck => Some("status"),
         }
@@ -288,6 +291,7 @@ impl Invalid {
             Invalid::CheckName => "give it a name: {\"name\": \"disk\", \"ttl\": \"30s\"}",
             Invalid::Address { .. } => "write an address that others can reach, or leave it out for the node's own",
             Invalid::Weights(_) => "write {\"passing\": 10, \"warning\": 1}: passing from 1, warning from 0, both to 65535",
+            Invalid::Port { .. } => "write the port that the service listens on",
             Invalid::Meta(_) => "at most 64 pairs; keys of A-Z a-z 0-9 _ -, to 128 characters; values to 512",
             Invalid::Service(_) => "give either a port or the path of a socket",
             Invalid::Check { .. } => {

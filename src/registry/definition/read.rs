@@ -158,7 +158,7 @@ impl Reader {
         if port != 0 && !service.socket_path.is_empty() {
             return Err(Invalid::Service("both a port and the path of a socket were given"));
         }
-        // Consul takes any number and answers its low 16 bits; so do we, and a services file is warned of it.
+        // Consul takes any number and answers its low 16 bits; see `port_is_sound`.
         service.port = port as u16;
         service.checks = self.checks_of(&service, one, several)?;
         Ok(service)
@@ -452,6 +452,16 @@ fn text<'a>(key: &str, json: &'a Json) -> Result<&'a str, Invalid> {
     json.as_str().ok_or_else(|| wrong_type(key, "a string", json))
 }
 
+/// Is a service's port one? [`service`] takes any number, as Consul does; who need not follow it there asks this too.
+pub fn port_is_sound(service: &Json) -> Result<(), Invalid> {
+    let fields = service.as_object().into_iter().flatten();
+    let mut ports = fields.filter(|(key, _)| key.eq_ignore_ascii_case("port")).filter_map(|(_, port)| port.as_i64());
+    match ports.find(|port| !(0..=65535).contains(port)) {
+        Some(got) => Err(Invalid::Port { got }),
+        None => Ok(()),
+    }
+}
+
 fn truth(key: &str, json: &Json) -> Result<bool, Invalid> {
     json.as_bool().ok_or_else(|| wrong_type(key, "true or false", json))
 }
@@ -651,5 +661,8 @@ mod tests {
     #[test]
     fn a_port_beyond_the_range_keeps_its_low_bits_as_in_consul() {
         assert_eq!(service(&json!({"Name": "x", "Port": 70000})).unwrap().port, 4464);
+        let refused = port_is_sound(&json!({"Name": "x", "Port": 70000})).unwrap_err();
+        assert_eq!(refused.to_string(), "expected a port of 0 to 65535, got 70000");
+        assert_eq!(port_is_sound(&json!({"Name": "x", "Port": 65535})), Ok(()));
     }
 }
