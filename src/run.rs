@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use serde_json::Value as Json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +20,7 @@ pub use crate::config::{Agent, Options};
 use crate::api::{self, Api};
 use crate::config::{self, Config};
 use crate::problem::Problem;
-use crate::registry::{self, Registry, definition};
+use crate::registry::{self, Registry};
 use crate::resolve::answer::Discovery;
 use crate::resolve::local::Local;
 use crate::resolve::zone::Zones;
@@ -97,7 +96,6 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
     server::serve(bound, &responder).map_err(start("a DNS worker"))?;
 
     warn(&registry.reload().await);
-    warn(&register(&registry, &config.definitions).await);
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     if let Some(listener) = http {
@@ -159,28 +157,6 @@ async fn reload(options: &Options, addresses: &[SocketAddr], registry: &Registry
         }
     }
     warn(&registry.reload().await);
-}
-
-/// Registers services and checks that stand in the agent's configuration.
-async fn register(registry: &Registry, definitions: &[Json]) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for entry in definitions {
-        let done = match (entry.get("service"), entry.get("check")) {
-            (Some(service), _) => match definition::service(service) {
-                Ok(service) => registry.register_service(service, false).await,
-                Err(invalid) => Err(invalid.into()),
-            },
-            (None, Some(check)) => match definition::check(check) {
-                Ok(check) => registry.register_check(check).await,
-                Err(invalid) => Err(invalid.into()),
-            },
-            (None, None) => Ok(()),
-        };
-        if let Err(error) = done {
-            problems.push(Problem::new(format!("the agent's configuration has a service or check that is left out: {error}")));
-        }
-    }
-    problems
 }
 
 fn warn(problems: &[Problem]) {

@@ -20,7 +20,7 @@ use crate::catalog::{
     Change, Check, CheckKey, Edit, Health, Index, Instance, InstanceEntry, InstanceKey, NamedPort, Node, NodeEntry, NodeKey,
     ServiceAddress, SourceId, Weights,
 };
-use crate::registry::Identity;
+use crate::registry::{Identity, definition};
 
 pub(super) static NODES: Watch = Watch {
     meta: Meta::Full,
@@ -180,6 +180,9 @@ pub(super) async fn register(api: Api, request: Request) -> Result<Reply, Refusa
     request.refuse_partitions()?;
     let body = decode(&request, &REGISTER)?;
     api.own_datacenter(body.text("Datacenter").or_else(|| request.get("dc")))?;
+    if let Some(service) = body.inner("Service").filter(|_| !api.registry.compat_consul()) {
+        definition::port_is_sound(&Value::Object(service.0)).map_err(|invalid| Refusal::bad(invalid.to_string()))?;
+    }
     let registration = Registration::read(body, api.identity())?;
     let identity = api.identity().clone();
     api.write(move |edit| registration.apply(edit, &identity)).await?;

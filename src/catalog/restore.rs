@@ -78,7 +78,8 @@ impl Restore {
         self.catalog.datacenters.insert(datacenter, count + 1);
         let key = node.key();
         let checks = self.checks.take(&key, &Arc::default());
-        let index = checks.iter().map(|check| check.modify_index).fold(node.modify_index, Index::max);
+        // A check that it lost left no row. An index that was given once must not fall, and this is the highest it can be.
+        let index = self.catalog.tables.nodes.max(self.catalog.tables.node_checks);
         self.keep_checks(&key, &checks);
         if let Ok(address) = node.address.parse::<IpAddr>() {
             self.catalog.node_addresses.insert((address, key.clone()), ());
@@ -104,8 +105,9 @@ impl Restore {
         if let Some(destination) = instance.mesh_destination() {
             self.catalog.mesh.insert((destination, key.clone()), ());
         }
-        let index = checks.iter().map(|check| check.modify_index).fold(instance.modify_index, Index::max);
         let entry = InstanceEntry { instance: Arc::new(instance), checks };
+        // As with nodes: of checks and instances that it lost no row is left.
+        let index = self.catalog.tables.instances.max(self.catalog.tables.checks);
         let name = self.names.lower(&entry.service);
         let service = self.services.entry(name.clone()).or_insert_with(|| Service {
             key: name,
@@ -114,7 +116,6 @@ impl Restore {
             index,
             memo: Memo::default(),
         });
-        service.index = service.index.max(index);
         service.instances.push(entry.clone());
         self.in_order = self.in_order && self.last.as_ref().is_none_or(|last| *last < key);
         self.last = Some(key.clone());
@@ -332,7 +333,7 @@ mod tests {
     }
 
     /// All that a reader can find, as text. The spelling of a service's name is its first instance's; which was first is
-    /// not kept, and the index of a node or a service forgets the checks that it lost.
+    /// not kept; indexes of nodes and services are only not lower than they were.
     fn seen(catalog: &Catalog) -> Vec<String> {
         let rows = [
             format!("{} {:?}", catalog.index(), catalog.tables()),
@@ -358,7 +359,11 @@ mod tests {
                 let _ = edit.apply(change);
                 catalog = edit.finish().0;
             }
-            prop_assert_eq!(seen(&restored(&catalog)), seen(&catalog));
+            let back = restored(&catalog);
+            prop_assert_eq!(seen(&back), seen(&catalog));
+            let index = |catalog: &Catalog, key| catalog.services().get(key).map(|service| service.index);
+            prop_assert!(catalog.services().keys().all(|key| index(&back, key) >= index(&catalog, key)));
+            prop_assert!(catalog.nodes().iter().all(|(key, node)| back.nodes().get(key).is_some_and(|back| back.index >= node.index)));
             let mut rows = rows(&catalog);
             rows.nodes.reverse();
             rows.instances.reverse();

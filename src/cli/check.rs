@@ -10,7 +10,7 @@ use super::output::Output;
 use super::{Done, Error};
 use crate::config::{self, Options};
 use crate::problem::Problem;
-use crate::registry::definition;
+use crate::registry::definition::{self, Form};
 use crate::resolve::local::Local;
 use crate::resolve::zone::Zones;
 
@@ -117,6 +117,6 @@ fn services_file(path: &Path) -> (String, Vec<Problem>) {
             return (String::new(), vec![problem.in_file(path)]);
         }
     };
-    let (found, problems) = definition::file(path, &text);
+    let (found, problems) = definition::file(Form::Services, path, &text);
     (format!("services: {}, checks: {}", found.services.len(), found.checks.len()), problems)
 }

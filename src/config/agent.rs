@@ -11,7 +11,8 @@ use serde_json::{Map, Value as Json};
 
 use crate::problem::{Place, Problem, nearest};
 
-/// The keys that we obey, by Consul's names; all optional.
+/// The keys that we obey, by Consul's names; all optional. Services and checks that stand beside them are read by the
+/// registry, as those of services files are.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Agent {
@@ -32,10 +33,6 @@ pub(super) struct Agent {
     pub translate_wan_addrs: bool,
     pub enable_script_checks: bool,
     pub enable_local_script_checks: bool,
-    pub service: Option<Json>,
-    pub services: Vec<Json>,
-    pub check: Option<Json>,
-    pub checks: Vec<Json>,
 }
 
 /// Port numbers; -1 switches a listener off.

@@ -67,8 +67,6 @@ pub struct Config {
     pub settings: Settings,
     pub registry: registry::Config,
     pub identity: Identity,
-    /// Services and checks that stand in the agent's configuration itself.
-    pub definitions: Vec<Json>,
     pub local: local::Config,
     pub zones: zone::Config,
     pub forward: upstream::Config,
@@ -236,13 +234,13 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
         settings,
         registry: registry::Config {
             services: registry.services,
+            agent_files: Vec::new(),
             data,
             enable_script_checks: registry.enable_script_checks,
             enable_local_script_checks: registry.enable_local_script_checks,
             compat_consul: consul,
         },
         identity,
-        definitions: Vec::new(),
         local: if consul {
             local::Config { hosts: Vec::new(), record: Vec::new(), ..local::Config::default() }
         } else {
@@ -333,21 +331,19 @@ fn load_agent(options: &Options, flags: &Agent) -> Result<Config, Vec<Problem>> 
     }
     settings.datacenter = identity.datacenter.to_string();
     settings.node_name = identity.node_name.to_string();
-    let definitions = [("service", file.service), ("check", file.check)].into_iter().filter_map(|(key, one)| Some((key, one?)));
-    let lists = file.services.into_iter().map(|one| ("service", one)).chain(file.checks.into_iter().map(|one| ("check", one)));
     Ok(Config {
         dns: Listen { addresses, workers: options.workers.unwrap_or_else(host::processors).max(1) },
         http,
         settings,
         registry: registry::Config {
-            services: registry::Paths(Vec::new()),
+            services: registry::Paths::default(),
+            agent_files: flags.config.clone(),
             data,
             enable_script_checks: flags.enable_script_checks.unwrap_or(file.enable_script_checks),
             enable_local_script_checks: flags.enable_local_script_checks.unwrap_or(file.enable_local_script_checks),
             compat_consul: true,
         },
         identity,
-        definitions: definitions.chain(lists).map(|(key, one)| serde_json::json!({ key: one })).collect(),
         local: local::Config { hosts: Vec::new(), record: Vec::new(), ..local::Config::default() },
         zones: zone::Config::default(),
         forward,

@@ -132,7 +132,10 @@ impl Registry {
         let output: Arc<str> = output.into();
         let agent = self.inner.published.agent.load();
         let Some(definition) = agent.definition(id) else {
-            return Err(Error::UnknownCheck { id: id.to_owned() });
+            // Maintenance is a check that nothing runs.
+            let key = self.check_key(&id.into());
+            let known = self.snapshot().checks().get(&key).is_some_and(|check| check.agent);
+            return Err(if known { Error::NotTtl { id: id.to_owned() } } else { Error::UnknownCheck { id: id.to_owned() } });
         };
         if !matches!(definition.kind, CheckKind::Ttl { .. }) {
             return Err(Error::NotTtl { id: id.to_owned() });

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::Registry;
-use super::definition::{self, Definitions};
+use super::definition::{self, Definitions, Form};
 use crate::problem::Problem;
 
 /// How long files must be quiet before they are read: an editor or a deployment touches several.
@@ -19,7 +19,7 @@ const QUIET: Duration = Duration::from_millis(200);
 impl Registry {
     /// Reads all services files and registers what they say.
     pub(super) async fn read_files(&self) -> Vec<Problem> {
-        let paths = self.inner.config.services.0.clone();
+        let paths: Vec<_> = self.inner.config.files().map(|(form, path)| (form, path.to_owned())).collect();
         // Large files take a moment, which the runtime's threads have no time for.
         let read = tokio::task::spawn_blocking(move || read(&paths)).await;
         let Ok(Read { files, incomplete, mut problems }) = read else { return Vec::new() };
@@ -50,7 +50,7 @@ impl Registry {
         loop {
             // Each time, since a folder may have been put in place of another. The folder, not the file: a file is most often
             // replaced by renaming another over it.
-            for folder in folders(&self.inner.config.services.0) {
+            for folder in folders(self.inner.config.files().map(|(_, path)| path)) {
                 if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
                     tracing::warn!("{} is not watched: {error}; send SIGHUP to have it read again", folder.display());
                 }
@@ -78,9 +78,9 @@ struct Read {
     problems: Vec<Problem>,
 }
 
-fn read(paths: &[PathBuf]) -> Read {
+fn read(paths: &[(Form, PathBuf)]) -> Read {
     let mut read = Read::default();
-    for path in paths {
+    for (form, path) in paths {
         let listed = match list(path) {
             Ok(listed) => listed,
             Err(error) => {
@@ -96,7 +96,7 @@ fn read(paths: &[PathBuf]) -> Read {
         for file in listed {
             match fs::read_to_string(&file) {
                 Ok(text) => {
-                    let (definitions, problems) = definition::file(&file, &text);
+                    let (definitions, problems) = definition::file(*form, &file, &text);
                     if problems.iter().any(|problem| !problem.is_warning) {
                         read.incomplete.push(file.clone());
                     }
@@ -129,11 +129,11 @@ fn list(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn folders(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
-    let folder = |path: &PathBuf| match path.parent() {
-        _ if path.is_dir() => path.clone(),
+fn folders<'a>(paths: impl Iterator<Item = &'a Path>) -> BTreeSet<PathBuf> {
+    let folder = |path: &Path| match path.parent() {
+        _ if path.is_dir() => path.to_owned(),
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     };
-    paths.iter().map(folder).collect()
+    paths.map(folder).collect()
 }

@@ -12,7 +12,7 @@ mod store;
 mod writer;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -24,7 +24,7 @@ use crate::catalog::{Catalog, Change, Check, CheckKey, Edit, Health, Index, Inst
 use crate::limits;
 use crate::problem::Problem;
 use checks::{Report, Runner};
-use definition::{CheckDefinition, Invalid};
+use definition::{CheckDefinition, Form, Invalid};
 pub use store::{Fault as StoreFault, StoreError};
 use store::{Loaded, Store};
 pub use writer::WriteError;
@@ -36,6 +36,10 @@ use writer::{Published, Writer};
 pub struct Config {
     /// Files, or folders of `*.json` files, with services in Consul's format; watched.
     pub services: Paths,
+    /// Consul's agent configuration, files or folders: the services and checks that stand there count as those of services
+    /// files do.
+    #[serde(skip)]
+    pub agent_files: Vec<PathBuf>,
     /// Where registrations are kept; nowhere when unset.
     pub data: Option<PathBuf>,
     /// Run the commands of script checks, wherever they were registered.
@@ -45,6 +49,14 @@ pub struct Config {
     /// Consul's own bounds: an interval of at least a second, deregistration after at least a minute.
     #[serde(skip)]
     pub compat_consul: bool,
+}
+
+impl Config {
+    /// All that is read for services, in order.
+    fn files(&self) -> impl Iterator<Item = (Form, &Path)> {
+        let agent = self.agent_files.iter().map(|path| (Form::Agent, path.as_path()));
+        agent.chain(self.services.0.iter().map(|path| (Form::Services, path.as_path())))
+    }
 }
 
 /// One path, or several.
@@ -319,22 +331,24 @@ fn move_agent(edit: &mut Edit, former: &NodeKey, identity: &Identity) -> Result<
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::{Path, PathBuf};
 
     use proptest::prelude::*;
     use serde_json::{Value as Json, json};
 
     use super::*;
 
-    fn open(data: Option<&Path>, services: Vec<PathBuf>) -> Result<Registry, Error> {
-        let identity = Identity {
+    fn identity() -> Identity {
+        Identity {
             node_name: "n".into(),
             node_id: "".into(),
             datacenter: "dc1".into(),
             address: "127.0.0.1".into(),
             node_meta: BTreeMap::new(),
-        };
-        Registry::open(Config { data: data.map(Into::into), services: Paths(services), ..Config::default() }, identity)
+        }
+    }
+
+    fn open(data: Option<&Path>, services: Vec<PathBuf>) -> Result<Registry, Error> {
+        Registry::open(Config { data: data.map(Into::into), services: Paths(services), ..Config::default() }, identity())
     }
 
     fn write(file: PathBuf, json: Json) {
@@ -378,6 +392,36 @@ mod tests {
         write(dir.path().join("a.json"), json!({"checks": []}));
         assert_eq!(registry.reload().await, []);
         assert!(!has_check(&registry, "disk"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn services_of_the_agents_configuration_are_its_own_and_go_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, data) = (dir.path().join("agent.json"), dir.path().join("data"));
+        let check = json!({"args": ["true"], "interval": "10s"});
+        write(file.clone(), json!({"datacenter": "dc1", "services": [{"name": "web", "port": 80, "check": check}]}));
+        let config = || Config {
+            data: Some(data.clone()),
+            agent_files: vec![file.clone()],
+            enable_local_script_checks: true,
+            ..Config::default()
+        };
+        let registry = Registry::open(config(), identity()).unwrap();
+        assert_eq!(registry.reload().await, [], "scripts of local files are allowed, and settings are passed over");
+        assert!(registry.snapshot().service("web").is_some());
+        registry.close().await;
+        drop(registry);
+        write(file.clone(), json!({"datacenter": "dc1"}));
+        let registry = loop {
+            // The writer of the first lets go of the file when its thread ends.
+            match Registry::open(config(), identity()) {
+                Ok(registry) => break registry,
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            }
+        };
+        assert!(registry.snapshot().service("web").is_some(), "it was on disk");
+        assert_eq!(registry.reload().await, []);
+        assert!(registry.snapshot().service("web").is_none());
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -26,8 +26,18 @@ const PROBLEMS_MAX: usize = 100;
 
 const SHAPE: &str = "write {\"service\": {…}} for one, {\"services\": [{…}, {…}]} for several";
 
+/// What a file is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Form {
+    /// Services and checks, and nothing else.
+    #[default]
+    Services,
+    /// Consul's agent configuration, where they may stand among settings; those are none of ours.
+    Agent,
+}
+
 /// Reads the text of a services file: what is sound, and what is wrong with the rest.
-pub fn file(path: &Path, text: &str) -> (Definitions, Vec<Problem>) {
+pub fn file(form: Form, path: &Path, text: &str) -> (Definitions, Vec<Problem>) {
     // A mark of byte order has no meaning in UTF-8, but editors leave it.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut bare = text.to_owned();
@@ -35,7 +45,7 @@ pub fn file(path: &Path, text: &str) -> (Definitions, Vec<Problem>) {
     if json_strip_comments::strip(&mut bare).is_err() {
         text.clone_into(&mut bare);
     }
-    let mut reading = Reading::default();
+    let mut reading = Reading { form, ..Reading::default() };
     let mut parser = serde_json::Deserializer::from_str(&bare);
     let parsed = (&mut reading).deserialize(&mut parser).and_then(|()| parser.end());
     if let Err(error) = parsed {
@@ -49,6 +59,7 @@ pub fn file(path: &Path, text: &str) -> (Definitions, Vec<Problem>) {
 /// The file as it goes by.
 #[derive(Debug, Default)]
 struct Reading {
+    form: Form,
     definitions: Definitions,
     reader: Reader,
     faults: Vec<Fault>,
@@ -146,6 +157,14 @@ impl Reading {
 
     /// What stood at the top besides the services: checks, the keys of a service that stands there bare, and others.
     fn finish(&mut self, services_seen: bool, top: Map<String, Json>) {
+        if self.form == Form::Agent {
+            for (key, json) in &top {
+                if let Some(kind) = Entry::of(key) {
+                    self.entries_of(kind, key, json);
+                }
+            }
+            return;
+        }
         let named = top.keys().any(|key| key.eq_ignore_ascii_case("name"));
         if named && !services_seen {
             // What the HTTP API takes as a body, and what people keep in files for curl.
@@ -440,7 +459,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> (Definitions, Vec<String>) {
-        let (definitions, problems) = file(Path::new("s.json"), text);
+        let (definitions, problems) = file(Form::Services, Path::new("s.json"), text);
         (definitions, problems.iter().map(ToString::to_string).collect())
     }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -19,6 +19,8 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_rollcall");
 pub(crate) struct Launch {
     directory: PathBuf,
     arguments: Vec<OsString>,
+    /// Stands in the place of the machine's own resolv.conf.
+    resolv_conf: Option<PathBuf>,
 }
 
 /// A process of it, killed at the end of the test. When the test fails, the end also shows what it was started as and
@@ -52,7 +54,7 @@ impl Launch {
     }
 
     pub(crate) fn bare(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), arguments: Vec::new() }
+        Self { directory: directory.to_owned(), arguments: Vec::new(), resolv_conf: None }
     }
 
     pub(crate) fn with(mut self, argument: impl AsRef<OsStr>) -> Self {
@@ -62,6 +64,14 @@ impl Launch {
 
     pub(crate) fn option(self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.with(name).with(value)
+    }
+
+    /// On a machine that asks this server, which has port 53. Making that machine needs root.
+    pub(crate) fn on_a_machine_that_asks(mut self, server: IpAddr) -> Self {
+        let file = self.directory.join("resolv.conf");
+        fs::write(&file, format!("nameserver {server}\n")).expect("written");
+        self.resolv_conf = Some(file);
+        self
     }
 
     /// Starts it without waiting for anything.
@@ -104,7 +114,15 @@ impl Launch {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(BINARY);
+        let mut command = match &self.resolv_conf {
+            None => Command::new(BINARY),
+            Some(file) => {
+                let script = "mount --bind \"$1\" \"$(readlink -f /etc/resolv.conf)\" && shift && exec \"$@\"";
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "--", "sh", "-c", script, "sh"]).arg(file).arg(BINARY);
+                command
+            }
+        };
         command.args(&self.arguments).current_dir(&self.directory);
         for variable in ["ROLLCALL_HTTP_ADDR", "CONSUL_HTTP_ADDR", "RUST_LOG", "NOTIFY_SOCKET"] {
             command.env_remove(variable);

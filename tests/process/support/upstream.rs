@@ -113,7 +113,11 @@ impl Witness {
     pub(crate) const ANSWER: &str = "203.0.113.1";
 
     pub(crate) fn start() -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port of 127.0.0.1");
+        Self::start_on(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    pub(crate) fn start_on(address: SocketAddr) -> Self {
+        let socket = UdpSocket::bind(address).unwrap_or_else(|error| panic!("{address}: {error}"));
         let address = socket.local_addr().expect("a bound socket has an address");
         let asked = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&asked);
