@@ -78,8 +78,24 @@ impl fmt::Display for Holder {
     }
 }
 
+/// How often the kernel may choose a port for UDP that is free for TCP too.
+const CHOICES_MAX: usize = 16;
+
 /// Binds UDP, `workers` times, and TCP on one address. With port 0 the kernel's choice for UDP serves TCP too.
 pub fn bind_dns(address: SocketAddr, workers: usize) -> Result<Bound, BindError> {
+    let mut bound = bind_both(address, workers);
+    for _ in 1..CHOICES_MAX {
+        match &bound {
+            Err(taken) if address.port() == 0 && taken.error.kind() == io::ErrorKind::AddrInUse => {
+                bound = bind_both(address, workers);
+            }
+            _ => break,
+        }
+    }
+    bound
+}
+
+fn bind_both(address: SocketAddr, workers: usize) -> Result<Bound, BindError> {
     let fail = |protocol, error: io::Error| BindError {
         address,
         protocol,

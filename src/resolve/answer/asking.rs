@@ -14,6 +14,7 @@ use crate::dns::{
     Class, ClientSubnet, Edns, ExtendedError, Message, Name, Opcode, Query, Question, RData, Rcode, Record, Type,
 };
 use crate::limits;
+use crate::resolve::open_alias;
 
 /// How many names below the domain an alias may lead through.
 const ALIAS_DEPTH: u32 = 8;
@@ -125,9 +126,24 @@ impl<'a> Asking<'a> {
                 }
                 (message.answers, message.additionals) = (found.answers, found.additionals);
                 reason = found.reason;
+                if !consul {
+                    self.close(&mut message, qtype);
+                }
             }
         }
         Some(self.finish(message, reason))
+    }
+
+    /// An alias that ends in the domain without what was asked for is a negative answer (RFC 2308, 2) and has the RCODE of
+    /// its end (RFC 6604, 3).
+    fn close(&mut self, message: &mut Message, qtype: Type) {
+        let Some(end) = open_alias(message).filter(|end| self.domain_of(end).is_some()) else { return };
+        match self.look_up(&end, qtype, 0, false).verdict {
+            Verdict::NoName => message.rcode = Rcode::NXDOMAIN,
+            Verdict::NoData => {}
+            Verdict::Found | Verdict::Failure => return,
+        }
+        message.authorities.extend(self.soa(&end));
     }
 
     /// An empty response with the header's bits set.

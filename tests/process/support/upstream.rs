@@ -52,14 +52,17 @@ impl Server {
         let mut zone = ZONE.to_owned();
         for number in 1..=100 {
             zone.push_str(&format!("big A 198.51.100.{number}\n"));
+            if number <= 50 {
+                zone.push_str(&format!("medium A 198.51.100.{number}\n"));
+            }
         }
         let file = home.join("zone");
         fs::write(&file, zone).expect("the zone can be written");
         let port = free_port();
         let home = home.display();
         let config = format!(
-            "server:\n  ip-address: 127.0.0.1@{port}\n  server-count: 1\n  username: \"\"\n  zonesdir: \"{home}\"\n  pidfile: \"{home}/pid\"\n  \
-             xfrdfile: \"{home}/xfrd\"\n  zonelistfile: \"{home}/list\"\n  xfrdir: \"{home}\"\n  rrl-ratelimit: 0\n  minimal-responses: yes\n\
+            "server:\n  ip-address: 127.0.0.1@{port}\n  server-count: 1\n  username: \"\"\n  zonesdir: \"{home}\"\n  database: \"\"\n  pidfile: \"{home}/pid\"\n  \
+             xfrdfile: \"{home}/xfrd\"\n  zonelistfile: \"{home}/list\"\n  xfrdir: \"{home}\"\n  rrl-ratelimit: 0\n  minimal-responses: yes\n  ipv4-edns-size: 512\n\
              remote-control:\n  control-enable: no\nzone:\n  name: example.net\n  zonefile: {}\n",
             file.display()
         );
