@@ -15,7 +15,7 @@ use crate::support::upstream::{Server, Witness};
 use crate::support::{project, slack, within};
 
 /// The first cells of the README's rows, in its order, and what shows each.
-const ROWS: &[(&str, fn(&Sides))] = &[
+const ROWS: &[(&str, Show)] = &[
     ("no upstreams configured", no_upstreams),
     ("forwarded answers", forwarded_answers),
     ("a cut answer of an upstream, asked for over TCP", cut_upstream),
@@ -56,6 +56,9 @@ const ROWS: &[(&str, fn(&Sides))] = &[
     ("`Interval` of a check", interval),
     ("`DeregisterCriticalServiceAfter`", deregister_after),
 ];
+
+/// Shows a difference, or panics.
+type Show = fn(&Sides);
 
 struct Sides {
     consul: Rollcall,
