@@ -12,7 +12,7 @@ use crate::config::{self, Options};
 use crate::problem::Problem;
 use crate::registry::definition::{self, Form};
 use crate::resolve::local::Local;
-use crate::resolve::zone::Zones;
+use crate::resolve::zone::{self, Zones};
 
 /// Find mistakes in configuration, services files and zones, without starting.
 ///
@@ -26,7 +26,7 @@ pub(super) struct CheckArgs {
     /// A services file (Consul's JSON), or a folder of them [may be repeated]
     #[arg(long, value_name = "FILE_OR_DIR")]
     services: Vec<PathBuf>,
-    /// Files of any of these kinds, told by their names: *.toml, *.json
+    /// Files of any of these kinds, told by their names: *.toml, *.json, *.zone
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
 }
@@ -34,12 +34,13 @@ pub(super) struct CheckArgs {
 const EXAMPLES: &str = "\
 Examples:
   rollcall check --config /etc/rollcall/rollcall.toml
-  rollcall check services.d/ web.json";
+  rollcall check services.d/ web.json example.test.zone";
 
 impl CheckArgs {
     pub(super) fn run(self, output: &mut Output) -> Result<Done, Error> {
-        let (configs, services): (Vec<PathBuf>, Vec<PathBuf>) =
-            self.paths.into_iter().partition(|path| definitions::has_extension(path, "toml"));
+        let is = |extension: &'static str| move |path: &PathBuf| definitions::has_extension(path, extension);
+        let (configs, others): (Vec<_>, Vec<_>) = self.paths.into_iter().partition(is("toml"));
+        let (zones, services): (Vec<_>, Vec<_>) = others.into_iter().partition(is("zone"));
         let mut report = Report { output, done: Done::Yes };
         for path in self.config.into_iter().chain(configs) {
             let (holds, problems) = configuration(&path);
@@ -53,6 +54,9 @@ impl CheckArgs {
                 })?,
                 Err(problem) => report.add(&path, "", vec![problem])?,
             }
+        }
+        for path in zones {
+            report.add(&path, "a zone", zone::check(&path))?;
         }
         Ok(report.done)
     }
@@ -70,7 +74,7 @@ impl Report<'_> {
         let failed = problems.iter().any(|problem| !problem.is_warning);
         for problem in problems {
             self.output.flush()?;
-            self.output.failure(&problem.into());
+            self.output.problem(&problem);
         }
         if failed {
             self.done = Done::Usage;

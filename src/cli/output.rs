@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use serde_json::Value;
 
 use super::Error;
+use crate::problem::Problem;
 
 /// The standard output of a command. Nothing else in the program writes to it.
 pub(super) struct Output {
@@ -69,6 +70,17 @@ impl Output {
         // Without a standard error there is nobody to tell.
         let _ = writeln!(io::stderr(), "{text}");
         Ok(())
+    }
+
+    /// What is wrong with what somebody wrote.
+    pub(super) fn problem(&self, problem: &Problem) {
+        let (yellow, red, plain) = if self.complaint_colours { ("\x1b[1;33m", "\x1b[1;31m", "\x1b[0m") } else { ("", "", "") };
+        let text = if problem.is_warning {
+            format!("{yellow}warning{plain}: {problem}\n")
+        } else {
+            format!("{red}error{plain}: {problem}\n")
+        };
+        let _ = io::stderr().write_all(text.as_bytes());
     }
 
     /// What went wrong, each cause in a line of its own, and what to do.

@@ -6,9 +6,10 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::api::{self, Api, ApiArgs, escape};
-use super::definitions::{self, Definitions, field};
+use super::definitions::{self, field};
 use super::output::{Output, printable};
 use super::{Done, Error};
+use crate::registry::definition;
 
 /// Register and deregister services.
 #[derive(Debug, Args)]
@@ -202,26 +203,23 @@ impl Default for ReadFiles {
 }
 
 impl ReadFiles {
-    /// A file that cannot be read is reported, and does not keep its neighbours out.
+    /// What is wrong is reported with its place, and does not keep its neighbours out.
     fn read(paths: &[PathBuf], output: &mut Output) -> Result<Self, Error> {
         let mut read = Self::default();
         for path in definitions::files(paths)? {
-            match Definitions::read(&path) {
-                Ok(mut found) => {
-                    if !found.others.is_empty() {
-                        let others = printable(&found.others.join(", "));
-                        output
-                            .note(format_args!("warning: {}: not a service or a check, left out: {others}", path.display()))?;
-                    }
-                    read.services.append(&mut found.services);
-                    read.checks.append(&mut found.checks);
-                }
-                Err(error) => {
-                    output.flush()?;
-                    output.failure(&error.into());
+            let (mut found, problems) = match definitions::read(&path) {
+                Ok(read) => read,
+                Err(problem) => (definition::Written::default(), vec![problem]),
+            };
+            for problem in problems {
+                if !problem.is_warning {
                     read.done = Done::Usage;
                 }
+                output.flush()?;
+                output.problem(&problem);
             }
+            read.services.append(&mut found.services);
+            read.checks.append(&mut found.checks);
         }
         Ok(read)
     }

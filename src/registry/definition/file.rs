@@ -36,8 +36,26 @@ pub enum Form {
     Agent,
 }
 
+/// The entries of one file as they were written, for whoever hands them on.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Written {
+    pub services: Vec<Map<String, Json>>,
+    pub checks: Vec<Map<String, Json>>,
+}
+
 /// Reads the text of a services file: what is sound, and what is wrong with the rest.
 pub fn file(form: Form, path: &Path, text: &str) -> (Definitions, Vec<Problem>) {
+    let (reading, problems) = read(Reading { form, ..Reading::default() }, path, text);
+    (reading.definitions, problems)
+}
+
+/// The same, but gives the sound entries as they stand there, keys that are not known here included.
+pub fn written(path: &Path, text: &str) -> (Written, Vec<Problem>) {
+    let (reading, problems) = read(Reading { written: Some(Written::default()), ..Reading::default() }, path, text);
+    (reading.written.unwrap_or_default(), problems)
+}
+
+fn read(mut reading: Reading, path: &Path, text: &str) -> (Reading, Vec<Problem>) {
     // A mark of byte order has no meaning in UTF-8, but editors leave it.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut bare = text.to_owned();
@@ -45,15 +63,14 @@ pub fn file(form: Form, path: &Path, text: &str) -> (Definitions, Vec<Problem>) 
     if json_strip_comments::strip(&mut bare).is_err() {
         text.clone_into(&mut bare);
     }
-    let mut reading = Reading { form, ..Reading::default() };
     let mut parser = serde_json::Deserializer::from_str(&bare);
     let parsed = (&mut reading).deserialize(&mut parser).and_then(|()| parser.end());
     if let Err(error) = parsed {
         // Half a file may be one that is still being written: none of it is taken.
-        return (Definitions::default(), vec![not_json(text, &error).in_file(path)]);
+        return (Reading::default(), vec![not_json(text, &error).in_file(path)]);
     }
     let problems = reading.problems(text, &bare).into_iter().map(|problem| problem.in_file(path)).collect();
-    (reading.definitions, problems)
+    (reading, problems)
 }
 
 /// The file as it goes by.
@@ -61,6 +78,7 @@ pub fn file(form: Form, path: &Path, text: &str) -> (Definitions, Vec<Problem>) 
 struct Reading {
     form: Form,
     definitions: Definitions,
+    written: Option<Written>,
     reader: Reader,
     faults: Vec<Fault>,
     further: usize,
@@ -131,6 +149,12 @@ impl Reading {
                     let message = format!("this {what}{} is left out: {invalid}", named(json));
                     let key = invalid.key().map(str::to_owned);
                     self.fault(Fault { is_warning: false, entry: Some(entry), key, message, hint: invalid.hint().to_owned() });
+                } else if let (Some(written), Json::Object(entry)) = (&mut self.written, json) {
+                    let list = match kind {
+                        Entry::Service => &mut written.services,
+                        Entry::Check => &mut written.checks,
+                    };
+                    list.push(entry.clone());
                 }
             }
         }

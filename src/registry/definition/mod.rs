@@ -16,7 +16,7 @@ use serde_json::Value as Json;
 
 use crate::catalog::{Health, Index, Instance, NamedPort, ServiceAddress, SourceId, Weights};
 
-pub use file::{Definitions, Form, file};
+pub use file::{Definitions, Form, Written, file, written};
 pub use read::{check, port_is_sound, service};
 
 /// One instance of a service, with the checks that tell how well it is.

@@ -227,6 +227,11 @@ fn zone_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// What is wrong with a zone file.
+pub fn check(file: &Path) -> Vec<Problem> {
+    read_zone(file).err().unwrap_or_default()
+}
+
 fn read_zone(file: &Path) -> Result<Authority, Vec<Problem>> {
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let origin = stem.parse::<Name>().map_err(|error| {
