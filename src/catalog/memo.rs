@@ -6,30 +6,34 @@ use arc_swap::ArcSwapOption;
 
 use super::Index;
 
-/// Addresses of a service's healthy instances, as resource records ready to be copied into an answer.
+/// An answer about a service's healthy instances, or what it is quickly made of.
 #[derive(Debug)]
 pub struct Prepared {
-    /// For whose settings they were made.
+    /// For whose settings it was made.
     pub maker: u64,
-    /// The state of the nodes they were made of: [`super::Catalog::nodes_index`].
+    /// The state of the nodes it was made of: [`super::Catalog::nodes_index`].
     pub nodes: Index,
-    /// Records of 16 octets; `None` when the answer is not as plain as that.
-    pub a: Option<Box<[u8]>>,
-    /// Records of 28 octets.
-    pub aaaa: Option<Box<[u8]>>,
+    /// In its maker's own form; `None` when nothing can be prepared.
+    pub octets: Option<Box<[u8]>>,
 }
 
-/// A place for [`Prepared`] records. It is made empty with each new state of a service; a copy of it is empty, too.
+/// Places for [`Prepared`] answers, one for each kind that their maker has. They are made empty with each new state of a
+/// service; copies of them are empty, too.
 #[derive(Debug, Default)]
-pub struct Memo(ArcSwapOption<Prepared>);
+pub struct Memo([ArcSwapOption<Prepared>; Memo::KINDS]);
 
 impl Memo {
-    pub fn get(&self) -> arc_swap::Guard<Option<Arc<Prepared>>> {
-        self.0.load()
+    pub const KINDS: usize = 3;
+
+    /// `None` for a kind that there is not.
+    pub fn get(&self, kind: usize) -> Option<arc_swap::Guard<Option<Arc<Prepared>>>> {
+        Some(self.0.get(kind)?.load())
     }
 
-    pub fn set(&self, prepared: Prepared) {
-        self.0.store(Some(Arc::new(prepared)));
+    pub fn set(&self, kind: usize, prepared: Prepared) {
+        if let Some(place) = self.0.get(kind) {
+            place.store(Some(Arc::new(prepared)));
+        }
     }
 }
 

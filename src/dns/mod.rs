@@ -10,6 +10,7 @@ mod compose;
 mod edns;
 mod message;
 mod name;
+mod plain;
 mod query;
 mod record;
 
@@ -17,6 +18,7 @@ pub use compose::Composer;
 pub use edns::{ClientSubnet, Edns, EdnsOption, ExtendedError, option};
 pub use message::{Flags, Message, Opcode, Rcode};
 pub use name::{Labels, Name, NameError};
+pub use plain::PlainQuery;
 pub use query::{Query, Question, Reject};
 pub use record::{Class, RData, Record, Soa, Srv, Type};
 

@@ -97,6 +97,13 @@ impl Record {
         Ok(Self { owner, class, ttl, data })
     }
 
+    /// The record's octets, its owner's name first, without compression.
+    pub fn uncompressed(&self) -> Vec<u8> {
+        let mut composer = Composer::new(false);
+        self.compose(&mut composer);
+        composer.into_octets()
+    }
+
     pub(super) fn compose(&self, composer: &mut Composer) {
         composer.name(&self.owner, true);
         composer.u16(self.record_type().0);

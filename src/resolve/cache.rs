@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 use serde::Deserialize;
 
-use crate::dns::{Message, Query, Rcode, Type};
+use crate::dns::{Message, PlainQuery, Query, Rcode, Type};
 
 /// How answers are kept; part of `[forward]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -46,6 +46,15 @@ impl Key {
     pub fn new(query: &Query, group: u16) -> Option<Self> {
         let mut octets = Vec::with_capacity(query.question.name.wire().len() + 7);
         write_key(query, group, &mut octets).then(|| Self(octets.into()))
+    }
+}
+
+impl Key {
+    /// Is it that of this query, whatever the group? Plain queries are of class IN.
+    fn is_of(&self, query: &PlainQuery<'_>) -> bool {
+        let name = query.name().len();
+        let (own, [type_high, type_low, flags]) = (&*self.0, query.key().last_chunk::<3>().copied().unwrap_or_default());
+        own.get(..name) == Some(query.name()) && own.get(name..name + 5) == Some(&[type_high, type_low, 0, 1, flags])
     }
 }
 
@@ -90,14 +99,22 @@ impl Entry {
         now < self.stale_until
     }
 
-    /// Writes the answer to this query. TTLs are what is left of them, or that of a stale answer.
-    pub fn write(&self, query: &Query, now: Instant, out: &mut Vec<u8>) {
+    /// Octets of the answer.
+    pub fn size(&self) -> usize {
+        self.octets.len()
+    }
+
+    /// Writes the answer to this query, given by its octets. TTLs are what is left of them, or that of a stale answer.
+    pub fn write(&self, query: &[u8], now: Instant, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&self.octets);
         let Some(octets) = out.get_mut(start..) else { return };
         patch(octets, query);
         let age = u32::try_from(now.saturating_duration_since(self.stored).as_secs()).unwrap_or(u32::MAX);
         let fresh = self.is_fresh(now);
+        if fresh && age == 0 {
+            return;
+        }
         for &at in &self.ttls {
             if let Some(ttl) = octets.get_mut(usize::from(at)..).and_then(|rest| rest.first_chunk_mut::<4>()) {
                 let left = u32::from_be_bytes(*ttl).saturating_sub(age);
@@ -107,17 +124,15 @@ impl Entry {
     }
 }
 
-/// Makes another's response this query's: id, RD, CD and the question as it was spelled.
-pub fn patch(octets: &mut [u8], query: &Query) {
-    if let Some(id) = octets.first_chunk_mut::<2>() {
-        *id = query.id.to_be_bytes();
+/// Makes another's response this query's: id, RD, CD and the question as it was spelled. `query` are its octets.
+pub fn patch(octets: &mut [u8], query: &[u8]) {
+    let Some([id_high, id_low, high, low]) = query.first_chunk() else { return };
+    if let Some(header) = octets.first_chunk_mut::<4>() {
+        *header = [*id_high, *id_low, header[2] & !1 | high & 1, header[3] & !0x10 | low & 0x10];
     }
-    if let Some([_, _, high, low]) = octets.first_chunk_mut::<4>() {
-        *high = *high & !1 | u8::from(query.flags.recursion_desired);
-        *low = *low & !0x10 | u8::from(query.flags.checking_disabled) << 4;
-    }
-    let name = query.question.name.wire();
-    if let Some(question) = octets.get_mut(Message::HEADER..Message::HEADER + name.len())
+    let end = skip_name(octets, Message::HEADER).unwrap_or(0);
+    if let Some(question) = octets.get_mut(Message::HEADER..end)
+        && let Some(name) = query.get(Message::HEADER..end)
         && question.eq_ignore_ascii_case(name)
     {
         question.copy_from_slice(name);
@@ -245,58 +260,46 @@ const SETS: usize = 1_024;
 /// Octets of the largest answer that a [`Near`] holds, so that each of them stays below 8 MB.
 const NEAR_MAX: usize = 4_096;
 
-/// A worker's own cache: the answers that it gave last, found without a lock.
-#[derive(Debug)]
+/// A worker's own cache: the answers to plain queries that it gave last, found without a lock and without parsing the
+/// query. All in it were given by one configuration, in which a question always goes to the same upstreams.
+#[derive(Debug, Default)]
 pub struct Near {
     hasher: RandomState,
     sets: Vec<[Place; 2]>,
-    /// The key of the query at hand.
-    key: Vec<u8>,
 }
 
-/// Room for an entry, found by its hash.
+/// Room for an entry, found by the hash of its query's key.
 type Place = Option<(u64, Arc<Entry>)>;
 
-impl Default for Near {
-    fn default() -> Self {
-        Self { hasher: RandomState::default(), sets: Vec::new(), key: Vec::with_capacity(300) }
-    }
-}
-
 impl Near {
-    /// Writes a fresh answer from here, or from the shared cache, whose entry is then near too.
-    pub fn answer(&mut self, cache: &Cache, query: &Query, group: u16, now: Instant, out: &mut Vec<u8>) -> bool {
-        self.key.clear();
-        if !write_key(query, group, &mut self.key) {
-            return false;
+    /// A fresh answer.
+    pub fn get(&mut self, query: &PlainQuery<'_>, now: Instant) -> Option<&Entry> {
+        let hash = self.hasher.hash_one(query.key());
+        let set = self.sets.get_mut(hash as usize % SETS)?;
+        let near = |place: &Place| {
+            place.as_ref().is_some_and(|(other, entry)| *other == hash && entry.key.is_of(query) && entry.is_fresh(now))
+        };
+        let at = set.iter().position(near)?;
+        if at != 0 {
+            set.swap(0, at);
         }
-        let hash = self.hasher.hash_one(&self.key[..]);
+        set[0].as_ref().map(|(_, entry)| &**entry)
+    }
+
+    /// Has an answer near, from the shared cache.
+    pub fn keep(&mut self, query: &PlainQuery<'_>, entry: Arc<Entry>) {
+        if entry.octets.len() > NEAR_MAX || !entry.key.is_of(query) {
+            return;
+        }
         if self.sets.is_empty() {
             // An idle server needs none of this.
             self.sets.resize_with(SETS, Default::default);
         }
-        let Some(set) = self.sets.get_mut(hash as usize % SETS) else { return false };
-        let near = |place: &Place| {
-            place.as_ref().is_some_and(|(other, entry)| *other == hash && *entry.key.0 == *self.key && entry.is_fresh(now))
-        };
-        if let Some(at) = set.iter().position(near) {
-            if at != 0 {
-                set.swap(0, at);
-            }
-            if let Some((_, entry)) = &set[0] {
-                entry.write(query, now, out);
-                return true;
-            }
-        }
-        let Some(entry) = cache.get(&Key(self.key.as_slice().into())).filter(|entry| entry.is_fresh(now)) else {
-            return false;
-        };
-        entry.write(query, now, out);
-        if entry.octets.len() <= NEAR_MAX {
+        let hash = self.hasher.hash_one(query.key());
+        if let Some(set) = self.sets.get_mut(hash as usize % SETS) {
             set.swap(0, 1);
             set[0] = Some((hash, entry));
         }
-        true
     }
 
     /// Forgets everything, when what it holds may no longer be given.
@@ -344,22 +347,29 @@ mod tests {
         let (asked, now) = (query("www.example.net", true), Instant::now());
         cache.put(Key::new(&asked, 0).unwrap(), &response(&asked, &[60, 300]).compose(true), now).unwrap();
         let again = Query { id: 99, ..query("WWW.example.NET", true) };
-        let mut near = Near::default();
-        for _ in 0..2 {
+        let octets = again.compose();
+        let (plain, mut near) = (PlainQuery::parse(&octets).unwrap(), Near::default());
+        let far = cache.get(&Key::new(&again, 0).unwrap()).unwrap();
+        assert!(near.get(&plain, now).is_none());
+        near.keep(&plain, far.clone());
+        for entry in [&*far, near.get(&plain, after(now, 20)).unwrap()] {
             let mut out = Vec::new();
-            assert!(near.answer(&cache, &again, 0, after(now, 20), &mut out));
+            entry.write(&octets, after(now, 20), &mut out);
             let message = Message::parse(&out).unwrap();
             assert_eq!((message.id, message.questions[0].name.to_string()), (99, "WWW.example.NET.".into()));
             assert_eq!(message.answers.iter().map(|r| r.ttl).collect::<Vec<_>>(), [40, 280]);
             assert_eq!(message.edns, again.edns);
         }
-        assert!(!near.answer(&cache, &again, 0, after(now, 60), &mut Vec::new()), "it has expired");
-        assert!(!near.answer(&cache, &again, 1, now, &mut Vec::new()), "another group of upstreams");
-        assert!(!near.answer(&cache, &query("www.example.net", false), 0, now, &mut Vec::new()), "another EDNS");
+        assert!(near.get(&plain, after(now, 60)).is_none(), "it has expired");
+        let other = query("www.example.net", false).compose();
+        assert!(near.get(&PlainQuery::parse(&other).unwrap(), now).is_none(), "another EDNS");
+        near.keep(&PlainQuery::parse(&other).unwrap(), far);
+        assert!(near.get(&PlainQuery::parse(&other).unwrap(), now).is_none(), "that is no answer to it");
+        assert!(cache.get(&Key::new(&again, 1).unwrap()).is_none(), "another group of upstreams");
         let stale = cache.get(&Key::new(&again, 0).unwrap()).unwrap();
         assert!(stale.is_usable(after(now, 3600)) && !stale.is_usable(after(now, 90_000)));
         let mut out = Vec::new();
-        stale.write(&again, after(now, 3600), &mut out);
+        stale.write(&octets, after(now, 3600), &mut out);
         assert!(Message::parse(&out).unwrap().answers.iter().all(|record| record.ttl == STALE_TTL));
     }
 
@@ -403,7 +413,7 @@ mod tests {
             let cache = Cache::new(Config { min_ttl, max_ttl, ..Config::default() });
             let entry = cache.put(Key::new(&asked, 0).unwrap(), &response(&asked, &[ttl]).compose(true), now).unwrap();
             let mut out = Vec::new();
-            entry.write(&asked, now, &mut out);
+            entry.write(&asked.compose(), now, &mut out);
             assert_eq!(Message::parse(&out).unwrap().answers[0].ttl, kept, "{ttl} within {min_ttl} and {max_ttl}");
             assert!(entry.is_fresh(after(now, u64::from(kept) - 1)) && !entry.is_fresh(after(now, u64::from(kept))));
         }
@@ -432,7 +442,7 @@ mod tests {
                 return Err(TestCaseError::fail("it may be kept"));
             };
             let mut out = Vec::new();
-            entry.write(&Query { id, ..query("A.b.EXAMPLE.net", true) }, after(now, age), &mut out);
+            entry.write(&Query { id, ..query("A.b.EXAMPLE.net", true) }.compose(), after(now, age), &mut out);
             let got = Message::parse(&out).unwrap();
             let expected = |ttl: u32| if entry.is_fresh(after(now, age)) { ttl.min(86_400) - age as u32 } else { STALE_TTL };
             original.answers.iter_mut().chain(&mut original.authorities).for_each(|record| record.ttl = expected(record.ttl));

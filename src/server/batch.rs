@@ -55,9 +55,17 @@ impl Slot {
     }
 }
 
-/// The slots, and the headers through which the kernel sees them.
+/// The slots, and the headers through which the kernel sees them: one set for each direction, so that what stays the same
+/// from batch to batch is written once.
 pub(super) struct Batch {
     slots: Vec<Slot>,
+    incoming: Headers,
+    outgoing: Headers,
+    /// Slots that the last batch used; the kernel has shortened the lengths in their headers.
+    used: usize,
+}
+
+struct Headers {
     vectors: Vec<libc::iovec>,
     headers: Vec<libc::mmsghdr>,
 }
@@ -70,35 +78,37 @@ impl Batch {
             output: Vec::with_capacity(limits::UDP_QUERY_MAX),
             origin: Return::unset(),
         };
-        let vector = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
-        // SAFETY: an mmsghdr is plain data for which all zeroes is a valid value.
-        let header: libc::mmsghdr = unsafe { mem::zeroed() };
-        Self { slots: (0..SLOTS).map(|_| slot()).collect(), vectors: vec![vector; SLOTS], headers: vec![header; SLOTS] }
+        let slots: Vec<Slot> = (0..SLOTS).map(|_| slot()).collect();
+        // All lengths are set before the first call, as if all slots had been used.
+        let mut batch = Self { slots, incoming: Headers::new(), outgoing: Headers::new(), used: SLOTS };
+        let Headers { vectors, headers } = &mut batch.incoming;
+        for ((slot, vector), header) in batch.slots.iter_mut().zip(vectors).zip(headers) {
+            vector.iov_base = slot.input.as_mut_ptr().cast();
+            vector.iov_len = slot.input.len();
+            header.msg_hdr.msg_name = (&raw mut slot.origin.peer).cast();
+            header.msg_hdr.msg_iov = vector;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = slot.origin.control.0.as_mut_ptr().cast();
+        }
+        batch
     }
 
     /// Waits for at least one datagram and takes what is there; each slot's `output` starts empty.
     pub(super) fn receive(&mut self, socket: &UdpSocket) -> io::Result<&mut [Slot]> {
-        for ((slot, vector), header) in self.slots.iter_mut().zip(&mut self.vectors).zip(&mut self.headers) {
-            vector.iov_base = slot.input.as_mut_ptr().cast();
-            vector.iov_len = slot.input.len();
-            // The kernel shortens these lengths, so each is set anew before each call.
-            header.msg_hdr.msg_name = (&raw mut slot.origin.peer).cast();
+        for header in self.incoming.headers.iter_mut().take(self.used) {
             header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-            header.msg_hdr.msg_iov = vector;
-            header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_control = slot.origin.control.0.as_mut_ptr().cast();
             header.msg_hdr.msg_controllen = CONTROL as _;
-            header.msg_hdr.msg_flags = 0;
-            header.msg_len = 0;
         }
-        // SAFETY: every header points to a name, a vector and a control buffer that live in `self` and are not touched
-        // until the call returns; the lengths are those of the buffers.
+        self.used = 0;
+        // SAFETY: every header points to a name, a vector and a control buffer that live on the heap, in `self`, where they
+        // have been since `new`, and that are not touched until the call returns; the lengths are those of the buffers.
         let count = unsafe {
-            let headers = self.headers.as_mut_ptr();
+            let headers = self.incoming.headers.as_mut_ptr();
             libc::recvmmsg(socket.as_raw_fd(), headers, SLOTS as _, libc::MSG_WAITFORONE, ptr::null_mut())
         };
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-        for (slot, header) in self.slots.iter_mut().zip(&self.headers).take(count) {
+        self.used = count;
+        for (slot, header) in self.slots.iter_mut().zip(&self.incoming.headers).take(count) {
             let cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
             // A datagram that was cut is no query: leave nothing of it.
             slot.input_length = if cut { 0 } else { (header.msg_len as usize).min(limits::UDP_QUERY_MAX) };
@@ -114,29 +124,37 @@ impl Batch {
     pub(super) fn send(&mut self, socket: &UdpSocket, count: usize) {
         let mut waiting = 0;
         for slot in self.slots.iter_mut().take(count).filter(|slot| !slot.output.is_empty()) {
-            let vector = &mut self.vectors[waiting];
+            let vector = &mut self.outgoing.vectors[waiting];
             vector.iov_base = slot.output.as_mut_ptr().cast();
             vector.iov_len = slot.output.len();
-            let header = &mut self.headers[waiting].msg_hdr;
+            let header = &mut self.outgoing.headers[waiting].msg_hdr;
             header.msg_name = (&raw mut slot.origin.peer).cast();
             header.msg_namelen = slot.origin.peer_length;
             header.msg_iov = vector;
             header.msg_iovlen = 1;
             header.msg_control = slot.origin.control.0.as_mut_ptr().cast();
             header.msg_controllen = slot.origin.control_length as _;
-            header.msg_flags = 0;
             waiting += 1;
         }
         let mut sent = 0;
         while sent < waiting {
             // SAFETY: headers `sent..waiting` were set above and point to buffers that live in `self`.
             let count = unsafe {
-                let headers = self.headers.as_mut_ptr().add(sent);
+                let headers = self.outgoing.headers.as_mut_ptr().add(sent);
                 libc::sendmmsg(socket.as_raw_fd(), headers, (waiting - sent) as _, 0)
             };
             // An error concerns the first datagram left (no route, a full buffer): go on behind it.
             sent += usize::try_from(count).unwrap_or(1).max(1);
         }
+    }
+}
+
+impl Headers {
+    fn new() -> Self {
+        let vector = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
+        // SAFETY: an mmsghdr is plain data for which all zeroes is a valid value.
+        let header: libc::mmsghdr = unsafe { mem::zeroed() };
+        Self { vectors: vec![vector; SLOTS], headers: vec![header; SLOTS] }
     }
 }
 
@@ -218,9 +236,11 @@ impl Return {
     }
 }
 
-/// Asks the kernel to tell by which of our addresses each datagram came.
+/// Asks the kernel to tell by which of our addresses each datagram came, which only a wildcard socket has to know: any
+/// other sends from the one address that it has.
 pub(super) fn tell_local_address(socket: &UdpSocket) -> io::Result<()> {
     let (level, name) = match socket.local_addr()? {
+        address if !address.ip().is_unspecified() => return Ok(()),
         SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
         SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
     };

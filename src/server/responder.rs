@@ -14,14 +14,14 @@ use arc_swap::{ArcSwap, Cache};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::catalog::Catalog;
-use crate::dns::{Class, Edns, ExtendedError, Message, Opcode, Query, Question, Rcode, Reject};
+use crate::dns::{Class, Edns, ExtendedError, Message, Opcode, PlainQuery, Query, Question, Rcode, Reject};
 use crate::limits;
 use crate::resolve::answer::{Chase, Client, Compat, Discovery, Step, Transport};
 use crate::resolve::cache::Near;
 use crate::resolve::local::Local;
 use crate::resolve::open_alias;
 use crate::resolve::zone::Zones;
-use crate::upstream::{Forwarder, size_limit};
+use crate::upstream::{Forwarder, size_limit, write_kept};
 
 /// The payload size that we tell clients (RFC 9715, 3).
 const UDP_SIZE: u16 = 1232;
@@ -86,6 +86,27 @@ fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
+/// A query in each of its forms, and who asks.
+struct Asked<'a> {
+    query: &'a Query,
+    octets: &'a [u8],
+    plain: Option<&'a PlainQuery<'a>>,
+    client: Client,
+}
+
+/// Octets that the client takes.
+fn plain_limit(query: &PlainQuery<'_>, transport: Transport) -> usize {
+    match (transport, query.edns()) {
+        (Transport::Tcp, _) => Message::MAX,
+        (Transport::Udp, size) => usize::from(size.map_or(0, |(size, _)| size).clamp(512, UDP_SIZE)),
+    }
+}
+
+/// Is it about who has an address?
+fn is_reverse(query: &PlainQuery<'_>) -> bool {
+    query.name().ends_with(b"\x04arpa\0")
+}
+
 /// A query whose answer has to be waited for.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -139,10 +160,20 @@ impl Responder {
 
     /// Answers into `out`, which stays empty when there is no answer; or says what has to be waited for.
     pub(super) fn answer(&self, worker: &mut Worker, octets: &[u8], client: Client, out: &mut Vec<u8>) -> Option<Pending> {
-        let setup = worker.setup.load();
-        if setup.at_once {
-            let catalog = worker.catalog.load();
-            if setup.discovery.answer_at_once(catalog, octets, client.transport, &mut worker.rng, out) {
+        let Worker { setup, catalog, near_of, near, rng, now, clock } = worker;
+        let setup = setup.load();
+        let plain = PlainQuery::parse(octets);
+        if let Some(plain) = &plain {
+            if setup.at_once && setup.discovery.answer_at_once(catalog.load(), plain, client.transport, rng, *clock, out) {
+                return None;
+            }
+            // Who has an address may have changed; all else that is near was not ours, and is not until the next setup.
+            let current = std::ptr::eq(near_of.as_ptr(), Arc::as_ptr(setup)) && !is_reverse(plain);
+            if current
+                && let Some(entry) = near.get(plain, *now)
+                && entry.size() <= plain_limit(plain, client.transport)
+            {
+                entry.write(octets, *now, out);
                 return None;
             }
         }
@@ -156,7 +187,8 @@ impl Responder {
                 return None;
             }
         };
-        let wait = self.answer_query(worker, &setup, &query, client, out)?;
+        let asked = Asked { query: &query, octets, plain: plain.as_ref(), client };
+        let wait = self.answer_query(worker, &setup, asked, out)?;
         match self.waiting.clone().try_acquire_owned() {
             Ok(permit) => Some(Pending { setup, query, octets: octets.into(), client, wait, _permit: permit }),
             Err(_) => {
@@ -171,14 +203,13 @@ impl Responder {
         &self,
         worker: &mut Worker,
         setup: &Arc<Setup>,
-        query: &Query,
-        client: Client,
+        Asked { query, octets, plain, client }: Asked<'_>,
         out: &mut Vec<u8>,
     ) -> Option<Wait> {
         let name = &query.question.name;
-        let plain = !setup.is_consul();
+        let consul = setup.is_consul();
         let is_ours = setup.discovery.is_ours(name);
-        if plain {
+        if !consul {
             if query.edns.as_ref().is_some_and(|edns| edns.version > 0) {
                 // RFC 6891, 6.1.3.
                 out.extend(error(query, Rcode::BADVERS, None).compose(true));
@@ -209,14 +240,14 @@ impl Responder {
                     return None;
                 }
                 Step::Chase(chase) => return Some(Wait::Chase(chase)),
-                Step::Forward if is_ours && plain => {
+                Step::Forward if is_ours && !consul => {
                     out.extend(error(query, Rcode::REFUSED, None).compose(true));
                     return None;
                 }
                 Step::Forward => {}
             }
         }
-        if plain
+        if !consul
             && !setup.forwarder.has_route(name)
             && let Some(message) = setup.local.special(query)
         {
@@ -225,15 +256,19 @@ impl Responder {
         }
         if !setup.forwarder.has_upstreams() && !setup.forwarder.has_route(name) {
             let reason = (ExtendedError::Prohibited, "this server has nobody to ask about other names");
-            out.extend(error(query, Rcode::REFUSED, plain.then_some(reason)).compose(true));
+            out.extend(error(query, Rcode::REFUSED, (!consul).then_some(reason)).compose(true));
             return None;
         }
         if !std::ptr::eq(worker.near_of.as_ptr(), Arc::as_ptr(setup)) {
             worker.near.clear();
             worker.near_of = Arc::downgrade(setup);
         }
-        let kept = setup.forwarder.answer(query, client.transport, worker.now, &mut worker.near, out);
-        (!kept).then_some(Wait::Forward)
+        let Some(entry) = setup.forwarder.kept(query, worker.now) else { return Some(Wait::Forward) };
+        write_kept(&entry, query, octets, client.transport, worker.now, out);
+        if let Some(plain) = plain {
+            worker.near.keep(plain, entry);
+        }
+        None
     }
 
     /// Waits for the answer.

@@ -1,7 +1,7 @@
 //! Everything that is not known here: which upstreams a name goes to, what is kept of their answers, and the driver that
 //! carries a look-up to its reply.
 //!
-//! Start with [`Forwarder::answer`], which never waits, and [`Forwarder::resolve`], which does.
+//! Start with [`Forwarder::kept`], which never waits, and [`Forwarder::resolve`], which does.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use crate::dns::{Edns, ExtendedError, Message, Name, Query, Question, Rcode};
 use crate::limits;
 use crate::problem::Problem;
 use crate::resolve::answer::Transport;
-use crate::resolve::cache::{self, Cache, HOP_BY_HOP, Key, Near};
+use crate::resolve::cache::{self, Cache, Entry, HOP_BY_HOP, Key};
 use crate::resolve::forward::{Condition, Lookup, Step, Strategy, is_good};
 
 /// The UDP payload that we take from upstreams and give to clients at most: what passes without fragments (RFC 9715, 3).
@@ -179,22 +179,15 @@ impl Forwarder {
         self.group(name) != 0
     }
 
-    /// Writes an answer that is kept and fresh; never waits.
-    pub fn answer(&self, query: &Query, transport: Transport, now: Instant, near: &mut Near, out: &mut Vec<u8>) -> bool {
+    /// An answer that is kept and fresh; never waits.
+    pub fn kept(&self, query: &Query, now: Instant) -> Option<Arc<Entry>> {
         if self.is_sequential() {
-            return false;
+            return None;
         }
-        let start = out.len();
-        if !near.answer(&self.cache, query, self.group(&query.question.name), now, out) {
-            return false;
-        }
+        let key = Key::new(query, self.group(&query.question.name))?;
+        let entry = self.cache.get(&key).filter(|entry| entry.is_fresh(now))?;
         self.counters.hits.fetch_add(1, Ordering::Relaxed);
-        if out.len() - start > size_limit(query, transport) {
-            let cut = truncated(query, out.get(start..).unwrap_or_default());
-            out.truncate(start);
-            out.extend(cut);
-        }
-        true
+        Some(entry)
     }
 
     /// Asks upstream, or whoever asks the same already; `octets` are the query's own. Always has an answer, SERVFAIL at
@@ -209,18 +202,18 @@ impl Forwarder {
         let Some(key) = Key::new(query, group) else {
             self.counters.misses.fetch_add(1, Ordering::Relaxed);
             let answer = self.look_up(group, &passed_on(query), transport).await.map(|answer| completed(answer, query));
-            return self.fitted(query, answer.as_deref().ok_or(SILENCE), transport);
+            return self.fitted(query, octets, answer.as_deref().ok_or(SILENCE), transport);
         };
         let kept = self.cache.get(&key).filter(|entry| entry.is_usable(Instant::now()));
         if let Some(entry) = kept.as_ref().filter(|entry| entry.is_fresh(Instant::now())) {
             // Another's look-up ended while this query was on its way here, or it is a question of our own.
             self.counters.hits.fetch_add(1, Ordering::Relaxed);
-            let mut octets = Vec::new();
-            entry.write(query, Instant::now(), &mut octets);
-            return self.fitted(query, Ok(&octets), transport);
+            let mut kept = Vec::new();
+            entry.write(octets, Instant::now(), &mut kept);
+            return self.fitted(query, octets, Ok(&kept), transport);
         }
         self.counters.misses.fetch_add(1, Ordering::Relaxed);
-        let stale = |entry: &cache::Entry| self.stale(query, entry, transport);
+        let stale = |entry: &Entry| self.stale(query, octets, entry, transport);
         if self.failures.contains_key(&key) {
             let reason = "all upstreams failed a moment ago";
             return kept.as_deref().map_or_else(|| self.failure(query, Some(reason)), stale);
@@ -234,7 +227,7 @@ impl Forwarder {
                 _ => return stale(entry),
             },
         };
-        self.fitted(query, outcome.as_deref().map_err(|reason| *reason), transport)
+        self.fitted(query, octets, outcome.as_deref().map_err(|reason| *reason), transport)
     }
 
     /// Asks a question of our own; `None` when nobody answers.
@@ -371,8 +364,8 @@ impl Forwarder {
         reply
     }
 
-    /// An answer as this client may have it: its id, its question, its size.
-    fn fitted(&self, query: &Query, answer: Result<&[u8], &str>, transport: Transport) -> Vec<u8> {
+    /// An answer as this client may have it: its id, its question, its size. `octets` are the query's own.
+    fn fitted(&self, query: &Query, octets: &[u8], answer: Result<&[u8], &str>, transport: Transport) -> Vec<u8> {
         let answer = match answer {
             Ok(answer) => answer,
             Err(reason) => return self.failure(query, Some(reason)),
@@ -380,28 +373,28 @@ impl Forwarder {
         if answer.len() > size_limit(query, transport) {
             return truncated(query, answer);
         }
-        let mut octets = answer.to_vec();
-        cache::patch(&mut octets, query);
-        octets
+        let mut answer = answer.to_vec();
+        cache::patch(&mut answer, octets);
+        answer
     }
 
-    fn stale(&self, query: &Query, entry: &cache::Entry, transport: Transport) -> Vec<u8> {
+    fn stale(&self, query: &Query, octets: &[u8], entry: &Entry, transport: Transport) -> Vec<u8> {
         self.counters.stale.fetch_add(1, Ordering::Relaxed);
-        let mut octets = Vec::new();
-        entry.write(query, Instant::now(), &mut octets);
+        let mut answer = Vec::new();
+        entry.write(octets, Instant::now(), &mut answer);
         // Whoever can read it is told.
         if query.edns.is_some()
-            && let Ok(mut message) = Message::parse(&octets)
+            && let Ok(mut message) = Message::parse(&answer)
         {
             // RFC 8914, 4.4 and 4.20.
             let stale =
                 if message.rcode == Rcode::NXDOMAIN { ExtendedError::StaleNxdomain } else { ExtendedError::StaleAnswer };
             if let Some(edns) = &mut message.edns {
                 edns.options.push(stale.to_option(SILENCE));
-                octets = message.compose(true);
+                answer = message.compose(true);
             }
         }
-        self.fitted(query, Ok(&octets), transport)
+        self.fitted(query, octets, Ok(&answer), transport)
     }
 
     /// SERVFAIL, with the reason for those who can read it.
@@ -541,6 +534,16 @@ pub fn size_limit(query: &Query, transport: Transport) -> usize {
         (Transport::Udp, None) => 512,
         (Transport::Udp, Some(edns)) => usize::from(edns.udp_size.clamp(512, UDP_SIZE)),
     }
+}
+
+/// Writes an answer that is kept, as much of it as the client takes; `octets` are the query's own.
+pub fn write_kept(entry: &Entry, query: &Query, octets: &[u8], transport: Transport, now: Instant, out: &mut Vec<u8>) {
+    if entry.size() <= size_limit(query, transport) {
+        return entry.write(octets, now, out);
+    }
+    let mut whole = Vec::new();
+    entry.write(octets, now, &mut whole);
+    out.extend(truncated(query, &whole));
 }
 
 /// An answer of which nothing fits but its header: the client asks again over TCP.
@@ -751,12 +754,15 @@ mod tests {
         let asked = query("www.example.net", true);
         keep_stale(&forwarder, &asked, &right(&asked).unwrap());
         assert_eq!(extended_error(&ask(&forwarder, &asked).await), Some(3));
-        let (mut near, mut out) = (Near::default(), Vec::new());
-        let begun = Instant::now();
-        while !forwarder.answer(&asked, Transport::Udp, Instant::now(), &mut near, &mut out) {
+        let (mut out, begun) = (Vec::new(), Instant::now());
+        let entry = loop {
+            if let Some(entry) = forwarder.kept(&asked, Instant::now()) {
+                break entry;
+            }
             assert!(begun.elapsed() < Duration::from_secs(5), "the look-up did not go on");
             tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        };
+        write_kept(&entry, &asked, &asked.compose(), Transport::Udp, Instant::now(), &mut out);
         assert_eq!(Message::parse(&out).unwrap().answers[0].ttl, 60);
     }
 

@@ -1,8 +1,9 @@
-//! The plainest questions, answered at once: A or AAAA of `<service>.service[.<datacenter>].<domain>`.
+//! The plainest questions, answered at once: A, AAAA and SRV of `<service>.service[.<datacenter>].<domain>`, and of
+//! `_<service>._tcp.service[.<datacenter>].<domain>`.
 //!
 //! From the query's octets to the answer's without an allocation and without a lock: the service is found by one hash of
-//! the lower-cased label, its records are prepared once after each change and then only copied, in a fresh uniform order.
-//! Whatever is not that plain (weights, aliases, limits, what does not fit, what is not there) is left to the general way
+//! the lower-cased label, what its answer is made of is prepared once after each change, and then only copied, in a fresh
+//! order. Whatever is not that plain (aliases, limits, what does not fit, what is not there) is left to the general way
 //! in `asking`, which gives the same answers; a test holds the two together.
 
 use std::net::IpAddr;
@@ -12,23 +13,54 @@ use fastrand::Rng;
 use super::grammar::{Form, Place};
 use super::presence::{Presence, Wanted};
 use super::records::{self, Spot};
-use super::{Compat, Discovery, Settings, Transport, trim};
+use super::{Client, Compat, Discovery, Settings, Step, Transport, order, trim, zone};
 use crate::catalog::{Catalog, Prepared, Service};
-use crate::dns::{Message, Name, Type};
+use crate::dns::{Flags, Message, Name, Opcode, PlainQuery, Query, Question, RData, Rcode, Record, Type};
 
 /// Records of one answer at most; more take the general way.
 const RECORDS_MAX: usize = 64;
-const A_OCTETS: usize = 16;
-const AAAA_OCTETS: usize = 28;
-const OPT_OCTETS: usize = 11;
+/// Where a compression pointer can lead (RFC 1035, 4.1.4).
+const POINTER_MAX: usize = 0x3fff;
+
+/// What is prepared, one kind for each type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    A,
+    Aaaa,
+    Srv,
+}
+
+impl Kind {
+    fn of(qtype: Type) -> Option<Self> {
+        match qtype {
+            Type::A => Some(Self::A),
+            Type::AAAA => Some(Self::Aaaa),
+            Type::SRV => Some(Self::Srv),
+            _ => None,
+        }
+    }
+}
 
 /// What the settings make of it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Plain {
-    /// Tells prepared records of these settings from those of others.
+    /// Tells prepared answers of these settings from those of others.
     maker: u64,
     /// `service.<domain>` and `service.<datacenter>.<domain>` in wire form and lower case; empty when nothing is plain.
     suffixes: Vec<Box<[u8]>>,
+    /// Octets of the domain in wire form.
+    domain: usize,
+    /// The domain's SOA record, with the serial and all that stands before its owner's place left open.
+    soa: Option<SoaTemplate>,
+}
+
+/// A SOA record whose names end in pointers to the domain in the question.
+#[derive(Debug, Clone)]
+struct SoaTemplate {
+    octets: Vec<u8>,
+    /// Where a pointer to the domain goes.
+    pointers: [usize; 3],
+    serial: usize,
 }
 
 impl Plain {
@@ -45,198 +77,319 @@ impl Plain {
         let names = [domain(&["service"]), domain(&["service", &datacenter])];
         let wire = |name: &Name| name.to_lowercase().wire().into();
         let suffixes = if plain { names.iter().flatten().map(wire).collect() } else { Vec::new() };
-        Self { maker, suffixes }
+        Self { maker, suffixes, domain: settings.domain.wire().len(), soa: SoaTemplate::new(settings) }
+    }
+
+    /// The service that a name of the plain form asks for.
+    fn service<'n>(&self, name: &'n [u8]) -> Option<&'n [u8]> {
+        let is_ours = |suffix: &[u8]| self.suffixes.iter().any(|plain| **plain == *suffix);
+        let (label, suffix) = name.split_at_checked(1 + usize::from(*name.first()?))?;
+        if is_ours(suffix) {
+            return label.get(1..);
+        }
+        // RFC 2782's form; `_tcp` is no tag.
+        let (b'_', service) = label.get(1..)?.split_first()? else { return None };
+        is_ours(suffix.strip_prefix(b"\x04_tcp")?).then_some(service)
     }
 }
 
-/// A query of the plain form, its parts where they stand in the octets.
-struct PlainQuery {
-    /// Where the question ends.
-    end: usize,
-    qtype: Type,
-    /// The payload size and DO of its OPT record.
-    edns: Option<(u16, bool)>,
-    lower: [u8; 256],
-    /// Octets of the name in `lower`.
-    name: usize,
-}
-
-impl PlainQuery {
-    fn parse(octets: &[u8]) -> Option<Self> {
-        const RD: u8 = 1;
-        const AD_CD: u8 = 0x30;
-        let (header, rest) = octets.split_first_chunk::<{ Message::HEADER }>()?;
-        let [_, _, high, low, 0, 1, 0, 0, 0, 0, 0, additionals @ (0 | 1)] = *header else { return None };
-        if high & !RD != 0 || low & !AD_CD != 0 {
+impl SoaTemplate {
+    fn new(settings: &Settings) -> Option<Self> {
+        let Record { ttl, data: RData::Soa(soa), .. } = zone::soa(settings.domain.to_lowercase(), 0, settings)? else {
             return None;
-        }
-        let mut lower = [0; 256];
-        let mut at = 0;
-        loop {
-            let length = usize::from(*rest.get(at)?);
-            if length == 0 {
-                at += 1;
-                break;
-            }
-            if length > 63 {
-                return None;
-            }
-            let end = at + 1 + length;
-            let (label, place) = (rest.get(at..end)?, lower.get_mut(at..end)?);
-            place.copy_from_slice(label);
-            place.make_ascii_lowercase();
-            at = end;
-        }
-        let (question, after) = rest.get(at..)?.split_first_chunk::<4>()?;
-        let [type_high, type_low, 0, 1] = *question else { return None };
-        let edns = match (additionals, after) {
-            (0, []) => None,
-            (1, [0, 0, 41, size_high, size_low, 0, 0, flags, 0, 0, 0]) if flags & 0x7f == 0 => {
-                Some((u16::from_be_bytes([*size_high, *size_low]), flags & 0x80 != 0))
-            }
-            _ => return None,
         };
-        let qtype = Type(u16::from_be_bytes([type_high, type_low]));
-        // Length octets below 64 are no letters, so that lower-casing left them alone.
-        Some(Self { end: Message::HEADER + at + 4, qtype, edns, lower, name: at })
+        let domain = settings.domain.wire().len();
+        let mut octets = vec![0, 0, 0, Type::SOA.0 as u8, 0, 1];
+        octets.extend(ttl.to_be_bytes());
+        let length_at = octets.len();
+        octets.extend([0, 0]);
+        let mut pointers = [0; 3];
+        for (name, pointer) in [&soa.mname, &soa.rname].into_iter().zip(pointers.iter_mut().skip(1)) {
+            octets.extend(name.wire().get(..name.wire().len().checked_sub(domain)?)?);
+            *pointer = octets.len();
+            octets.extend([0, 0]);
+        }
+        let serial = octets.len();
+        for number in [0, soa.refresh, soa.retry, soa.expire, soa.minimum] {
+            octets.extend(number.to_be_bytes());
+        }
+        let length = u16::try_from(octets.len() - length_at - 2).ok()?;
+        octets.get_mut(length_at..length_at + 2)?.copy_from_slice(&length.to_be_bytes());
+        Some(Self { octets, pointers, serial })
     }
+
+    fn write(&self, domain_at: usize, now: u64, out: &mut Vec<u8>) -> Option<()> {
+        let start = out.len();
+        out.extend_from_slice(&self.octets);
+        let written = out.get_mut(start..)?;
+        for at in self.pointers {
+            written.get_mut(at..at + 2)?.copy_from_slice(&pointer(domain_at));
+        }
+        written.get_mut(self.serial..self.serial + 4)?.copy_from_slice(&(now as u32).to_be_bytes());
+        Some(())
+    }
+}
+
+fn pointer(at: usize) -> [u8; 2] {
+    (0xc000 | at as u16).to_be_bytes()
 }
 
 impl Discovery {
     /// Answers a plain question into `out`; `false` leaves `out` as it was, and the question to [`Discovery::answer`].
+    /// `now` is Unix time, in seconds.
     pub fn answer_at_once(
         &self,
         catalog: &Catalog,
-        octets: &[u8],
+        query: &PlainQuery<'_>,
         transport: Transport,
         rng: &mut Rng,
+        now: u64,
         out: &mut Vec<u8>,
     ) -> bool {
-        self.try_at_once(catalog, octets, transport, rng, out).is_some()
+        let start = out.len();
+        let answered = self.try_at_once(catalog, query, transport, rng, now, out).is_some();
+        if !answered {
+            out.truncate(start);
+        }
+        answered
     }
 
     fn try_at_once(
         &self,
         catalog: &Catalog,
-        octets: &[u8],
+        query: &PlainQuery<'_>,
         transport: Transport,
         rng: &mut Rng,
+        now: u64,
         out: &mut Vec<u8>,
     ) -> Option<()> {
-        let query = PlainQuery::parse(octets)?;
-        let name = query.lower.get(..query.name)?;
-        let (label, suffix) = name.split_at_checked(1 + usize::from(*name.first()?))?;
-        if !self.plain.suffixes.iter().any(|plain| **plain == *suffix) {
-            return None;
-        }
-        let service = catalog.service_by_key(label.get(1..)?)?;
+        let service = self.plain.service(query.name())?;
+        let kind = Kind::of(query.qtype())?;
+        let service = catalog.service_by_key(service)?;
         let nodes = catalog.nodes_index();
-        let mut memo = service.memo.get();
+        let mut memo = service.memo.get(kind as usize)?;
         if !memo.as_ref().is_some_and(|memo| memo.maker == self.plain.maker && memo.nodes == nodes) {
-            service.memo.set(self.prepare(catalog, service));
-            memo = service.memo.get();
+            let octets = self.prepare(catalog, service, kind).map(Vec::into_boxed_slice);
+            service.memo.set(kind as usize, Prepared { maker: self.plain.maker, nodes, octets });
+            memo = service.memo.get(kind as usize)?;
         }
-        let prepared = memo.as_ref()?;
-        let (records, size) = match query.qtype {
-            Type::A => (prepared.a.as_deref()?, A_OCTETS),
-            Type::AAAA => (prepared.aaaa.as_deref()?, AAAA_OCTETS),
-            _ => return None,
-        };
-        let limit = match (transport, query.edns) {
+        let prepared = memo.as_ref()?.octets.as_deref()?;
+        let limit = match (transport, query.edns()) {
             (Transport::Tcp, _) => Message::MAX,
             (Transport::Udp, None) => trim::UDP_MIN,
             (Transport::Udp, Some((size, _))) => usize::from(size).clamp(trim::UDP_MIN, trim::UDP_MAX),
         };
-        if query.end + records.len() + if query.edns.is_some() { OPT_OCTETS } else { 0 } > limit {
-            return None;
-        }
-        let count = records.len() / size;
-        let [id_high, id_low, high, low, ..] = *octets else { return None };
+        let start = out.len();
+        let [id_high, id_low, high, low, ..] = *query.octets() else { return None };
         let recursion = u8::from(self.settings.recursors) << 7;
-        out.extend([id_high, id_low, 0x84 | high, recursion | low & 0x10, 0, 1, 0, count as u8, 0, 0, 0]);
-        out.push(u8::from(query.edns.is_some()));
-        out.extend_from_slice(octets.get(Message::HEADER..query.end)?);
-        // Fisher and Yates, drawing as it copies.
-        let mut order: [u8; RECORDS_MAX] = std::array::from_fn(|n| n as u8);
-        for place in 0..count {
-            let drawn = place + rng.usize(..count - place);
-            order.swap(place, drawn);
-            let at = usize::from(order[place]) * size;
-            out.extend_from_slice(records.get(at..at + size)?);
+        out.extend([id_high, id_low, 0x84 | high, recursion | low & 0x10, 0, 1, 0, 0, 0, 0, 0, 0]);
+        out.extend_from_slice(query.question());
+        let mut counts = match kind {
+            Kind::A => addresses::<4>(prepared, Type::A, rng, out)?,
+            Kind::Aaaa => addresses::<16>(prepared, Type::AAAA, rng, out)?,
+            Kind::Srv => servers(prepared, start, rng, out)?,
+        };
+        if counts.answers == 0 {
+            let question = Message::HEADER + query.question().len();
+            let domain_at = question.checked_sub(4 + self.plain.domain)?;
+            self.plain.soa.as_ref()?.write(domain_at, now, out)?;
+            counts.authorities = 1;
         }
-        if let Some((_, dnssec_ok)) = query.edns {
+        if let Some((_, dnssec_ok)) = query.edns() {
             let [size_high, size_low] = (trim::UDP_MAX as u16).to_be_bytes();
             out.extend([0, 0, 41, size_high, size_low, 0, 0, u8::from(dnssec_ok) << 7, 0, 0, 0]);
+            counts.additionals += 1;
         }
+        if out.len() - start > limit {
+            return None;
+        }
+        let header = out.get_mut(start..)?.first_chunk_mut::<{ Message::HEADER }>()?;
+        header[7] = counts.answers;
+        header[9] = counts.authorities;
+        header[11] = counts.additionals;
         Some(())
     }
 
-    /// Makes a service's records.
-    fn prepare(&self, catalog: &Catalog, service: &Service) -> Prepared {
-        Prepared {
-            maker: self.plain.maker,
-            nodes: catalog.nodes_index(),
-            a: self.prepare_records(catalog, service, Type::A),
-            aaaa: self.prepare_records(catalog, service, Type::AAAA),
+    /// What a service's answer is made of; `None` when the general way has to be taken.
+    fn prepare(&self, catalog: &Catalog, service: &Service, kind: Kind) -> Option<Vec<u8>> {
+        match kind {
+            Kind::A => self.prepare_addresses(catalog, service, Type::A),
+            Kind::Aaaa => self.prepare_addresses(catalog, service, Type::AAAA),
+            Kind::Srv => self.prepare_servers(catalog, service),
         }
     }
 
-    fn prepare_records(&self, catalog: &Catalog, service: &Service, qtype: Type) -> Option<Box<[u8]>> {
+    fn prepare_addresses(&self, catalog: &Catalog, service: &Service, qtype: Type) -> Option<Vec<u8>> {
         let settings = &*self.settings;
         let place = Place::default();
         let wanted = Wanted { service: &service.key, tag: None, form: Form::Service, place: &place };
         let present = Presence::of(catalog, wanted, &settings.datacenter, settings.dns_config.only_passing);
         let Presence::Present(candidates) = present else { return None };
-        let weight = candidates.first()?.weight();
-        if weight == 0 || candidates.iter().any(|candidate| candidate.weight() != weight) {
-            return None;
-        }
-        let ttl = settings.service_ttl(&service.key);
-        let mut addresses: Vec<IpAddr> = Vec::with_capacity(candidates.len());
+        let mut addresses: Vec<(IpAddr, u16)> = Vec::with_capacity(candidates.len());
         for candidate in &candidates {
             match Spot::of(candidate, &Name::root(), qtype, settings)? {
                 Spot::Node(address) | Spot::Address(address) if records::suits(address, qtype, settings) => {
-                    // Two instances at one address are drawn as two; the general way knows how.
-                    if addresses.contains(&address) {
+                    // Two instances at one address are drawn as two; the general way knows how. So does it what comes last.
+                    if candidate.weight() == 0 || addresses.iter().any(|(other, _)| *other == address) {
                         return None;
                     }
-                    addresses.push(address);
+                    addresses.push((address, candidate.weight()));
                 }
                 Spot::Node(_) | Spot::Address(_) => {}
                 Spot::Host(_) => return None,
             }
         }
-        if addresses.is_empty() || addresses.len() > RECORDS_MAX {
+        if addresses.len() > RECORDS_MAX {
             return None;
         }
-        let mut octets = Vec::with_capacity(addresses.len() * AAAA_OCTETS);
-        for address in addresses {
-            // The owner is the question's name, at the header's end (RFC 1035, 4.1.4).
-            octets.extend([0xc0, Message::HEADER as u8]);
-            octets.extend(qtype.0.to_be_bytes());
-            octets.extend([0, 1]);
-            octets.extend(ttl.to_be_bytes());
+        let even = addresses.iter().all(|(_, weight)| addresses.first().is_some_and(|(_, first)| first == weight));
+        let mut octets = vec![u8::from(even)];
+        octets.extend(settings.service_ttl(&service.key).to_be_bytes());
+        for (address, weight) in addresses {
+            octets.extend(weight.to_be_bytes());
             match address {
-                IpAddr::V4(v4) => {
-                    octets.extend([0, 4]);
-                    octets.extend(v4.octets());
-                }
-                IpAddr::V6(v6) => {
-                    octets.extend([0, 16]);
-                    octets.extend(v6.octets());
-                }
+                IpAddr::V4(v4) => octets.extend(v4.octets()),
+                IpAddr::V6(v6) => octets.extend(v6.octets()),
             }
         }
-        Some(octets.into())
+        Some(octets)
     }
+
+    /// Takes apart what the general way says.
+    fn prepare_servers(&self, catalog: &Catalog, service: &Service) -> Option<Vec<u8>> {
+        let name = self.settings.domain.to_lowercase().prefixed([service.key.as_bytes(), &b"service"[..]])?;
+        let question = Question { name, qtype: Type::SRV, qclass: crate::dns::Class::IN };
+        let query = Query { id: 0, opcode: Opcode::QUERY, flags: Flags::default(), question, edns: None };
+        let client = Client { address: [127, 0, 0, 1].into(), transport: Transport::Tcp };
+        let Step::Reply(message) = self.answer(catalog, &query, client, &mut Rng::with_seed(0), 0) else { return None };
+        if message.rcode != Rcode::NOERROR || message.answers.is_empty() || message.answers.len() > RECORDS_MAX {
+            return None;
+        }
+        let mut glue: Vec<Option<&Record>> = message.additionals.iter().map(Some).collect();
+        let mut octets = vec![message.answers.len() as u8];
+        for record in &message.answers {
+            let RData::Srv(srv) = &record.data else { return None };
+            let of_target = |place: &&mut Option<&Record>| {
+                place.is_some_and(|glue| glue.owner == srv.target && [Type::A, Type::AAAA].contains(&glue.record_type()))
+            };
+            let glue = glue.iter_mut().find(of_target).and_then(Option::take);
+            let target = srv.target.to_lowercase();
+            let mut answer = pointer(Message::HEADER).to_vec();
+            answer.extend([0, Type::SRV.0 as u8, 0, 1]);
+            answer.extend(record.ttl.to_be_bytes());
+            answer.extend(u16::try_from(6 + target.wire().len()).ok()?.to_be_bytes());
+            answer.extend([srv.priority, srv.weight, srv.port].iter().flat_map(|number| number.to_be_bytes()));
+            answer.extend(target.wire());
+            let glue = glue.map(Record::uncompressed).unwrap_or_default();
+            let glue = glue.get(target.wire().len()..).unwrap_or_default();
+            octets.extend([u8::try_from(target.wire().len()).ok()?, u8::try_from(glue.len()).ok()?]);
+            octets.extend(u16::try_from(answer.len()).ok()?.to_be_bytes());
+            octets.extend(answer);
+            octets.extend(glue);
+        }
+        // What is left says something of nodes.
+        let rest: Vec<&Record> = glue.into_iter().flatten().collect();
+        octets.push(u8::try_from(rest.len()).ok().filter(|rest| usize::from(*rest) < RECORDS_MAX)?);
+        for record in rest {
+            octets.extend(record.uncompressed());
+        }
+        Some(octets)
+    }
+}
+
+/// How many records each section got.
+struct Counts {
+    answers: u8,
+    authorities: u8,
+    additionals: u8,
+}
+
+/// A place for the order of an answer's records.
+fn first_order() -> [u8; RECORDS_MAX] {
+    std::array::from_fn(|at| at as u8)
+}
+
+/// Address records in a fresh order; `prepared` is made by [`Discovery::prepare_addresses`].
+fn addresses<const SIZE: usize>(prepared: &[u8], qtype: Type, rng: &mut Rng, out: &mut Vec<u8>) -> Option<Counts> {
+    let (&[even, ttl @ ..], rest) = prepared.split_first_chunk::<5>()?;
+    let entry = 2 + SIZE;
+    let count = rest.len() / entry;
+    let weight = |at: u8| {
+        let weight = rest.get(usize::from(at) * entry..).and_then(|entry| entry.first_chunk());
+        u32::from(weight.map_or(0, |weight| u16::from_be_bytes(*weight)))
+    };
+    let mut order = first_order();
+    let mut left: u32 = if even == 1 { 0 } else { order.get(..count)?.iter().map(|at| weight(*at)).sum() };
+    // Fisher and Yates, drawing as it copies; by weight, each place is drawn among those that are left (RFC 2782).
+    for place in 0..count {
+        let drawn = if even == 1 {
+            place + rng.usize(..count - place)
+        } else {
+            let mut at = rng.u32(..left);
+            let mut drawn = place;
+            while let Some(next) = at.checked_sub(weight(*order.get(drawn)?)) {
+                (at, drawn) = (next, drawn + 1);
+            }
+            left -= weight(*order.get(drawn)?);
+            drawn
+        };
+        order.swap(place, drawn);
+        let at = usize::from(*order.get(place)?) * entry + 2;
+        // The owner is the question's name, at the header's end (RFC 1035, 4.1.4).
+        let [owner_high, owner_low] = pointer(Message::HEADER);
+        let [ttl_1, ttl_2, ttl_3, ttl_4] = ttl;
+        out.extend([owner_high, owner_low, 0, qtype.0 as u8, 0, 1, ttl_1, ttl_2, ttl_3, ttl_4, 0, SIZE as u8]);
+        out.extend_from_slice(rest.get(at..at + SIZE)?);
+    }
+    Some(Counts { answers: count as u8, authorities: 0, additionals: 0 })
+}
+
+/// SRV records in a fresh order, then the addresses of their targets; `prepared` is made by
+/// [`Discovery::prepare_servers`], and the message begins at `start`.
+fn servers(prepared: &[u8], start: usize, rng: &mut Rng, out: &mut Vec<u8>) -> Option<Counts> {
+    /// An answer, and its target's address records without their owner.
+    #[derive(Clone, Copy, Default)]
+    struct Piece<'p> {
+        answer: &'p [u8],
+        target: usize,
+        glue: &'p [u8],
+        written: usize,
+    }
+    let (&count, mut rest) = prepared.split_first()?;
+    let count = usize::from(count);
+    let mut pieces = [Piece::default(); RECORDS_MAX];
+    let pieces = pieces.get_mut(..count)?;
+    for piece in &mut *pieces {
+        let ([target, glue, high, low], after) = rest.split_first_chunk::<4>()?;
+        let (answer, after) = after.split_at_checked(usize::from(u16::from_be_bytes([*high, *low])))?;
+        let (glue, after) = after.split_at_checked(usize::from(*glue))?;
+        *piece = Piece { answer, target: usize::from(*target), glue, written: 0 };
+        rest = after;
+    }
+    order::shuffle(pieces, rng);
+    for piece in &mut *pieces {
+        out.extend_from_slice(piece.answer);
+        piece.written = out.len() - start - piece.target;
+    }
+    let mut additionals = 0;
+    for piece in pieces.iter().filter(|piece| !piece.glue.is_empty()) {
+        if piece.written > POINTER_MAX {
+            return None;
+        }
+        out.extend(pointer(piece.written));
+        out.extend_from_slice(piece.glue);
+        additionals += 1;
+    }
+    let (more, rest) = rest.split_first()?;
+    out.extend_from_slice(rest);
+    Some(Counts { answers: count as u8, authorities: 0, additionals: additionals + more })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Client, Step};
     use super::*;
     use crate::catalog::{Change, Check, Health, Index, Instance, Node, SourceId, Weights};
-    use crate::dns::{Class, Edns, Flags, Opcode, Query, Question, Record};
+    use crate::dns::{Class, Edns};
 
     fn node(name: &str, address: &str, datacenter: &str) -> Change {
         Change::PutNode(Node {
@@ -312,14 +465,17 @@ mod tests {
     }
 
     fn sorted(mut message: Message) -> Message {
-        message.answers.sort_by_key(|record: &Record| format!("{record:?}"));
+        for section in [&mut message.answers, &mut message.additionals] {
+            section.sort_by_key(|record: &Record| format!("{record:?}"));
+        }
         message
     }
 
     /// Both ways on one question; says whether the short one answered.
     fn compare(discovery: &Discovery, catalog: &Catalog, query: &Query, rng: &mut Rng) -> bool {
         let (octets, mut out) = (query.compose(), Vec::new());
-        let at_once = discovery.answer_at_once(catalog, &octets, Transport::Udp, rng, &mut out);
+        let plain = PlainQuery::parse(&octets).unwrap();
+        let at_once = discovery.answer_at_once(catalog, &plain, Transport::Udp, rng, 1, &mut out);
         let client = Client { address: [127, 0, 0, 1].into(), transport: Transport::Udp };
         let Step::Reply(general) = discovery.answer(catalog, query, client, rng, 1) else { return false };
         if at_once {
@@ -361,9 +517,16 @@ mod tests {
                     catalog = apply(&catalog, check("n1", "alive", "", Health::Critical));
                 }
                 let edns = rng.bool().then(|| Edns { dnssec_ok: rng.bool(), ..Edns::new(rng.u16(..2000)) });
-                let name = ["web.service.consul", "WeB.Service.dc1.CONSUL", "web.service.dc2.consul", "no.service.consul"];
+                let names = [
+                    "web.service.consul",
+                    "WeB.Service.dc1.CONSUL",
+                    "_Web._tcp.service.consul",
+                    "_web._http.service.consul",
+                    "web.service.dc2.consul",
+                    "no.service.consul",
+                ];
                 let qtype = [Type::A, Type::AAAA, Type::SRV][rng.usize(..3)];
-                let query = query(name[rng.usize(..4)], qtype, edns);
+                let query = query(names[rng.usize(..6)], qtype, edns);
                 if compare(&discovery, &catalog, &query, &mut rng) { short += 1 } else { long += 1 }
             }
         }
@@ -382,7 +545,8 @@ mod tests {
         const ROUNDS: f64 = 12_000.0;
         for _ in 0..ROUNDS as usize {
             let mut out = Vec::new();
-            assert!(discovery.answer_at_once(&catalog, &octets, Transport::Udp, &mut rng, &mut out));
+            let plain = PlainQuery::parse(&octets).unwrap();
+            assert!(discovery.answer_at_once(&catalog, &plain, Transport::Udp, &mut rng, 1, &mut out));
             let order = Message::parse(&out).unwrap().answers.iter().map(|record| format!("{:?}", record.data)).collect();
             *seen.entry(order).or_default() += 1.0;
         }
@@ -393,22 +557,30 @@ mod tests {
     }
 
     #[test]
-    fn odd_queries_are_left_to_the_general_way() {
+    fn heavier_instances_come_first_more_often() {
         let mut catalog = apply(&Catalog::default(), node("n1", "10.0.0.1", "dc1"));
-        catalog = apply(&catalog, instance("n1", 1, "10.1.1.1", 1));
+        for (id, weight) in [(0, 1), (1, 2), (2, 5)] {
+            catalog = apply(&catalog, instance("n1", id, &format!("10.1.1.{id}"), weight));
+        }
         let discovery = Discovery::new(Settings::default());
-        let octets = query("web.service.consul", Type::A, Some(Edns::new(1232))).compose();
-        let mut rng = Rng::with_seed(1);
-        let mut asks = |octets: &[u8]| discovery.answer_at_once(&catalog, octets, Transport::Udp, &mut rng, &mut Vec::new());
-        assert!(asks(&octets));
-        for cut in 0..octets.len() {
-            assert!(!asks(&octets[..cut]), "cut at {cut}");
+        let (octets, mut rng) = (query("web.service.consul", Type::A, None).compose(), Rng::with_seed(9));
+        let plain = PlainQuery::parse(&octets).unwrap();
+        let mut seen = std::collections::BTreeMap::<Vec<u8>, f64>::new();
+        const ROUNDS: f64 = 16_000.0;
+        for _ in 0..ROUNDS as usize {
+            let mut out = Vec::new();
+            assert!(discovery.answer_at_once(&catalog, &plain, Transport::Udp, &mut rng, 1, &mut out));
+            let last = |record: &Record| if let RData::A(v4) = record.data { v4.octets()[3] } else { 9 };
+            *seen.entry(Message::parse(&out).unwrap().answers.iter().map(last).collect()).or_default() += 1.0;
         }
-        for (at, value) in [(2, 0x80), (2, 0x21), (3, 0x40), (5, 2), (7, 1), (11, 2), (octets.len() - 6, 1)] {
-            let mut odd = octets.clone();
-            odd[at] = value;
-            assert!(!asks(&odd), "octet {at} is {value}");
-        }
-        assert!(!asks(&[&octets[..], &[0]].concat()));
+        // Of three drawn by weight without putting back, the order (a, b, c) has the share a/8 * b/(8-a).
+        let weights = [1.0, 2.0, 5.0];
+        let share = |order: &[u8]| {
+            let [a, b] = [order[0], order[1]].map(|id| weights[usize::from(id)]);
+            a / 8.0 * b / (8.0 - a)
+        };
+        let chi_square: f64 =
+            seen.iter().map(|(order, count)| (count - share(order) * ROUNDS).powi(2) / (share(order) * ROUNDS)).sum();
+        assert!(seen.len() == 6 && chi_square < 20.5, "{chi_square}: {seen:?}");
     }
 }

@@ -1,0 +1,177 @@
+//! The query as nearly all are: one question of class IN, no flag but RD, AD and CD, and at most an OPT record without
+//! options. It is read where it lies, without an allocation; whatever is not that plain is left to [`Query`](super::Query).
+
+use super::{Message, Type};
+
+/// A plain query, and its octets.
+pub struct PlainQuery<'a> {
+    octets: &'a [u8],
+    /// Where the question ends.
+    end: usize,
+    /// The payload size and DO of its OPT record.
+    edns: Option<(u16, bool)>,
+    /// The name in lower case, QTYPE, and the flags that tell answers apart.
+    key: [u8; KEY_MAX],
+    /// Octets of the name in `key`.
+    name: usize,
+}
+
+/// A name, two octets of QTYPE, one of flags.
+const KEY_MAX: usize = 255 + 3;
+
+const RD: u8 = 0x01;
+const AD: u8 = 0x20;
+const CD: u8 = 0x10;
+
+impl<'a> PlainQuery<'a> {
+    /// `None` for all that is not a plain query.
+    pub fn parse(octets: &'a [u8]) -> Option<Self> {
+        let (header, rest) = octets.split_first_chunk::<{ Message::HEADER }>()?;
+        let [_, _, high, low, 0, 1, 0, 0, 0, 0, 0, additionals @ (0 | 1)] = *header else { return None };
+        if high & !RD != 0 || low & !(AD | CD) != 0 {
+            return None;
+        }
+        let mut key = [0; KEY_MAX];
+        let mut at = 0;
+        loop {
+            let length = usize::from(*rest.get(at)?);
+            if length == 0 {
+                at += 1;
+                break;
+            }
+            if length > 63 {
+                return None;
+            }
+            let end = at + 1 + length;
+            // The root label has to find room too (RFC 1035, 2.3.4: 255 octets).
+            if end > 254 {
+                return None;
+            }
+            let (label, place) = (rest.get(at..end)?, key.get_mut(at..end)?);
+            place.copy_from_slice(label);
+            // Length octets are below 64 and no letters, so that this leaves them alone.
+            place.make_ascii_lowercase();
+            at = end;
+        }
+        let (question, after) = rest.get(at..)?.split_first_chunk::<4>()?;
+        let [type_high, type_low, 0, 1] = *question else { return None };
+        let edns = match (additionals, after) {
+            (0, []) => None,
+            (1, [0, 0, 41, size_high, size_low, 0, 0, flags, 0, 0, 0]) if flags & 0x7f == 0 => {
+                Some((u16::from_be_bytes([*size_high, *size_low]), flags & 0x80 != 0))
+            }
+            _ => return None,
+        };
+        let dnssec_ok = edns.is_some_and(|(_, dnssec_ok)| dnssec_ok);
+        let bits = [edns.is_some(), dnssec_ok, low & CD != 0, low & AD != 0, high & RD != 0];
+        let flags = bits.iter().fold(0, |octet, bit| octet << 1 | u8::from(*bit));
+        key.get_mut(at..at + 3)?.copy_from_slice(&[type_high, type_low, flags]);
+        Some(Self { octets, end: Message::HEADER + at + 4, edns, key, name: at })
+    }
+
+    /// The query itself.
+    pub fn octets(&self) -> &'a [u8] {
+        self.octets
+    }
+
+    /// The question as it was spelled, name to class.
+    pub fn question(&self) -> &'a [u8] {
+        self.octets.get(Message::HEADER..self.end).unwrap_or_default()
+    }
+
+    /// The name in wire form and lower case.
+    pub fn name(&self) -> &[u8] {
+        self.key.get(..self.name).unwrap_or_default()
+    }
+
+    pub fn qtype(&self) -> Type {
+        match self.key.get(self.name..) {
+            Some([high, low, ..]) => Type(u16::from_be_bytes([*high, *low])),
+            _ => Type(0),
+        }
+    }
+
+    /// The payload size and DO of its OPT record.
+    pub fn edns(&self) -> Option<(u16, bool)> {
+        self.edns
+    }
+
+    pub fn recursion_desired(&self) -> bool {
+        self.octets.get(2).is_some_and(|flags| flags & RD != 0)
+    }
+
+    pub fn checking_disabled(&self) -> bool {
+        self.octets.get(3).is_some_and(|flags| flags & CD != 0)
+    }
+
+    /// All that tells this question's answers from those of others: the name in lower case, QTYPE, and whether the client
+    /// set EDNS, DO, CD, AD and RD.
+    pub fn key(&self) -> &[u8] {
+        self.key.get(..self.name + 3).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::dns::{Class, Edns, Flags, Name, Opcode, Query, Question};
+
+    fn query(name: Name, qtype: u16, flags: Flags, edns: Option<Edns>) -> Query {
+        Query { id: 77, opcode: Opcode::QUERY, flags, question: Question { name, qtype: Type(qtype), qclass: Class::IN }, edns }
+    }
+
+    proptest! {
+        #[test]
+        fn a_plain_query_reads_as_any_query_does(
+            labels in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..64), 0..5),
+            qtype in any::<u16>(),
+            bits in any::<[bool; 3]>(),
+            edns in prop::option::of((any::<u16>(), any::<bool>())),
+        ) {
+            let Some(name) = Name::root().prefixed(labels.iter().map(Vec::as_slice)) else { return Ok(()) };
+            let flags = Flags { recursion_desired: bits[0], authentic_data: bits[1], checking_disabled: bits[2], ..Flags::default() };
+            let written = query(name, qtype, flags, edns.map(|(size, dnssec_ok)| Edns { dnssec_ok, ..Edns::new(size) }));
+            let octets = written.compose();
+            let plain = PlainQuery::parse(&octets).unwrap();
+            let lower = written.question.name.to_lowercase();
+            prop_assert_eq!(plain.name(), lower.wire());
+            prop_assert_eq!(plain.question().get(..plain.name().len()).unwrap(), written.question.name.wire());
+            prop_assert_eq!((plain.qtype(), plain.edns()), (Type(qtype), edns));
+            prop_assert_eq!((plain.recursion_desired(), plain.checking_disabled()), (bits[0], bits[2]));
+        }
+
+        #[test]
+        fn what_reads_as_plain_is_a_query(octets in prop::collection::vec(any::<u8>(), 0..60)) {
+            let mut octets = octets;
+            // Most random octets are no query by their header alone.
+            for (at, value) in [(2, 1), (3, 0), (4, 0), (5, 1), (6, 0), (7, 0), (8, 0), (9, 0), (10, 0), (11, 0)] {
+                if let Some(octet) = octets.get_mut(at) {
+                    *octet = value;
+                }
+            }
+            if let Some(plain) = PlainQuery::parse(&octets) {
+                let query = Query::parse(&octets).unwrap();
+                let lower = query.question.name.to_lowercase();
+                prop_assert_eq!(lower.wire(), plain.name());
+            }
+        }
+    }
+
+    #[test]
+    fn anything_else_is_not_plain() {
+        let flags = Flags { recursion_desired: true, ..Flags::default() };
+        let octets = query("web.service.consul".parse().unwrap(), 1, flags, Some(Edns::new(1232))).compose();
+        assert!(PlainQuery::parse(&octets).is_some());
+        for cut in 0..octets.len() {
+            assert!(PlainQuery::parse(&octets[..cut]).is_none(), "cut at {cut}");
+        }
+        for (at, value) in [(2, 0x80), (2, 0x21), (3, 0x40), (5, 2), (7, 1), (11, 2), (octets.len() - 6, 1)] {
+            let mut odd = octets.clone();
+            odd[at] = value;
+            assert!(PlainQuery::parse(&odd).is_none(), "octet {at} is {value}");
+        }
+        assert!(PlainQuery::parse(&[&octets[..], &[0]].concat()).is_none());
+    }
+}
