@@ -368,3 +368,107 @@ fn error(query: &Query, rcode: Rcode, reason: Option<(ExtendedError, &str)>) -> 
     message.flags.recursion_available = rcode == Rcode::SERVFAIL;
     message
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::net::UdpSocket;
+
+    use super::*;
+    use crate::catalog::{Change, Instance, Node};
+    use crate::dns::{Edns, Flags, Record, Type};
+    use crate::resolve::answer::Settings;
+    use crate::resolve::local;
+    use crate::upstream;
+
+    fn row<T: serde::de::DeserializeOwned>(mut row: serde_json::Value) -> T {
+        for (key, value) in [("source", json!(0)), ("create_index", json!(0)), ("modify_index", json!(0))] {
+            row.as_object_mut().unwrap().insert(key.into(), value);
+        }
+        serde_json::from_value(row).unwrap()
+    }
+
+    /// Three instances of `even` and three of `heavy`, whose weights differ.
+    fn catalog() -> Catalog {
+        let mut edit = Catalog::default().edit();
+        let node: Node = row(json!({"name": "n", "id": "", "datacenter": "dc1", "address": "127.0.0.1", "meta": {"k": "v"}}));
+        edit.apply(Change::PutNode(node)).unwrap();
+        for (at, service) in ["even", "heavy"].iter().cycle().take(6).enumerate() {
+            let weight = if *service == "heavy" { at + 1 } else { 1 };
+            let instance: Instance = row(json!({"node": "n", "id": at.to_string(), "service": service, "port": 80,
+                "address": format!("127.1.0.{at}"), "weights": {"passing": weight, "warning": 1}}));
+            edit.apply(Change::PutInstance(instance)).unwrap();
+        }
+        edit.finish().0
+    }
+
+    /// A server before an upstream that gives every name one address.
+    async fn responder() -> Arc<Responder> {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let upstream = socket.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut octets = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut octets).await {
+                let query = Query::parse(&octets[..length]).unwrap();
+                let mut message = query.response(Rcode::NOERROR);
+                message.edns = query.edns.clone();
+                message.answers.push(Record::address(query.question.name.clone(), 300, [192, 0, 2, 1].into()));
+                socket.send_to(&message.compose(true), from).await.unwrap();
+            }
+        });
+        let config = upstream::Config { upstreams: Some(vec![upstream.to_string().parse().unwrap()]), ..Default::default() };
+        let (forwarder, problems) = Forwarder::new(&config, None, &[]).await;
+        assert!(problems.is_empty());
+        let (local, _) = Local::load(&local::Config { hosts: Vec::new(), ..Default::default() });
+        let discovery = Discovery::new(Settings { recursors: true, ..Settings::default() });
+        let setup = Setup::new(discovery, local, Zones::none(), Arc::new(forwarder));
+        Responder::new(setup, Arc::new(ArcSwap::from_pointee(catalog())))
+    }
+
+    fn query(name: &str, qtype: Type, edns: bool) -> Vec<u8> {
+        let question = Question { name: name.parse().unwrap(), qtype, qclass: Class::IN };
+        let flags = Flags { recursion_desired: true, ..Flags::default() };
+        Query { id: 7, opcode: Opcode::QUERY, flags, question, edns: edns.then(|| Edns::new(1232)) }.compose()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_in_memory_is_answered_without_an_allocation() {
+        let responder = responder().await;
+        let client = Client { address: [127, 0, 0, 1].into(), transport: Transport::Udp };
+        let questions = [
+            ("even.service.consul", Type::A),
+            ("EVEN.service.dc1.Consul", Type::A),
+            ("even.service.consul", Type::SRV),
+            ("_even._tcp.service.consul", Type::SRV),
+            ("even.service.consul", Type::AAAA),
+            ("heavy.service.consul", Type::A),
+            ("www.example.net", Type::A),
+            ("WWW.example.net", Type::A),
+        ];
+        let mut worker = responder.worker();
+        for (name, qtype) in questions {
+            for edns in [false, true] {
+                let (octets, mut out) = (query(name, qtype, edns), Vec::with_capacity(4096));
+                // The first time it is prepared, or fetched, and then brought near.
+                for _ in 0..3 {
+                    out.clear();
+                    worker.refresh();
+                    if let Some(pending) = responder.answer(&mut worker, &octets, client, &mut out) {
+                        out.extend(responder.finish(pending).await);
+                    }
+                }
+                let first = Message::parse(&out).unwrap();
+                let count = allocation_counter::measure(|| {
+                    for _ in 0..100 {
+                        out.clear();
+                        assert!(responder.answer(&mut worker, &octets, client, &mut out).is_none());
+                    }
+                });
+                assert_eq!(count.count_total, 0, "{name} {qtype}: {count:?}");
+                let last = Message::parse(&out).unwrap();
+                assert_eq!(last.rcode, Rcode::NOERROR);
+                assert_eq!((last.answers.len(), last.additionals.len()), (first.answers.len(), first.additionals.len()));
+            }
+        }
+    }
+}
