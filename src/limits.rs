@@ -26,7 +26,7 @@ pub const UDP_QUERY_MAX: usize = 4_096;
 /// that the next one gets SERVFAIL at once.
 pub const QUERIES_WAITING_MAX: usize = 10_000;
 
-/// TCP connections of all clients together; one more is closed at once.
+/// TCP connections of all clients together; one more takes the place of the one that was silent for longest.
 pub const TCP_CONNECTIONS_MAX: usize = 1_024;
 
 /// TCP connections of one client address, so that one client cannot take all.

@@ -379,10 +379,23 @@ async fn dispatch(
     answered.unwrap_or_else(Reply::from)
 }
 
+/// Was it cut by us, rather than broken by the client?
+fn is_too_long(error: &axum::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(next) = cause {
+        if next.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        cause = next.source();
+    }
+    false
+}
+
 async fn read(body: Body) -> Result<Bytes, Refusal> {
     let all = axum::body::to_bytes(body, limits::HTTP_BODY_OCTETS_MAX);
     match tokio::time::timeout(Duration::from_secs(limits::HTTP_BODY_SECONDS_MAX), all).await {
         Ok(Ok(body)) => Ok(body),
+        Ok(Err(error)) if !is_too_long(&error) => Err(Refusal::bad(format!("cannot read the request's body: {error}"))),
         Ok(Err(_)) => Err(Refusal::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             format!("Request body too large, max size: {} bytes", limits::HTTP_BODY_OCTETS_MAX),

@@ -16,7 +16,7 @@ mod record;
 
 pub use compose::Composer;
 pub use edns::{ClientSubnet, Edns, EdnsOption, ExtendedError, option};
-pub use message::{Flags, Message, Opcode, Rcode};
+pub use message::{Flags, Message, Opcode, Rcode, is_well_formed};
 pub use name::{Labels, Name, NameError};
 pub use plain::PlainQuery;
 pub use query::{Query, Question, Reject};

@@ -45,6 +45,17 @@ impl Name {
     /// work is bounded by the name's 255 octets. Returns the offset behind it.
     pub fn parse(message: &[u8], start: usize) -> Result<(Self, usize), ParseError> {
         let mut wire = [0u8; WIRE_MAX];
+        let (length, next) = Self::read(message, start, &mut wire)?;
+        Ok((Self { wire: wire.get(..length).unwrap_or_default().into() }, next))
+    }
+
+    /// The offset behind a name that can be read.
+    pub(super) fn skip(message: &[u8], start: usize) -> Result<usize, ParseError> {
+        Ok(Self::read(message, start, &mut [0; WIRE_MAX])?.1)
+    }
+
+    /// Writes a name without pointers into `wire`; returns its length there, and the offset behind it.
+    fn read(message: &[u8], start: usize, wire: &mut [u8; WIRE_MAX]) -> Result<(usize, usize), ParseError> {
         let mut length = 0;
         let mut at = start;
         let mut floor = start;
@@ -60,7 +71,7 @@ impl Name {
                     length += count;
                     at += count;
                     if octet == 0 {
-                        return Ok((Self { wire: wire[..length].into() }, next.unwrap_or(at)));
+                        return Ok((length, next.unwrap_or(at)));
                     }
                 }
                 3 => {

@@ -276,7 +276,9 @@ impl Registry {
             let mut outputs = self.outputs();
             let kept = outputs.entry(id.clone()).or_insert_with(|| Output { text: check.output.clone(), told: now });
             kept.text = output.clone();
-            check.output != *output && now.duration_since(kept.told) >= OUTPUT_INTERVAL
+            // What an ill check says first tells why it is ill; Consul lets one wait for that too.
+            let first = check.output.is_empty() && *status != Health::Passing && !self.compat_consul();
+            check.output != *output && (first || now.duration_since(kept.told) >= OUTPUT_INTERVAL)
         });
         if worth.is_empty() {
             return Ok(());

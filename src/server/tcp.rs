@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::Responder;
 use crate::limits;
@@ -17,6 +20,10 @@ use crate::resolve::answer::{Client, Transport};
 /// How long a connection may be silent between two queries, and how long a query may take to arrive once begun
 /// (RFC 7766, 6.2.3: seconds, so that clients may keep connections).
 const IDLE: Duration = Duration::from_secs(10);
+/// How long a connection has to be silent before another client may have its place.
+const SPARE: Duration = Duration::from_millis(200);
+/// Octets of queries that are read at once.
+const READ_AHEAD: usize = 2_048;
 /// How long a client may take to accept an answer.
 const WRITE: Duration = Duration::from_secs(10);
 
@@ -26,7 +33,7 @@ pub(super) async fn serve(listener: TcpListener, responder: Arc<Responder>) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                // Above the limits a connection is closed at once, which tells a client more than silence.
+                // With all places taken and none of them idle it is closed at once, which tells a client more than silence.
                 if let Some(seat) = Seats::take(&seats, peer.ip()) {
                     tokio::spawn(connection(stream, peer, responder.clone(), seat));
                 }
@@ -41,26 +48,31 @@ pub(super) async fn serve(listener: TcpListener, responder: Arc<Responder>) {
 }
 
 /// One connection from its first octet to its last.
-async fn connection(stream: TcpStream, peer: SocketAddr, responder: Arc<Responder>, _seat: Seat) {
+async fn connection(stream: TcpStream, peer: SocketAddr, responder: Arc<Responder>, seat: Seat) {
     // Answers are small and wanted at once.
     let _ = stream.set_nodelay(true);
-    let (mut from, mut to) = stream.into_split();
+    let (from, mut to) = stream.into_split();
+    let mut from = BufReader::with_capacity(READ_AHEAD, from);
     let (answers, mut ready) = mpsc::channel::<Vec<u8>>(limits::TCP_QUERIES_PER_CONNECTION_MAX);
     let writer = tokio::spawn(async move {
-        while let Some(answer) = ready.recv().await {
-            if !matches!(timeout(WRITE, to.write_all(&answer)).await, Ok(Ok(()))) {
+        let mut waiting = Vec::new();
+        while ready.recv_many(&mut waiting, limits::TCP_QUERIES_PER_CONNECTION_MAX).await > 0 {
+            if !matches!(timeout(WRITE, to.write_all(&waiting.concat())).await, Ok(Ok(()))) {
                 break;
             }
+            waiting.clear();
         }
     });
     let in_flight = Arc::new(Semaphore::new(limits::TCP_QUERIES_PER_CONNECTION_MAX));
     let client = Client { address: peer.ip(), transport: Transport::Tcp };
     let mut worker = responder.worker();
-    while let Ok(Ok(length)) = timeout(IDLE, from.read_u16()).await {
-        let mut octets = vec![0; usize::from(length)];
-        if !matches!(timeout(IDLE, from.read_exact(&mut octets)).await, Ok(Ok(_))) {
-            break;
-        }
+    loop {
+        let octets = tokio::select! {
+            octets = message(&mut from) => octets,
+            () = seat.wanted.cancelled() => break,
+        };
+        let Some(octets) = octets else { break };
+        seat.touch();
         let Ok(permit) = in_flight.clone().acquire_owned().await else { break };
         worker.refresh();
         let mut answer = Vec::new();
@@ -85,6 +97,14 @@ async fn connection(stream: TcpStream, peer: SocketAddr, responder: Arc<Responde
     let _ = writer.await;
 }
 
+/// The next message; `None` at the end, or when it takes too long.
+async fn message(from: &mut BufReader<OwnedReadHalf>) -> Option<Vec<u8>> {
+    let length = timeout(IDLE, from.read_u16()).await.ok()?.ok()?;
+    let mut octets = vec![0; usize::from(length)];
+    timeout(IDLE, from.read_exact(&mut octets)).await.ok()?.ok()?;
+    Some(octets)
+}
+
 /// An answer behind its length; nothing for no answer.
 fn framed(answer: &[u8]) -> Vec<u8> {
     match u16::try_from(answer.len()) {
@@ -93,41 +113,103 @@ fn framed(answer: &[u8]) -> Vec<u8> {
     }
 }
 
-/// How many connections each client has.
-#[derive(Default)]
+/// Who is connected. Places are few, so that whoever comes when all are taken gets that of the connection that was silent
+/// for longest: a program that forgets its connections must not keep others of its host from asking.
 struct Seats {
-    taken: Mutex<HashMap<IpAddr, usize>>,
+    begun: Instant,
+    taken: Mutex<HashMap<u64, Taken>>,
+    next: AtomicU64,
+}
+
+/// A place as the others see it.
+struct Taken {
+    client: IpAddr,
+    /// When its last query came, in milliseconds since `begun`.
+    used: Arc<AtomicU64>,
+    wanted: CancellationToken,
 }
 
 /// A place among the connections, given back when dropped.
 struct Seat {
     seats: Arc<Seats>,
-    client: IpAddr,
+    number: u64,
+    used: Arc<AtomicU64>,
+    /// Another needs the place more.
+    wanted: CancellationToken,
+}
+
+impl Default for Seats {
+    fn default() -> Self {
+        Self { begun: Instant::now(), taken: Mutex::default(), next: AtomicU64::new(0) }
+    }
 }
 
 impl Seats {
-    fn take(seats: &Arc<Seats>, client: IpAddr) -> Option<Seat> {
-        let mut taken = seats.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.values().sum::<usize>() >= limits::TCP_CONNECTIONS_MAX {
-            return None;
+    fn take(seats: &Arc<Self>, client: IpAddr) -> Option<Seat> {
+        let mut taken = seats.lock();
+        let own = taken.values().filter(|seat| seat.client == client).count();
+        let full = taken.len() >= limits::TCP_CONNECTIONS_MAX;
+        let now = seats.now();
+        if full || own >= limits::TCP_CONNECTIONS_PER_CLIENT_MAX {
+            // Who has most has to give up his own; a place of others is taken only when there is none left.
+            let theirs = |seat: &Taken| own < limits::TCP_CONNECTIONS_PER_CLIENT_MAX || seat.client == client;
+            let used = |seat: &Taken| seat.used.load(Ordering::Relaxed);
+            let (&idle, _) = taken.iter().filter(|(_, seat)| theirs(seat)).min_by_key(|(_, seat)| used(seat))?;
+            let spare = |seat: &Taken| now.saturating_sub(used(seat)) >= SPARE.as_millis() as u64;
+            if !taken.get(&idle).is_some_and(spare) {
+                return None;
+            }
+            taken.remove(&idle)?.wanted.cancel();
         }
-        let own = taken.entry(client).or_default();
-        if *own >= limits::TCP_CONNECTIONS_PER_CLIENT_MAX {
-            return None;
-        }
-        *own += 1;
-        Some(Seat { seats: seats.clone(), client })
+        let number = seats.next.fetch_add(1, Ordering::Relaxed);
+        let (used, wanted) = (Arc::new(AtomicU64::new(now)), CancellationToken::new());
+        taken.insert(number, Taken { client, used: used.clone(), wanted: wanted.clone() });
+        Some(Seat { seats: seats.clone(), number, used, wanted })
+    }
+
+    fn now(&self) -> u64 {
+        self.begun.elapsed().as_millis() as u64
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Taken>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    fn touch(&self) {
+        self.used.store(self.seats.now(), Ordering::Relaxed);
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut taken = self.seats.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = taken.get_mut(&self.client) {
-            *own -= 1;
-            if *own == 0 {
-                taken.remove(&self.client);
-            }
+        self.seats.lock().remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_silent_connection_makes_room() {
+        let seats = Arc::new(Seats { begun: Instant::now() - Duration::from_secs(60), ..Seats::default() });
+        let client = IpAddr::from([127, 0, 0, 1]);
+        let mut held: Vec<Seat> =
+            (0..limits::TCP_CONNECTIONS_PER_CLIENT_MAX).map(|_| Seats::take(&seats, client).unwrap()).collect();
+        assert!(Seats::take(&seats, client).is_none(), "all of them are in use");
+        for (at, seat) in held.iter().enumerate() {
+            seat.used.store(1_000 + at as u64, Ordering::Relaxed);
         }
+        held[5].used.store(7, Ordering::Relaxed);
+        let other = Seats::take(&seats, [127, 0, 0, 2].into()).unwrap();
+        assert!(held.iter().all(|seat| !seat.wanted.is_cancelled()), "others have room");
+        held.push(Seats::take(&seats, client).unwrap());
+        let wanted: Vec<usize> = (0..held.len()).filter(|at| held[*at].wanted.is_cancelled()).collect();
+        assert_eq!(wanted, [5]);
+        assert_eq!(seats.lock().len(), limits::TCP_CONNECTIONS_PER_CLIENT_MAX + 1);
+        drop((held, other));
+        assert!(seats.lock().is_empty());
     }
 }

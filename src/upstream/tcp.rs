@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::udp::{is_reply_to, question};
+use crate::dns::is_well_formed;
 use crate::limits;
 
 /// How long a connection is kept that nobody uses. Servers close theirs after some seconds (RFC 7766, 6.2.3), and a
@@ -82,7 +83,7 @@ async fn exchange(stream: &mut TcpStream, query: &[u8]) -> io::Result<Vec<u8>> {
     stream.read_exact(&mut octets).await?;
     let asked = question(query).ok_or(io::ErrorKind::InvalidInput)?;
     let is_response = octets.get(2).is_some_and(|flags| flags & 0x80 != 0);
-    let right = is_response && octets.get(..2) == query.get(..2) && is_reply_to(&octets, asked);
+    let right = is_response && octets.get(..2) == query.get(..2) && is_reply_to(&octets, asked) && is_well_formed(&octets);
     if right { Ok(octets) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
@@ -162,6 +163,7 @@ mod tests {
             (|octets| octets[1] ^= 1) as fn(&mut Vec<u8>),
             |octets| octets[2] = 0,
             |octets| octets[13] ^= 1,
+            |octets| octets[7] = 1,
             |octets| octets.truncate(11),
             |octets| octets.clear(),
         ] {

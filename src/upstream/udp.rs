@@ -13,7 +13,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::dns::Message;
+use crate::dns::{Message, is_well_formed};
 use crate::limits;
 
 /// The sockets for one address family.
@@ -127,25 +127,40 @@ impl Drop for Enlisted<'_> {
 
 /// Hands replies to those who wait for them.
 async fn read(socket: Arc<UdpSocket>, waiting: Arc<Waiting>, stop: CancellationToken) {
-    let mut buffer = vec![0; Message::MAX];
+    thread_local! {
+        // One for all sockets that a thread reads: each alone would hold it for good.
+        static BUFFER: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; Message::MAX]);
+    }
     loop {
-        let received = tokio::select! {
-            received = socket.recv_from(&mut buffer) => received,
+        tokio::select! {
+            _ = socket.readable() => {}
             () = stop.cancelled() => return,
-        };
-        // An error is of one datagram that was sent; who waits for its reply waits on.
-        let Ok((length, from)) = received else { continue };
-        let Some(octets) = buffer.get(..length) else { continue };
-        let Some([id_high, id_low, flags]) = octets.first_chunk::<3>() else { continue };
-        if flags & 0x80 == 0 {
-            continue;
         }
-        let key = (u16::from_be_bytes([*id_high, *id_low]), from);
-        let mut waiting = lock(&waiting);
-        let right = waiting.get(&key).is_some_and(|expected| is_reply_to(octets, &expected.question));
-        if right && let Some(expected) = waiting.remove(&key) {
-            let _ = expected.reply.send(octets.to_vec());
-        }
+        BUFFER.with_borrow_mut(|buffer| {
+            // An error is of one datagram that was sent, or there is nothing after all; who waits for a reply waits on.
+            if let Ok((length, from)) = socket.try_recv_from(buffer)
+                && let Some(octets) = buffer.get(..length)
+            {
+                hand_over(&waiting, octets, from);
+            }
+        });
+    }
+}
+
+/// Gives a reply to who waits for it. What is no reply, not to what was asked, or cannot be read ends nobody's wait.
+fn hand_over(waiting: &Waiting, octets: &[u8], from: SocketAddr) {
+    let Some([id_high, id_low, flags]) = octets.first_chunk::<3>() else { return };
+    if flags & 0x80 == 0 {
+        return;
+    }
+    let key = (u16::from_be_bytes([*id_high, *id_low]), from);
+    let mut waiting = lock(waiting);
+    let right = waiting.get(&key).is_some_and(|expected| is_reply_to(octets, &expected.question));
+    if right
+        && is_well_formed(octets)
+        && let Some(expected) = waiting.remove(&key)
+    {
+        let _ = expected.reply.send(octets.to_vec());
     }
 }
 
@@ -231,7 +246,9 @@ mod tests {
             let mut no_question = seen[..Message::HEADER].to_vec();
             (no_question[2], no_question[3], no_question[5]) = (0x80, 0x70, 0);
             let short = right[..5].to_vec();
-            for wrong in [other_id, other_question, other_type, no_response, no_question, short, Vec::new()] {
+            let mut counts = right.clone();
+            counts[7] = 1;
+            for wrong in [other_id, other_question, other_type, no_response, no_question, short, counts, Vec::new()] {
                 server.send_to(&wrong, client).await.unwrap();
             }
             server.send_to(&right, client).await.unwrap();
