@@ -12,6 +12,8 @@ pub mod cli;
 pub mod config;
 /// How do the bytes read?
 pub mod dns;
+/// How long, as Go writes it?
+pub mod duration;
 /// How much is too much?
 pub mod limits;
 /// What is wrong with a text that a person wrote, where, and what to do?

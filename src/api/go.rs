@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::duration;
 use crate::limits;
 
 /// `strconv.Quote`.
@@ -116,85 +117,6 @@ pub(super) fn parse_uint(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| wrong("value out of range"))
 }
 
-/// `time.ParseDuration`: nanoseconds, or the error's text.
-pub(super) fn parse_duration(text: &str) -> Result<i64, String> {
-    let invalid = || format!("time: invalid duration {}", quote(text));
-    let (sign, mut rest) = match text.as_bytes().first() {
-        Some(b'-') => (-1.0, &text[1..]),
-        Some(b'+') => (1.0, &text[1..]),
-        _ => (1.0, text),
-    };
-    if rest == "0" {
-        return Ok(0);
-    }
-    if rest.is_empty() {
-        return Err(invalid());
-    }
-    let mut total = 0.0f64;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let (number, after) = rest.split_at(digits);
-        let number: f64 = number.parse().map_err(|_| invalid())?;
-        let letters = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
-        let (unit, after) = after.split_at(letters);
-        let scale = match unit {
-            "ns" => 1.0,
-            "us" | "µs" | "μs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            "" => return Err(format!("time: missing unit in duration {}", quote(text))),
-            unit => return Err(format!("time: unknown unit {} in duration {}", quote(unit), quote(text))),
-        };
-        total += number * scale;
-        if total > i64::MAX as f64 {
-            return Err(invalid());
-        }
-        rest = after;
-    }
-    Ok((sign * total) as i64)
-}
-
-/// `time.Duration.String`.
-pub(super) fn write_duration(nanoseconds: i64) -> String {
-    let magnitude = nanoseconds.unsigned_abs();
-    let sign = if nanoseconds < 0 { "-" } else { "" };
-    let fraction = |unit: u64| {
-        let (whole, rest) = (magnitude / unit, magnitude % unit);
-        let width = unit.ilog10() as usize;
-        let digits = format!("{rest:0width$}");
-        let digits = digits.trim_end_matches('0');
-        if digits.is_empty() { whole.to_string() } else { format!("{whole}.{digits}") }
-    };
-    if magnitude == 0 {
-        return "0s".into();
-    }
-    if magnitude < 1_000 {
-        return format!("{sign}{magnitude}ns");
-    }
-    if magnitude < 1_000_000 {
-        return format!("{sign}{}µs", fraction(1_000));
-    }
-    if magnitude < 1_000_000_000 {
-        return format!("{sign}{}ms", fraction(1_000_000));
-    }
-    let (minutes, rest) = (magnitude / 60_000_000_000, magnitude % 60_000_000_000);
-    let seconds = write_seconds(rest);
-    match (minutes / 60, minutes % 60) {
-        (0, 0) => format!("{sign}{seconds}"),
-        (0, minutes) => format!("{sign}{minutes}m{seconds}"),
-        (hours, minutes) => format!("{sign}{hours}h{minutes}m{seconds}"),
-    }
-}
-
-fn write_seconds(nanoseconds: u64) -> String {
-    let (whole, rest) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
-    let digits = format!("{rest:09}");
-    let digits = digits.trim_end_matches('0');
-    if digits.is_empty() { format!("{whole}s") } else { format!("{whole}.{digits}s") }
-}
-
 /// What Go's regexp package says of a pattern that ours refuses.
 pub(super) fn regex_error(pattern: &str, error: &regex::Error) -> String {
     let text = error.to_string();
@@ -283,10 +205,10 @@ impl Place {
             (Shape::Float, value @ Value::Number(_)) => value,
             (Shape::Int | Shape::Duration, Value::Number(number)) if number.is_i64() => Value::Number(number),
             (Shape::Uint, Value::Number(number)) if number.is_u64() => Value::Number(number),
-            (Shape::Duration, Value::String(text)) => match parse_duration(&text) {
+            (Shape::Duration, Value::String(text)) => match duration::parse_nanoseconds(&text) {
                 Ok(nanoseconds) => nanoseconds.into(),
                 Err(problem) => {
-                    self.problem.get_or_insert(problem);
+                    self.problem.get_or_insert(problem.to_string());
                     Value::Null
                 }
             },
@@ -588,26 +510,6 @@ mod tests {
             assert_eq!(problem(body), text, "{body}");
         }
         assert_eq!(problem(&"[".repeat(100_000)), "exceeded max depth");
-    }
-
-    #[test]
-    fn durations_read_and_write_as_in_go() {
-        for (text, nanoseconds) in
-            [("10s", 10_000_000_000), ("1m30s", 90_000_000_000), ("120000ms", 120_000_000_000), ("1.5h", 5_400_000_000_000)]
-        {
-            assert_eq!(parse_duration(text), Ok(nanoseconds));
-        }
-        assert!(parse_duration("10").is_err() && parse_duration("").is_err() && parse_duration("1d").is_err());
-        for (nanoseconds, text) in [
-            (0, "0s"),
-            (10_000_000_000, "10s"),
-            (90_000_000_000, "1m30s"),
-            (86_400_000_000_000, "24h0m0s"),
-            (1_500_000, "1.5ms"),
-            (1_500_000_000, "1.5s"),
-        ] {
-            assert_eq!(write_duration(nanoseconds), text);
-        }
     }
 
     #[test]

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::go;
 use crate::catalog::{
     Check, Coordinate, Health, Index, Instance, InstanceEntry, KvEntry, NamedPort, Node, NodeEntry, ServiceAddress, Weights,
 };
+use crate::duration;
 
 type Texts = BTreeMap<String, String>;
 
@@ -393,7 +393,7 @@ impl<'a> From<&'a Coordinate> for CoordinateView<'a> {
 pub(super) fn definition(given: &Map<String, Value>) -> Option<Box<Value>> {
     let worded = |name: &str, value: &Value| match (name, value.as_i64()) {
         ("Interval" | "Timeout" | "DeregisterCriticalServiceAfter" | "TTL", Some(nanoseconds)) => {
-            go::write_duration(nanoseconds).into()
+            duration::write_nanoseconds(nanoseconds).into()
         }
         _ => value.clone(),
     };

@@ -6,6 +6,7 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, Method};
 
 use super::{Refusal, go};
+use crate::duration;
 use crate::limits;
 
 /// One request, its path and parameters decoded.
@@ -109,7 +110,7 @@ impl Options {
         request.refuse_partitions()?;
         let (mut stale, consistent, cached) = (request.has("stale"), request.has("consistent"), request.has("cached"));
         if let Some(age) = request.get("max_stale") {
-            let age = go::parse_duration(age).map_err(|_| Refusal::bad(format!("Invalid max_stale value {age:?}")))?;
+            let age = duration::parse_nanoseconds(age).map_err(|_| Refusal::bad(format!("Invalid max_stale value {age:?}")))?;
             stale |= age > 0;
         }
         if stale && consistent {
@@ -120,7 +121,7 @@ impl Options {
         }
         refuse_cache_control(request)?;
         let wait = match request.get("wait") {
-            Some(wait) => go::parse_duration(wait).map_err(|_| Refusal::bad("Invalid wait time"))?,
+            Some(wait) => duration::parse_nanoseconds(wait).map_err(|_| Refusal::bad("Invalid wait time"))?,
             None => 0,
         };
         let index = match request.get("index") {

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::address::{Host, Upstream};
 use super::{system, tcp, udp};
 use crate::dns::{Edns, ExtendedError, Message, Name, Query, Question, Rcode};
+use crate::duration;
 use crate::limits;
 use crate::problem::Problem;
 use crate::resolve::answer::Transport;
@@ -40,7 +41,7 @@ pub struct Config {
     /// Whom to ask about names that have no route of their own; the system's own servers when unset.
     pub upstreams: Option<Vec<Upstream>>,
     /// How long a look-up may take.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
     pub cache: cache::Config,
     pub route: Vec<Route>,
@@ -69,12 +70,6 @@ impl Default for Config {
 pub struct Route {
     pub domains: Vec<Name>,
     pub upstreams: Vec<Upstream>,
-}
-
-fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let wrong = |_| serde::de::Error::custom(format!("expected a duration such as \"2s\" or \"500ms\", got {text:?}"));
-    humantime::parse_duration(&text).map_err(wrong)
 }
 
 /// Names to upstreams to answers.

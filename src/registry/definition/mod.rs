@@ -3,7 +3,6 @@
 //! A definition is checked when it is read: what stands here can be registered and run. It is not a row of the
 //! catalog; the registry makes rows of it. Start at [`ServiceDefinition`] and [`service`].
 
-pub mod duration;
 mod file;
 mod read;
 
@@ -15,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::catalog::{Health, Index, Instance, NamedPort, ServiceAddress, SourceId, Weights};
+use crate::duration;
 
 pub use file::{Definitions, Form, Written, file, written};
 pub use read::{check, port_is_sound, service};

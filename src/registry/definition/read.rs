@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
 
-use super::{CheckDefinition, CheckKind, Invalid, MetaFault, OUTPUT_MAX_SIZE, ServiceDefinition, duration};
+use super::{CheckDefinition, CheckKind, Invalid, MetaFault, OUTPUT_MAX_SIZE, ServiceDefinition};
 use crate::catalog::{Health, ServiceAddress, Weights};
+use crate::duration;
 
 /// Keys of a service, as they are to be spelled.
 pub(super) const SERVICE_KEYS: &[&str] = &[

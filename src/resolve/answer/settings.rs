@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::dns::Name;
+use crate::duration;
 
 /// Whose side to take where Consul's answers and the RFCs part ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -55,10 +56,10 @@ impl Default for Settings {
 #[serde(default)]
 pub struct DnsConfig {
     /// TTL of what belongs to nodes: node, addr and virtual names, NS and its addresses.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration::deserialize")]
     pub node_ttl: Duration,
     /// TTLs of services by name, by `prefix*`, or `*` for all; no match is 0.
-    #[serde(deserialize_with = "durations")]
+    #[serde(deserialize_with = "duration::deserialize_map")]
     pub service_ttl: BTreeMap<String, Duration>,
     /// Leave out instances in warning, not only critical ones.
     pub only_passing: bool,
@@ -73,13 +74,13 @@ pub struct DnsConfig {
     pub disable_compression: bool,
     /// Accepted for the sake of Consul's files: the catalog at hand is always the one that answers.
     pub allow_stale: bool,
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration::deserialize")]
     pub max_stale: Duration,
     pub use_cache: bool,
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration::deserialize")]
     pub cache_max_age: Duration,
     /// For the forwarder: how long one attempt at one recursor may take.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration::deserialize")]
     pub recursor_timeout: Duration,
     pub recursor_strategy: RecursorStrategy,
     /// Accepted, without effect: there are no namespaces here.
@@ -167,47 +168,6 @@ fn seconds(duration: Duration) -> u32 {
     duration.as_secs().min(i32::MAX as u64) as u32
 }
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    parse_duration(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
-}
-
-fn durations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Duration>, D::Error> {
-    let texts = BTreeMap::<String, String>::deserialize(deserializer)?;
-    let parsed = texts.into_iter().map(|(key, text)| Ok((key, parse_duration(&text)?)));
-    parsed.collect::<Result<_, String>>().map_err(serde::de::Error::custom)
-}
-
-/// A duration as Consul's files write it: `0`, `90s`, `1h30m`, `1.5s`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("expected a duration such as \"10s\", \"1h30m\" or \"500ms\", got {text:?}");
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
-    let mut total = 0.0f64;
-    if rest.is_empty() {
-        return Err(wrong());
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
-        let (number, tail) = rest.split_at(digits);
-        let letters = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(letters);
-        let scale = match unit {
-            "ns" => 1e-9,
-            "us" | "µs" | "μs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(wrong()),
-        };
-        total += number.parse::<f64>().map_err(|_| wrong())? * scale;
-        rest = tail;
-    }
-    Duration::try_from_secs_f64(total).map_err(|_| wrong())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,17 +181,6 @@ mod tests {
             assert_eq!(settings.service_ttl(service), ttl, "{service}");
         }
         assert_eq!(Settings::default().service_ttl("db"), 0);
-    }
-
-    #[test]
-    fn durations_are_read_as_consul_writes_them() {
-        for (text, milliseconds) in [("0", 0), ("0s", 0), ("10s", 10_000), ("1h30m", 5_400_000), ("1.5s", 1500), ("500ms", 500)]
-        {
-            assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
-        }
-        for text in ["", "10", "s", "10 s", "-1s", "1d", "1..2s"] {
-            assert!(parse_duration(text).is_err(), "{text}");
-        }
     }
 
     #[test]

@@ -1,6 +1,9 @@
-//! Durations as Go writes them: `1h2m3.5s`.
+//! Durations as Go writes them, and so Consul and our own configuration: `90s`, `1h30m`, `1.5s`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use serde::Deserialize;
 
 /// Why a text is no duration, in Go's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,13 +18,36 @@ pub enum Fault {
 
 /// Reads a duration; one below zero reads as zero, since nothing here can last less.
 pub fn parse(text: &str) -> Result<Duration, Fault> {
+    Ok(Duration::from_nanos(u64::try_from(parse_nanoseconds(text)?).unwrap_or(0)))
+}
+
+/// Reads a duration of a configuration file.
+pub fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    configured(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+/// Reads durations of a configuration file, by name.
+pub fn deserialize_map<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Duration>, D::Error> {
+    let texts = BTreeMap::<String, String>::deserialize(deserializer)?;
+    let read = texts.into_iter().map(|(key, text)| Ok((key, configured(&text)?)));
+    read.collect::<Result<_, String>>().map_err(serde::de::Error::custom)
+}
+
+fn configured(text: &str) -> Result<Duration, String> {
+    let read = parse_nanoseconds(text).ok().and_then(|nanoseconds| u64::try_from(nanoseconds).ok());
+    let wrong = || format!("expected a duration such as \"10s\", \"1h30m\" or \"500ms\", got {text:?}");
+    read.map(Duration::from_nanos).ok_or_else(wrong)
+}
+
+/// Go's `time.ParseDuration`.
+pub fn parse_nanoseconds(text: &str) -> Result<i64, Fault> {
     let invalid = || Fault::Invalid(text.to_owned());
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
     if rest == "0" {
-        return Ok(Duration::ZERO);
+        return Ok(0);
     }
     if rest.is_empty() {
         return Err(invalid());
@@ -58,7 +84,14 @@ pub fn parse(text: &str) -> Result<Duration, Fault> {
         }
         rest = after;
     }
-    Ok(if negative { Duration::ZERO } else { Duration::from_nanos(u64::try_from(total).unwrap_or(u64::MAX)) })
+    let total = i64::try_from(total).map_err(|_| invalid())?;
+    Ok(if negative { -total } else { total })
+}
+
+/// Go's `time.Duration.String`, of nanoseconds.
+pub fn write_nanoseconds(nanoseconds: i64) -> String {
+    let sign = if nanoseconds < 0 { "-" } else { "" };
+    format!("{sign}{}", write(Duration::from_nanos(nanoseconds.unsigned_abs())))
 }
 
 /// Writes a duration as Go does: the largest units first, no zeros in front, a fraction only of the last.
@@ -110,7 +143,18 @@ mod tests {
     }
 
     #[test]
+    fn a_configuration_is_held_to_what_makes_sense() {
+        for (text, millis) in [("0", 0), ("0s", 0), ("10s", 10_000), ("1h30m", 5_400_000), ("1.5s", 1500), ("500ms", 500)] {
+            assert_eq!(configured(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "10", "s", "10 s", "-1s", "1d", "1..2s"] {
+            assert!(configured(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn durations_are_written_as_in_go() {
+        assert_eq!(write_nanoseconds(parse_nanoseconds("-90s").unwrap()), "-1m30s");
         for text in ["0s", "7ns", "1.5µs", "20ms", "100.25ms", "10s", "1m0s", "1m30.05s", "24h0m0s", "2h0m0.000000001s"] {
             assert_eq!(write(parse(text).unwrap()), text);
         }
