@@ -35,6 +35,12 @@ pub const TCP_CONNECTIONS_PER_CLIENT_MAX: usize = 128;
 /// Queries of one TCP connection that are answered at one time; further ones wait in the socket (RFC 7766, 6.2.1.1).
 pub const TCP_QUERIES_PER_CONNECTION_MAX: usize = 64;
 
+/// Octets of the registry's journal; with more, a write waits until the database has taken them.
+pub const JOURNAL_OCTETS_MAX: u64 = 64 << 20;
+
+/// Rows that the database takes at one time, since writes wait meanwhile.
+pub const REGISTRY_ROWS_PER_COMMIT_MAX: usize = 5_000;
+
 /// Writes to the registry that wait for the writer; further callers wait for a place.
 pub const REGISTRY_WRITES_WAITING_MAX: usize = 4_096;
 

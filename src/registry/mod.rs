@@ -8,6 +8,7 @@ mod agent;
 pub mod checks;
 pub mod definition;
 mod files;
+mod journal;
 mod store;
 mod writer;
 
@@ -454,9 +455,11 @@ mod tests {
         }
         registry.update_ttl("service:s3", Health::Critical, "bad".into()).await.unwrap();
         registry.service_maintenance("s4", true, "why").await.unwrap();
-        // The first still holds the file, as a process that was killed would have left it.
+        // The first still holds the files, as a process that was killed would have left them.
         let copy = tempfile::tempdir().unwrap();
-        fs::copy(dir.path().join("registry.redb"), copy.path().join("registry.redb")).unwrap();
+        for file in ["registry.redb", "registry.journal"] {
+            fs::copy(dir.path().join(file), copy.path().join(file)).unwrap();
+        }
         assert_eq!(seen(&open(Some(copy.path()), vec![]).unwrap()), seen(&registry));
         let second = open(Some(dir.path()), vec![]).unwrap_err().to_string();
         assert!(second.contains("another rollcall"), "{second}");

@@ -1,7 +1,8 @@
-//! The registry on disk: an embedded database (redb), one table a kind of row, rows as JSON.
+//! The registry on disk: an embedded database (redb), one table a kind of row, rows as JSON; and before it a journal.
 //!
-//! Only the writer thread writes, one transaction for all that waited. A transaction that is `durable` is on the disk when
-//! it returns; the file stays readable without a long walk after a crash (quick repair).
+//! Only the writer thread writes. What somebody waits for goes to the journal, which is quick ([`Store::note`]); the
+//! database takes it all a moment later ([`Store::commit`]), and stays readable without a long walk after a crash (quick
+//! repair). What a crash left in the journal goes to the database when it is opened.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -14,7 +15,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::agent::State;
-use crate::catalog::{Catalog, Index, NodeKey, Restore, SourceId, Tables, Touched};
+use super::journal::{Journal, Row};
+use crate::catalog::{Catalog, CheckKey, Index, InstanceKey, NodeKey, Restore, SourceId, Tables, Touched};
+use crate::limits;
 
 type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -30,6 +33,8 @@ const FILES: Table = Table::new("files");
 /// Which file a check was read from, by check id.
 const FILES_OF_CHECKS: Table = Table::new("files_of_checks");
 const META: Table = Table::new("meta");
+/// All of them; a journal names a table by its place here.
+const TABLES: [Table; 9] = [NODES, INSTANCES, CHECKS, KV, COORDINATES, DEFINITIONS, FILES, FILES_OF_CHECKS, META];
 
 /// The form of the rows. One that is newer than this program knows is not touched.
 const FORMAT: u32 = 1;
@@ -47,6 +52,10 @@ pub enum StoreError {
     Empty { path: PathBuf },
     #[error("cannot use the registry {}\n  {fault}", path.display())]
     Unusable { path: PathBuf, fault: Fault },
+    #[error(
+        "cannot write the registry's journal {}\n  expected  room to write\n  got       {source}\n  hint      see whether the disk is full or failing; what was acknowledged before is kept", path.display()
+    )]
+    Journal { path: PathBuf, source: io::Error },
 }
 
 /// What is wrong with a registry that was opened.
@@ -97,7 +106,7 @@ pub(super) struct Loaded {
 }
 
 /// Which rows one transaction writes, as they then stand: those of the catalog, and the agent's own.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Changes {
     pub(super) touched: BTreeSet<Touched>,
     pub(super) definitions: BTreeSet<Arc<str>>,
@@ -107,7 +116,52 @@ pub(super) struct Changes {
 
 impl Changes {
     pub(super) fn is_empty(&self) -> bool {
-        self.touched.is_empty() && self.definitions.is_empty() && self.files.is_empty() && self.files_of_checks.is_empty()
+        self.len() == 0
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.touched.len() + self.definitions.len() + self.files.len() + self.files_of_checks.len()
+    }
+
+    /// Adds what these rows belong to: without its owner a row means nothing.
+    pub(super) fn add_owners(&mut self, catalog: &Catalog) {
+        let instance = |key: &CheckKey| {
+            let check = catalog.checks().get(key).filter(|check| !check.service_id.is_empty())?;
+            Some(InstanceKey { node: key.node.clone(), id: check.service_id.clone() })
+        };
+        let owners: Vec<Touched> = self
+            .touched
+            .iter()
+            .flat_map(|touched| match touched {
+                Touched::Check(key) => [Some(Touched::Node(key.node.clone())), instance(key).map(Touched::Instance)],
+                Touched::Instance(key) => [Some(Touched::Node(key.node.clone())), None],
+                Touched::Node(_) | Touched::Kv(_) | Touched::Coordinate(..) => [None, None],
+            })
+            .flatten()
+            .collect();
+        self.touched.extend(owners);
+    }
+
+    /// Takes some of them away, at most so many. Owners come before what they own, so that what is on disk meanwhile makes
+    /// sense by itself.
+    pub(super) fn split_off(&mut self, most: usize) -> Self {
+        fn some<T: Ord>(from: &mut BTreeSet<T>, room: &mut usize) -> BTreeSet<T> {
+            let taken: BTreeSet<T> = std::iter::from_fn(|| {
+                *room = room.checked_sub(1)?;
+                let first = from.pop_first();
+                *room += usize::from(first.is_none());
+                first
+            })
+            .collect();
+            taken
+        }
+        let mut room = most;
+        Self {
+            touched: some(&mut self.touched, &mut room),
+            definitions: some(&mut self.definitions, &mut room),
+            files: some(&mut self.files, &mut room),
+            files_of_checks: some(&mut self.files_of_checks, &mut room),
+        }
     }
 
     pub(super) fn append(&mut self, mut other: Changes) {
@@ -124,10 +178,13 @@ pub(super) struct Store {
     path: PathBuf,
     /// The open database; `None` once it failed, until it is opened anew.
     database: Option<Database>,
+    journal: Journal,
 }
 
 /// Memory for the database's pages. All of them are read once, at the start; later a commit touches a few.
 const CACHE_OCTETS: usize = 16 << 20;
+
+const JOURNAL: &str = "registry.journal";
 
 impl Store {
     /// Opens the registry in `directory`, which is made if need be, and reads all of it.
@@ -150,11 +207,39 @@ impl Store {
             }
         }
         let database = reopen(&path)?;
-        let loaded = make_tables(&database).and_then(|()| load(&database));
-        match loaded {
-            Ok(loaded) => Ok((Self { path, database: Some(database) }, loaded)),
-            Err(fault) => Err(StoreError::Unusable { path, fault }),
+        let journal_path = directory.join(JOURNAL);
+        let in_journal = |source| StoreError::Journal { path: journal_path.clone(), source };
+        let is_new = !journal_path.exists();
+        let (mut journal, rows) = Journal::open(&journal_path).map_err(in_journal)?;
+        if is_new {
+            File::open(directory).and_then(|directory| directory.sync_all()).map_err(in_directory)?;
         }
+        let loaded = make_tables(&database)
+            .and_then(|()| if rows.is_empty() { Ok(()) } else { write(&database, &rows) })
+            .and_then(|()| load(&database))
+            .map_err(|fault| StoreError::Unusable { path: path.clone(), fault })?;
+        journal.clear().map_err(in_journal)?;
+        Ok((Self { path, database: Some(database), journal }, loaded))
+    }
+
+    /// Writes what changed, as it stands in `catalog` and `agent`, to the journal; it is on the disk when this returns.
+    pub(super) fn note(&mut self, catalog: &Catalog, agent: &State, changes: &Changes) -> Result<(), StoreError> {
+        let unusable = |fault| StoreError::Unusable { path: self.path.clone(), fault };
+        let rows = rows(catalog, agent, changes).map_err(unusable)?;
+        self.journal.append(&rows).map_err(|source| StoreError::Journal { path: self.path.with_file_name(JOURNAL), source })
+    }
+
+    /// Is there room in the journal?
+    pub(super) fn has_room(&self) -> bool {
+        self.journal.size() < limits::JOURNAL_OCTETS_MAX
+    }
+
+    /// Empties the journal, all of which has to be in the database by now.
+    pub(super) fn settled(&mut self) -> Result<(), StoreError> {
+        if self.journal.size() == 0 {
+            return Ok(());
+        }
+        self.journal.clear().map_err(|source| StoreError::Journal { path: self.path.with_file_name(JOURNAL), source })
     }
 
     /// Writes what changed, as it stands in `catalog` and `agent`, in one transaction that is on the disk when this
@@ -165,7 +250,7 @@ impl Store {
             Some(database) => database,
             None => reopen(&self.path)?,
         };
-        match write(&database, catalog, agent, changes) {
+        match rows(catalog, agent, changes).and_then(|rows| write(&database, &rows)) {
             Ok(()) => {
                 self.database = Some(database);
                 Ok(())
@@ -190,7 +275,7 @@ fn reopen(path: &Path) -> Result<Database, StoreError> {
 fn make_tables(database: &Database) -> Result<(), Fault> {
     let mut transaction = database!(database.begin_write())?;
     transaction.set_quick_repair(true);
-    for table in [NODES, INSTANCES, CHECKS, KV, COORDINATES, DEFINITIONS, FILES, FILES_OF_CHECKS, META] {
+    for table in TABLES {
         database!(transaction.open_table(table))?;
     }
     database!(transaction.commit())
@@ -221,50 +306,70 @@ fn load(database: &Database) -> Result<Loaded, Fault> {
     Ok(loaded)
 }
 
-fn write(database: &Database, catalog: &Catalog, agent: &State, changes: &Changes) -> Result<(), Fault> {
+/// The rows of what changed, as they stand now.
+fn rows(catalog: &Catalog, agent: &State, changes: &Changes) -> Result<Vec<Row>, Fault> {
+    let mut rows = Rows(Vec::with_capacity(changes.len() + 1));
+    for touched in &changes.touched {
+        match touched {
+            Touched::Node(key) => rows.put(NODES, node_key(key), catalog.nodes().get(key).map(|entry| &*entry.node))?,
+            Touched::Instance(key) => {
+                let row = catalog.instances().get(key).map(|entry| &*entry.instance);
+                rows.put(INSTANCES, below(&key.node, &key.id), row)?;
+            }
+            Touched::Check(key) => {
+                rows.put(CHECKS, below(&key.node, &key.id), catalog.checks().get(key).map(|check| &**check))?;
+            }
+            Touched::Kv(key) => rows.put(KV, key.as_bytes().into(), catalog.kv().get(key).map(|entry| &**entry))?,
+            Touched::Coordinate(node, segment) => {
+                let row = catalog.coordinates().get(&(node.clone(), segment.clone()));
+                rows.put(COORDINATES, below(node, segment), row.map(|coordinate| &**coordinate))?;
+            }
+        }
+    }
+    for id in &changes.definitions {
+        rows.put(DEFINITIONS, id.as_bytes().into(), agent.definition(id).map(|definition| &**definition))?;
+    }
+    for id in &changes.files {
+        rows.put(FILES, id.as_bytes().into(), agent.file(id))?;
+    }
+    for id in &changes.files_of_checks {
+        rows.put(FILES_OF_CHECKS, id.as_bytes().into(), agent.file_of_check(id))?;
+    }
+    rows.put(META, Vec::new(), Some(&Meta { format: FORMAT, index: catalog.index(), tables: catalog.tables() }))?;
+    Ok(rows.0)
+}
+
+struct Rows(Vec<Row>);
+
+impl Rows {
+    fn put<T: Serialize>(&mut self, table: Table, key: Vec<u8>, row: Option<&T>) -> Result<(), Fault> {
+        use redb::TableHandle;
+        let place = TABLES.iter().position(|known| known.name() == table.name()).unwrap_or_default();
+        let value = row.map(serde_json::to_vec).transpose();
+        let value = value.map_err(|source| Fault::Row { table: "to be written", source })?;
+        self.0.push(Row { table: place as u8, key, value });
+        Ok(())
+    }
+}
+
+/// Writes rows in one transaction.
+fn write(database: &Database, rows: &[Row]) -> Result<(), Fault> {
     let mut transaction = database!(database.begin_write())?;
     database!(transaction.set_durability(Durability::Immediate))?;
     transaction.set_quick_repair(true);
-    {
-        let mut nodes = database!(transaction.open_table(NODES))?;
-        let mut instances = database!(transaction.open_table(INSTANCES))?;
-        let mut checks = database!(transaction.open_table(CHECKS))?;
-        let mut kv = database!(transaction.open_table(KV))?;
-        let mut coordinates = database!(transaction.open_table(COORDINATES))?;
-        for touched in &changes.touched {
-            match touched {
-                Touched::Node(key) => {
-                    put(&mut nodes, &node_key(key), catalog.nodes().get(key).map(|entry| &*entry.node))?;
-                }
-                Touched::Instance(key) => {
-                    let row = catalog.instances().get(key).map(|entry| &*entry.instance);
-                    put(&mut instances, &below(&key.node, &key.id), row)?;
-                }
-                Touched::Check(key) => {
-                    put(&mut checks, &below(&key.node, &key.id), catalog.checks().get(key).map(|check| &**check))?;
-                }
-                Touched::Kv(key) => put(&mut kv, key.as_bytes(), catalog.kv().get(key).map(|entry| &**entry))?,
-                Touched::Coordinate(node, segment) => {
-                    let row = catalog.coordinates().get(&(node.clone(), segment.clone()));
-                    put(&mut coordinates, &below(node, segment), row.map(|coordinate| &**coordinate))?;
-                }
+    for (place, table) in TABLES.iter().enumerate() {
+        // Rows of a table that an older program does not know are left out, as its own format says.
+        let mut rows = rows.iter().filter(|row| usize::from(row.table) == place).peekable();
+        if rows.peek().is_none() {
+            continue;
+        }
+        let mut table = database!(transaction.open_table(*table))?;
+        for row in rows {
+            match &row.value {
+                Some(value) => drop(database!(table.insert(row.key.as_slice(), value.as_slice()))?),
+                None => drop(database!(table.remove(row.key.as_slice()))?),
             }
         }
-        let mut definitions = database!(transaction.open_table(DEFINITIONS))?;
-        for id in &changes.definitions {
-            put(&mut definitions, id.as_bytes(), agent.definition(id).map(|definition| &**definition))?;
-        }
-        let mut files = database!(transaction.open_table(FILES))?;
-        for id in &changes.files {
-            put(&mut files, id.as_bytes(), agent.file(id))?;
-        }
-        let mut files = database!(transaction.open_table(FILES_OF_CHECKS))?;
-        for id in &changes.files_of_checks {
-            put(&mut files, id.as_bytes(), agent.file_of_check(id))?;
-        }
-        let mut meta = database!(transaction.open_table(META))?;
-        let row = Meta { format: FORMAT, index: catalog.index(), tables: catalog.tables() };
-        put(&mut meta, b"", Some(&row))?;
     }
     database!(transaction.commit())
 }
@@ -281,20 +386,6 @@ fn each<T: DeserializeOwned>(
         let (key, value) = database!(entry)?;
         let row = serde_json::from_slice(value.value()).map_err(|source| Fault::Row { table: name, source })?;
         take(key.value(), row);
-    }
-    Ok(())
-}
-
-/// Writes a row, or removes it.
-fn put<T: Serialize>(table: &mut redb::Table<'_, &[u8], &[u8]>, key: &[u8], row: Option<&T>) -> Result<(), Fault> {
-    match row {
-        Some(row) => {
-            let json = serde_json::to_vec(row).map_err(|source| Fault::Row { table: "to be written", source })?;
-            database!(table.insert(key, json.as_slice()))?;
-        }
-        None => {
-            database!(table.remove(key))?;
-        }
     }
     Ok(())
 }

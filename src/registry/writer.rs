@@ -3,7 +3,7 @@
 //!
 //! A write that is refused leaves no trace. A commit that fails leaves the last good catalog in place, and everybody who
 //! waited for it is told. Checks' results wait for nobody: they are published at once, and are on disk within
-//! [`SYNC_WITHIN`].
+//! [`SYNC_WITHIN`]. So soon the database takes over what the journal has.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -166,7 +166,8 @@ impl Writer {
         let unsynced = if store.is_some() { unsynced } else { Vec::new() };
         let unsynced = Changes { touched: unsynced.into_iter().collect(), ..Changes::default() };
         let (catalog, agent) = (published.latest.load_full(), State::clone(&published.agent.load()));
-        let thread = Thread { store, catalog, agent, published, runner, node, unsynced, failing: false };
+        let unsettled = Changes::default();
+        let thread = Thread { store, catalog, agent, published, runner, node, unsynced, unsettled, failing: false };
         thread::Builder::new().name("registry".into()).spawn(move || thread.run(waiting, &runtime))?;
         Ok(Self { orders })
     }
@@ -241,15 +242,17 @@ struct Thread {
     node: NodeKey,
     /// Published, but not yet on disk.
     unsynced: Changes,
+    /// Not yet in the database, though most of it is in the journal.
+    unsettled: Changes,
     /// The last commit failed, which was told.
     failing: bool,
 }
 
 impl Thread {
     fn run(mut self, mut waiting: mpsc::Receiver<Order>, runtime: &Handle) {
-        let mut sync_at = (!self.unsynced.is_empty()).then(|| Instant::now() + SYNC_WITHIN);
+        let mut settle_at = self.is_unsettled().then(|| Instant::now() + SYNC_WITHIN);
         loop {
-            let next = match sync_at {
+            let next = match settle_at {
                 Some(at) => runtime.block_on(async { timeout_at(at, waiting.recv()).await }),
                 None => Ok(runtime.block_on(waiting.recv())),
             };
@@ -268,20 +271,23 @@ impl Thread {
                     self.carry_out(writes, true);
                 }
                 Ok(None) => {
-                    self.sync();
+                    while self.is_unsettled() && self.settle() {}
                     return;
                 }
-                // It is time to sync.
+                // It is time to settle.
                 Err(_) => {}
             }
             // Reports that never pause must not put it off.
-            if sync_at.is_some_and(|at| at <= Instant::now()) {
-                self.sync();
+            let mut went_well = false;
+            if settle_at.is_some_and(|at| at <= Instant::now()) {
+                (went_well, settle_at) = (self.settle(), None);
             }
-            sync_at = match (self.unsynced.is_empty(), sync_at) {
-                (true, _) => None,
-                (false, Some(at)) if at > Instant::now() => Some(at),
-                (false, _) => Some(Instant::now() + SYNC_WITHIN),
+            settle_at = match settle_at {
+                _ if !self.is_unsettled() => None,
+                Some(at) => Some(at),
+                // More than one transaction takes goes on at once, behind those who wait.
+                None if went_well && !self.unsettled.is_empty() => Some(Instant::now()),
+                None => Some(Instant::now() + SYNC_WITHIN),
             };
         }
     }
@@ -343,30 +349,30 @@ impl Thread {
         self.catalog.checks().get(&key).map_or(Health::Critical, |check| check.status)
     }
 
-    /// Commits these changes, and what was not yet on disk, durably.
+    /// Makes these changes durable, and with them what was published before.
     fn commit(&mut self, catalog: &Catalog, agent: &State, changes: Changes) -> Result<(), Arc<StoreError>> {
         let Some(store) = &mut self.store else { return Ok(()) };
-        self.unsynced.append(changes);
+        // Of a million rows from files nobody waits for one: they are in the files.
+        if self.unsynced.len() <= limits::REGISTRY_ROWS_PER_COMMIT_MAX {
+            self.unsynced.append(changes.clone());
+        } else {
+            self.unsettled.append(std::mem::replace(&mut self.unsynced, changes.clone()));
+            self.unsynced.add_owners(catalog);
+        }
         if self.unsynced.is_empty() {
             return Ok(());
         }
-        match store.commit(catalog, agent, &self.unsynced) {
-            Ok(()) => {
-                self.unsynced = Changes::default();
-                if std::mem::take(&mut self.failing) {
-                    tracing::info!("the registry can be written again");
-                }
-                Ok(())
-            }
-            Err(error) => {
-                // What was published before stays to be written. So do the rows that were refused just now, as they were
-                // before: a commit that failed late may have reached the disk.
-                if !std::mem::replace(&mut self.failing, true) {
-                    tracing::error!("{error}");
-                }
-                Err(Arc::new(error))
-            }
+        // Should it fail, the rows that are refused are written again as they were: a commit that failed late may have
+        // reached the disk.
+        self.unsettled.append(changes);
+        let noted = match store.has_room() {
+            true => store.note(catalog, agent, &self.unsynced),
+            false => store.commit(catalog, agent, &self.unsynced),
+        };
+        if noted.is_ok() {
+            self.unsettled.append(std::mem::take(&mut self.unsynced));
         }
+        self.told(noted)
     }
 
     fn postpone(&mut self, changes: Changes) -> Result<(), Arc<StoreError>> {
@@ -376,10 +382,44 @@ impl Thread {
         Ok(())
     }
 
-    fn sync(&mut self) {
-        let (catalog, agent) = (self.catalog.clone(), self.agent.clone());
-        // An error was told; the next attempt is half a second away.
-        let _ = self.commit(&catalog, &agent, Changes::default());
+    fn is_unsettled(&self) -> bool {
+        !self.unsynced.is_empty() || !self.unsettled.is_empty()
+    }
+
+    /// Has the database take some of what it does not have yet; says whether it did.
+    fn settle(&mut self) -> bool {
+        let Some(store) = &mut self.store else { return false };
+        self.unsettled.append(std::mem::take(&mut self.unsynced));
+        let some = self.unsettled.split_off(limits::REGISTRY_ROWS_PER_COMMIT_MAX);
+        let settled = store.commit(&self.catalog, &self.agent, &some);
+        let settled = match settled {
+            Ok(()) if self.unsettled.is_empty() => store.settled(),
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.unsettled.append(some);
+                Err(error)
+            }
+        };
+        // After an error the next attempt is half a second away.
+        self.told(settled).is_ok()
+    }
+
+    /// Tells when writing begins to fail, and when it works again.
+    fn told(&mut self, result: Result<(), StoreError>) -> Result<(), Arc<StoreError>> {
+        match result {
+            Ok(()) => {
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!("the registry can be written again");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::error!("{error}");
+                }
+                Err(Arc::new(error))
+            }
+        }
     }
 }
 
