@@ -39,7 +39,7 @@ pub const TCP_QUERIES_PER_CONNECTION_MAX: usize = 64;
 pub const JOURNAL_OCTETS_MAX: u64 = 64 << 20;
 
 /// Rows that the database takes at one time, since writes wait meanwhile.
-pub const REGISTRY_ROWS_PER_COMMIT_MAX: usize = 5_000;
+pub const REGISTRY_ROWS_PER_COMMIT_MAX: usize = 20_000;
 
 /// Writes to the registry that wait for the writer; further callers wait for a place.
 pub const REGISTRY_WRITES_WAITING_MAX: usize = 4_096;

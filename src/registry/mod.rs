@@ -233,7 +233,7 @@ impl Registry {
 
     /// Returns when everything is on disk.
     pub async fn close(&self) {
-        self.inner.writer.sync().await;
+        self.inner.writer.settle().await;
     }
 
     /// The newest output of each check that the catalog does not have yet.

@@ -102,6 +102,14 @@ struct Order {
     acknowledged: bool,
 }
 
+/// What the thread is sent.
+#[derive(Debug)]
+enum Word {
+    Write(Order),
+    /// Have the database take everything, then say so.
+    Settle(oneshot::Sender<()>),
+}
+
 /// Why a write did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError<E> {
@@ -143,7 +151,7 @@ impl Published {
 /// The way to the writer thread.
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<Word>,
 }
 
 impl std::fmt::Debug for Order {
@@ -196,10 +204,12 @@ impl Writer {
         self.order(false, change).await
     }
 
-    /// Returns when everything before it is on disk.
-    pub(super) async fn sync(&self) {
-        // An acknowledged write commits what is unsynced with it, even when it changes nothing itself.
-        let _ = self.write(|_| Ok::<(), std::convert::Infallible>(())).await;
+    /// Returns when everything before it is in the database, or cannot be.
+    pub(super) async fn settle(&self) {
+        let (answer, answered) = oneshot::channel();
+        if self.orders.send(Word::Settle(answer)).await.is_ok() {
+            let _ = answered.await;
+        }
     }
 
     async fn order<T, E>(
@@ -226,7 +236,7 @@ impl Writer {
             };
             Verdict { keep, answer: Box::new(tell) }
         });
-        self.orders.send(Order { job, acknowledged }).await.map_err(|_| WriteError::Closed)?;
+        self.orders.send(Word::Write(Order { job, acknowledged })).await.map_err(|_| WriteError::Closed)?;
         answered.await.unwrap_or(Err(WriteError::Closed))
     }
 }
@@ -249,7 +259,7 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(mut self, mut waiting: mpsc::Receiver<Order>, runtime: &Handle) {
+    fn run(mut self, mut waiting: mpsc::Receiver<Word>, runtime: &Handle) {
         let mut settle_at = self.is_unsettled().then(|| Instant::now() + SYNC_WITHIN);
         loop {
             let next = match settle_at {
@@ -258,22 +268,27 @@ impl Thread {
             };
             match next {
                 Ok(Some(first)) => {
-                    let mut orders = vec![first];
-                    while orders.len() < limits::REGISTRY_WRITES_PER_COMMIT_MAX
-                        && let Ok(order) = waiting.try_recv()
-                    {
-                        orders.push(order);
+                    let (mut orders, mut settlers) = (Vec::new(), Vec::new());
+                    let mut next = Some(first);
+                    while let Some(word) = next {
+                        match word {
+                            Word::Write(order) => orders.push(order),
+                            Word::Settle(answer) => settlers.push(answer),
+                        }
+                        let room = orders.len() < limits::REGISTRY_WRITES_PER_COMMIT_MAX;
+                        next = if room { waiting.try_recv().ok() } else { None };
                     }
                     // A full disk must not cost what the checks found out. Writes that wait at one time are from
                     // callers that do not know of one another, so that their order is free.
                     let (writes, notes): (Vec<_>, Vec<_>) = orders.into_iter().partition(|order| order.acknowledged);
                     self.carry_out(notes, false);
                     self.carry_out(writes, true);
+                    if !settlers.is_empty() {
+                        self.settle_all();
+                        settlers.into_iter().for_each(|answer| drop(answer.send(())));
+                    }
                 }
-                Ok(None) => {
-                    while self.is_unsettled() && self.settle() {}
-                    return;
-                }
+                Ok(None) => return self.settle_all(),
                 // It is time to settle.
                 Err(_) => {}
             }
@@ -384,6 +399,13 @@ impl Thread {
 
     fn is_unsettled(&self) -> bool {
         !self.unsynced.is_empty() || !self.unsettled.is_empty()
+    }
+
+    fn settle_all(&mut self) {
+        if self.unsynced.len() + self.unsettled.len() > 10 * limits::REGISTRY_ROWS_PER_COMMIT_MAX {
+            tracing::info!("writing what is not yet in the registry's database");
+        }
+        while self.is_unsettled() && self.settle() {}
     }
 
     /// Has the database take some of what it does not have yet; says whether it did.
