@@ -285,7 +285,10 @@ impl Thread {
                     self.carry_out(writes, true);
                     if !settlers.is_empty() {
                         self.settle_all();
-                        settlers.into_iter().for_each(|answer| drop(answer.send(())));
+                        for answer in settlers {
+                            // Who no longer waits need not be told.
+                            let _ = answer.send(());
+                        }
                     }
                 }
                 Ok(None) => return self.settle_all(),
