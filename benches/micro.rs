@@ -108,7 +108,7 @@ fn publish_a_change(bencher: Bencher<'_, '_>, services: usize) {
     let mut count = 0;
     bencher.bench_local(|| {
         count += 1;
-        let status = if count / services % 2 == 0 { "critical" } else { "passing" };
+        let status = if (count / services).is_multiple_of(2) { "critical" } else { "passing" };
         let mut edit = published.edit();
         edit.apply(Change::PutCheck(check(count % services, status))).expect("its instance is there");
         // A reader may hold the former snapshot.
