@@ -127,18 +127,7 @@ pub(super) fn missing(request: &Request, text: &str) -> Result<(), Refusal> {
 
 /// The instances by which a service is reached through the mesh: its proxies, and those that need none.
 pub(super) fn connect_instances<'a>(view: &View<'a>) -> impl Iterator<Item = &'a InstanceEntry> + use<'a> {
-    let name = view.request.rest.as_str();
-    let all = view.catalog.instances().iter().map(|(_, instance)| instance);
-    all.filter(move |instance| mesh_service(instance).is_some_and(|service| service.eq_ignore_ascii_case(name)))
-}
-
-/// The service that a mesh instance answers for.
-fn mesh_service(instance: &Instance) -> Option<&str> {
-    if instance.kind.as_deref() == Some("connect-proxy") {
-        return instance.proxy.as_ref()?.get("DestinationServiceName")?.as_str();
-    }
-    let native = instance.connect.as_ref()?.get("Native")?.as_bool()?;
-    native.then_some(&*instance.service)
+    view.catalog.mesh_instances(&view.request.rest)
 }
 
 /// Removals leave no trace on a node, so the whole tables stand for it.
