@@ -1,4 +1,4 @@
-//! The steps of a query and of a write, each by itself: `cargo bench`. What they come to together is measured by
+//! The steps of a query and of a write, each by itself: `cargo bench --bench micro`. What they come to together is measured by
 //! `scripts/bench`.
 
 use std::net::IpAddr;
