@@ -91,17 +91,14 @@ impl<'a> PlainQuery<'a> {
         }
     }
 
+    /// The largest datagram that the client says it takes, if it says so.
+    pub fn payload_size(&self) -> Option<u16> {
+        self.edns.map(|(size, _)| size)
+    }
+
     /// The payload size and DO of its OPT record.
     pub fn edns(&self) -> Option<(u16, bool)> {
         self.edns
-    }
-
-    pub fn recursion_desired(&self) -> bool {
-        self.octets.get(2).is_some_and(|flags| flags & RD != 0)
-    }
-
-    pub fn checking_disabled(&self) -> bool {
-        self.octets.get(3).is_some_and(|flags| flags & CD != 0)
     }
 
     /// All that tells this question's answers from those of others: the name in lower case, QTYPE, and whether the client
@@ -139,7 +136,8 @@ mod tests {
             prop_assert_eq!(plain.name(), lower.wire());
             prop_assert_eq!(plain.question().get(..plain.name().len()).unwrap(), written.question.name.wire());
             prop_assert_eq!((plain.qtype(), plain.edns()), (Type(qtype), edns));
-            prop_assert_eq!((plain.recursion_desired(), plain.checking_disabled()), (bits[0], bits[2]));
+            let told = plain.key().last().copied().unwrap();
+            prop_assert_eq!([told & 1 != 0, told & 2 != 0, told & 4 != 0], bits, "RD, AD and CD");
         }
 
         #[test]

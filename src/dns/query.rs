@@ -117,6 +117,11 @@ impl Query {
         Self { id: fastrand::u16(..), opcode: Opcode::QUERY, flags, question, edns: None }
     }
 
+    /// The largest datagram that the client says it takes (RFC 6891, 6.2.3), if it says so.
+    pub fn payload_size(&self) -> Option<u16> {
+        self.edns.as_ref().map(|edns| edns.udp_size)
+    }
+
     /// Writes the query.
     pub fn compose(&self) -> Vec<u8> {
         let message =

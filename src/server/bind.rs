@@ -83,16 +83,13 @@ const CHOICES_MAX: usize = 16;
 
 /// Binds UDP, `workers` times, and TCP on one address. With port 0 the kernel's choice for UDP serves TCP too.
 pub fn bind_dns(address: SocketAddr, workers: usize) -> Result<Bound, BindError> {
-    let mut bound = bind_both(address, workers);
     for _ in 1..CHOICES_MAX {
-        match &bound {
-            Err(taken) if address.port() == 0 && taken.error.kind() == io::ErrorKind::AddrInUse => {
-                bound = bind_both(address, workers);
-            }
-            _ => break,
+        match bind_both(address, workers) {
+            Err(taken) if address.port() == 0 && taken.error.kind() == io::ErrorKind::AddrInUse => {}
+            bound => return bound,
         }
     }
-    bound
+    bind_both(address, workers)
 }
 
 fn bind_both(address: SocketAddr, workers: usize) -> Result<Bound, BindError> {

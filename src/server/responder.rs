@@ -21,7 +21,7 @@ use crate::resolve::cache::Near;
 use crate::resolve::local::Local;
 use crate::resolve::open_alias;
 use crate::resolve::zone::Zones;
-use crate::upstream::{Forwarder, size_limit, write_kept};
+use crate::upstream::{Forwarder, write_kept};
 
 /// The payload size that we tell clients (RFC 9715, 3).
 const UDP_SIZE: u16 = 1232;
@@ -94,14 +94,6 @@ struct Asked<'a> {
     client: Client,
 }
 
-/// Octets that the client takes.
-fn plain_limit(query: &PlainQuery<'_>, transport: Transport) -> usize {
-    match (transport, query.edns()) {
-        (Transport::Tcp, _) => Message::MAX,
-        (Transport::Udp, size) => usize::from(size.map_or(0, |(size, _)| size).clamp(512, UDP_SIZE)),
-    }
-}
-
 /// Is it about who has an address?
 fn is_reverse(query: &PlainQuery<'_>) -> bool {
     query.name().ends_with(b"\x04arpa\0")
@@ -171,7 +163,7 @@ impl Responder {
             let current = std::ptr::eq(near_of.as_ptr(), Arc::as_ptr(setup)) && !is_reverse(plain);
             if current
                 && let Some(entry) = near.get(plain, *now)
-                && entry.size() <= plain_limit(plain, client.transport)
+                && entry.size() <= client.transport.room(plain.payload_size())
             {
                 entry.write(octets, *now, out);
                 return None;
@@ -228,7 +220,7 @@ impl Responder {
             }
             // A zone within the discovery domain has only the names that stand in it.
             if setup.zones.covers(name) && (!is_ours || setup.zones.has(name)) {
-                let kept = setup.zones.kept(query, size_limit(query, client.transport), out);
+                let kept = setup.zones.kept(query, client.transport.room(query.payload_size()), out);
                 return (!kept).then_some(Wait::Zone);
             }
         }
@@ -265,7 +257,8 @@ impl Responder {
         }
         let Some(entry) = setup.forwarder.kept(query, worker.now) else { return Some(Wait::Forward) };
         write_kept(&entry, query, octets, client.transport, worker.now, out);
-        if let Some(plain) = plain {
+        // A connection is too short-lived, and there are too many, for each to have a cache of its own.
+        if let Some(plain) = plain.filter(|_| client.transport == Transport::Udp) {
             worker.near.keep(plain, entry);
         }
         None
@@ -295,7 +288,7 @@ impl Responder {
                 if open_alias(&message).is_some() {
                     self.complete(&setup, &query, client, message, &mut out).await;
                 } else {
-                    setup.zones.answer(&query, size_limit(&query, client.transport), &mut out).await;
+                    setup.zones.answer(&query, client.transport.room(query.payload_size()), &mut out).await;
                 }
                 out
             }
@@ -347,7 +340,7 @@ impl Responder {
 /// Writes a message, or as much of it as tells the client to ask over TCP.
 fn fit(mut message: Message, query: &Query, transport: Transport, out: &mut Vec<u8>) {
     let octets = message.compose(true);
-    if octets.len() <= size_limit(query, transport) {
+    if octets.len() <= transport.room(query.payload_size()) {
         return out.extend(octets);
     }
     message.flags.truncated = true;

@@ -154,11 +154,9 @@ impl Seats {
             // Who has most has to give up his own; a place of others is taken only when there is none left.
             let theirs = |seat: &Taken| own < limits::TCP_CONNECTIONS_PER_CLIENT_MAX || seat.client == client;
             let used = |seat: &Taken| seat.used.load(Ordering::Relaxed);
-            let (&idle, _) = taken.iter().filter(|(_, seat)| theirs(seat)).min_by_key(|(_, seat)| used(seat))?;
             let spare = |seat: &Taken| now.saturating_sub(used(seat)) >= SPARE.as_millis() as u64;
-            if !taken.get(&idle).is_some_and(spare) {
-                return None;
-            }
+            let idle = taken.iter().filter(|(_, seat)| theirs(seat) && spare(seat));
+            let idle = *idle.min_by_key(|(_, seat)| used(seat))?.0;
             taken.remove(&idle)?.wanted.cancel();
         }
         let number = seats.next.fetch_add(1, Ordering::Relaxed);

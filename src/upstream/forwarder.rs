@@ -203,9 +203,9 @@ impl Forwarder {
         if let Some(entry) = kept.as_ref().filter(|entry| entry.is_fresh(Instant::now())) {
             // Another's look-up ended while this query was on its way here, or it is a question of our own.
             self.counters.hits.fetch_add(1, Ordering::Relaxed);
-            let mut kept = Vec::new();
-            entry.write(octets, Instant::now(), &mut kept);
-            return self.fitted(query, octets, Ok(&kept), transport);
+            let mut answer = Vec::new();
+            write_kept(entry, query, octets, transport, Instant::now(), &mut answer);
+            return answer;
         }
         self.counters.misses.fetch_add(1, Ordering::Relaxed);
         let stale = |entry: &Entry| self.stale(query, octets, entry, transport);
@@ -365,7 +365,7 @@ impl Forwarder {
             Ok(answer) => answer,
             Err(reason) => return self.failure(query, Some(reason)),
         };
-        if answer.len() > size_limit(query, transport) {
+        if answer.len() > transport.room(query.payload_size()) {
             return truncated(query, answer);
         }
         let mut answer = answer.to_vec();
@@ -522,18 +522,9 @@ fn own_edns(query: &Query) -> Option<Edns> {
     query.edns.as_ref().map(|edns| Edns { dnssec_ok: edns.dnssec_ok, ..Edns::new(UDP_SIZE) })
 }
 
-/// Octets that this client takes (RFC 6891, 6.2.5).
-pub fn size_limit(query: &Query, transport: Transport) -> usize {
-    match (transport, &query.edns) {
-        (Transport::Tcp, _) => Message::MAX,
-        (Transport::Udp, None) => 512,
-        (Transport::Udp, Some(edns)) => usize::from(edns.udp_size.clamp(512, UDP_SIZE)),
-    }
-}
-
 /// Writes an answer that is kept, as much of it as the client takes; `octets` are the query's own.
 pub fn write_kept(entry: &Entry, query: &Query, octets: &[u8], transport: Transport, now: Instant, out: &mut Vec<u8>) {
-    if entry.size() <= size_limit(query, transport) {
+    if entry.size() <= transport.room(query.payload_size()) {
         return entry.write(octets, now, out);
     }
     let mut whole = Vec::new();

@@ -10,4 +10,4 @@ mod tcp;
 mod udp;
 
 pub use address::{Host, Upstream};
-pub use forwarder::{Config, Counters, Forwarder, Route, Sequential, size_limit, write_kept};
+pub use forwarder::{Config, Counters, Forwarder, Route, Sequential, write_kept};

@@ -8,7 +8,7 @@ use fastrand::Rng;
 use super::grammar::{Form, Lookup, Place};
 use super::presence::{Candidate, Presence, Wanted};
 use super::records::{self, Spot};
-use super::{Client, Learned, Settings, Transport, order, reverse, trim, zone};
+use super::{Client, Learned, Settings, order, reverse, trim, zone};
 use crate::catalog::{Catalog, NodeEntry, NodeKey, SourceId};
 use crate::dns::{
     Class, ClientSubnet, Edns, ExtendedError, Message, Name, Opcode, Query, Question, RData, Rcode, Record, Type,
@@ -164,7 +164,7 @@ impl<'a> Asking<'a> {
         message.edns = self.query.edns.as_ref().map(|theirs| self.edns(theirs, reason));
         let config = &self.settings.dns_config;
         let compress = !config.disable_compression;
-        let client_size = self.query.edns.as_ref().map(|edns| edns.udp_size);
+        let client_size = self.query.payload_size();
         if consul {
             let limits = trim::ConsulLimits {
                 transport: self.client.transport,
@@ -176,19 +176,13 @@ impl<'a> Asking<'a> {
             return message;
         }
         dedupe(&mut message);
-        let budget = match self.client.transport {
-            Transport::Tcp => Message::MAX,
-            Transport::Udp => {
-                let size = client_size.map_or(0, usize::from).clamp(trim::UDP_MIN, trim::UDP_MAX);
-                let limit = config.udp_answer_limit.map_or(usize::MAX, usize::from);
-                if size == trim::UDP_MIN && message.answers.len() > limit {
-                    message.answers.truncate(limit);
-                    message.flags.truncated = true;
-                }
-                size
-            }
-        };
-        trim::fit(&mut message, budget, compress);
+        let room = self.client.transport.room(client_size);
+        let limit = config.udp_answer_limit.map_or(usize::MAX, usize::from);
+        if room == trim::UDP_MIN && message.answers.len() > limit {
+            message.answers.truncate(limit);
+            message.flags.truncated = true;
+        }
+        trim::fit(&mut message, room, compress);
         message
     }
 

@@ -55,6 +55,16 @@ pub enum Transport {
     Tcp,
 }
 
+impl Transport {
+    /// Octets of the largest answer to a client whose OPT record, if it sent one, has this payload size.
+    pub fn room(self, payload_size: Option<u16>) -> usize {
+        match self {
+            Self::Tcp => Message::MAX,
+            Self::Udp => payload_size.map_or(0, usize::from).clamp(trim::UDP_MIN, trim::UDP_MAX),
+        }
+    }
+}
+
 /// How an answer goes on.
 #[derive(Debug)]
 pub enum Step {

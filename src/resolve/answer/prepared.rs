@@ -15,10 +15,13 @@ use super::presence::{Presence, Wanted};
 use super::records::{self, Spot};
 use super::{Client, Compat, Discovery, Settings, Step, Transport, order, trim, zone};
 use crate::catalog::{Catalog, Prepared, Service};
-use crate::dns::{Flags, Message, Name, Opcode, PlainQuery, Query, Question, RData, Rcode, Record, Type};
+use crate::dns::{Class, Message, Name, PlainQuery, Query, Question, RData, Rcode, Record, Type};
 
 /// Records of one answer at most; more take the general way.
 const RECORDS_MAX: usize = 64;
+const A_OCTETS: usize = 16;
+const AAAA_OCTETS: usize = 28;
+const OPT_OCTETS: usize = 11;
 /// Where a compression pointer can lead (RFC 1035, 4.1.4).
 const POINTER_MAX: usize = 0x3fff;
 
@@ -50,15 +53,16 @@ pub(super) struct Plain {
     suffixes: Vec<Box<[u8]>>,
     /// Octets of the domain in wire form.
     domain: usize,
-    /// The domain's SOA record, with the serial and all that stands before its owner's place left open.
+    /// The domain's SOA record.
     soa: Option<SoaTemplate>,
 }
 
-/// A SOA record whose names end in pointers to the domain in the question.
+/// A SOA record whose names end in pointers to the domain in the question; where that stands, and the serial, are filled in
+/// as it is written.
 #[derive(Debug, Clone)]
 struct SoaTemplate {
     octets: Vec<u8>,
-    /// Where a pointer to the domain goes.
+    /// Where the pointers to the domain go; the owner is the first.
     pointers: [usize; 3],
     serial: usize,
 }
@@ -173,12 +177,12 @@ impl Discovery {
             service.memo.set(kind as usize, Prepared { maker: self.plain.maker, nodes, octets });
             memo = service.memo.get(kind as usize)?;
         }
-        let prepared = memo.as_ref()?.octets.as_deref()?;
-        let limit = match (transport, query.edns()) {
-            (Transport::Tcp, _) => Message::MAX,
-            (Transport::Udp, None) => trim::UDP_MIN,
-            (Transport::Udp, Some((size, _))) => usize::from(size).clamp(trim::UDP_MIN, trim::UDP_MAX),
-        };
+        let (size, prepared) = memo.as_ref()?.octets.as_deref()?.split_first_chunk()?;
+        let opt = if query.edns().is_some() { OPT_OCTETS } else { 0 };
+        let size = Message::HEADER + query.question().len() + usize::from(u16::from_be_bytes(*size)) + opt;
+        if size > transport.room(query.payload_size()) {
+            return None;
+        }
         let start = out.len();
         let [id_high, id_low, high, low, ..] = *query.octets() else { return None };
         let recursion = u8::from(self.settings.recursors) << 7;
@@ -200,9 +204,6 @@ impl Discovery {
             out.extend([0, 0, 41, size_high, size_low, 0, 0, u8::from(dnssec_ok) << 7, 0, 0, 0]);
             counts.additionals += 1;
         }
-        if out.len() - start > limit {
-            return None;
-        }
         let header = out.get_mut(start..)?.first_chunk_mut::<{ Message::HEADER }>()?;
         header[7] = counts.answers;
         header[9] = counts.authorities;
@@ -210,16 +211,18 @@ impl Discovery {
         Some(())
     }
 
-    /// What a service's answer is made of; `None` when the general way has to be taken.
+    /// What a service's answer is made of, behind the octets that it will have beside header, question and OPT; `None`
+    /// when the general way has to be taken.
     fn prepare(&self, catalog: &Catalog, service: &Service, kind: Kind) -> Option<Vec<u8>> {
-        match kind {
-            Kind::A => self.prepare_addresses(catalog, service, Type::A),
-            Kind::Aaaa => self.prepare_addresses(catalog, service, Type::AAAA),
-            Kind::Srv => self.prepare_servers(catalog, service),
-        }
+        let (size, octets) = match kind {
+            Kind::A => self.prepare_addresses(catalog, service, Type::A, A_OCTETS)?,
+            Kind::Aaaa => self.prepare_addresses(catalog, service, Type::AAAA, AAAA_OCTETS)?,
+            Kind::Srv => self.prepare_servers(catalog, service)?,
+        };
+        Some([&u16::try_from(size).ok()?.to_be_bytes(), &octets[..]].concat())
     }
 
-    fn prepare_addresses(&self, catalog: &Catalog, service: &Service, qtype: Type) -> Option<Vec<u8>> {
+    fn prepare_addresses(&self, catalog: &Catalog, service: &Service, qtype: Type, record: usize) -> Option<(usize, Vec<u8>)> {
         let settings = &*self.settings;
         let place = Place::default();
         let wanted = Wanted { service: &service.key, tag: None, form: Form::Service, place: &place };
@@ -243,6 +246,8 @@ impl Discovery {
             return None;
         }
         let even = addresses.iter().all(|(_, weight)| addresses.first().is_some_and(|(_, first)| first == weight));
+        let soa = || self.plain.soa.as_ref().map(|soa| soa.octets.len());
+        let size = if addresses.is_empty() { soa()? } else { addresses.len() * record };
         let mut octets = vec![u8::from(even)];
         octets.extend(settings.service_ttl(&service.key).to_be_bytes());
         for (address, weight) in addresses {
@@ -252,21 +257,20 @@ impl Discovery {
                 IpAddr::V6(v6) => octets.extend(v6.octets()),
             }
         }
-        Some(octets)
+        Some((size, octets))
     }
 
     /// Takes apart what the general way says.
-    fn prepare_servers(&self, catalog: &Catalog, service: &Service) -> Option<Vec<u8>> {
+    fn prepare_servers(&self, catalog: &Catalog, service: &Service) -> Option<(usize, Vec<u8>)> {
         let name = self.settings.domain.to_lowercase().prefixed([service.key.as_bytes(), &b"service"[..]])?;
-        let question = Question { name, qtype: Type::SRV, qclass: crate::dns::Class::IN };
-        let query = Query { id: 0, opcode: Opcode::QUERY, flags: Flags::default(), question, edns: None };
+        let query = Query::of(Question { name, qtype: Type::SRV, qclass: Class::IN });
         let client = Client { address: [127, 0, 0, 1].into(), transport: Transport::Tcp };
         let Step::Reply(message) = self.answer(catalog, &query, client, &mut Rng::with_seed(0), 0) else { return None };
         if message.rcode != Rcode::NOERROR || message.answers.is_empty() || message.answers.len() > RECORDS_MAX {
             return None;
         }
         let mut glue: Vec<Option<&Record>> = message.additionals.iter().map(Some).collect();
-        let mut octets = vec![message.answers.len() as u8];
+        let (mut size, mut octets) = (0, vec![message.answers.len() as u8]);
         for record in &message.answers {
             let RData::Srv(srv) = &record.data else { return None };
             let of_target = |place: &&mut Option<&Record>| {
@@ -284,16 +288,19 @@ impl Discovery {
             let glue = glue.get(target.wire().len()..).unwrap_or_default();
             octets.extend([u8::try_from(target.wire().len()).ok()?, u8::try_from(glue.len()).ok()?]);
             octets.extend(u16::try_from(answer.len()).ok()?.to_be_bytes());
+            // The owner of an address is a pointer to the target.
+            size += answer.len() + if glue.is_empty() { 0 } else { 2 + glue.len() };
             octets.extend(answer);
             octets.extend(glue);
         }
         // What is left says something of nodes.
         let rest: Vec<&Record> = glue.into_iter().flatten().collect();
         octets.push(u8::try_from(rest.len()).ok().filter(|rest| usize::from(*rest) < RECORDS_MAX)?);
-        for record in rest {
-            octets.extend(record.uncompressed());
+        for record in rest.into_iter().map(Record::uncompressed) {
+            size += record.len();
+            octets.extend(record);
         }
-        Some(octets)
+        Some((size, octets))
     }
 }
 
@@ -302,11 +309,6 @@ struct Counts {
     answers: u8,
     authorities: u8,
     additionals: u8,
-}
-
-/// A place for the order of an answer's records.
-fn first_order() -> [u8; RECORDS_MAX] {
-    std::array::from_fn(|at| at as u8)
 }
 
 /// Address records in a fresh order; `prepared` is made by [`Discovery::prepare_addresses`].
@@ -318,7 +320,7 @@ fn addresses<const SIZE: usize>(prepared: &[u8], qtype: Type, rng: &mut Rng, out
         let weight = rest.get(usize::from(at) * entry..).and_then(|entry| entry.first_chunk());
         u32::from(weight.map_or(0, |weight| u16::from_be_bytes(*weight)))
     };
-    let mut order = first_order();
+    let mut order: [u8; RECORDS_MAX] = std::array::from_fn(|at| at as u8);
     let mut left: u32 = if even == 1 { 0 } else { order.get(..count)?.iter().map(|at| weight(*at)).sum() };
     // Fisher and Yates, drawing as it copies; by weight, each place is drawn among those that are left (RFC 2782).
     for place in 0..count {
@@ -389,7 +391,7 @@ fn servers(prepared: &[u8], start: usize, rng: &mut Rng, out: &mut Vec<u8>) -> O
 mod tests {
     use super::*;
     use crate::catalog::{Change, Check, Health, Index, Instance, Node, SourceId, Weights};
-    use crate::dns::{Class, Edns};
+    use crate::dns::{Edns, Flags, Opcode};
 
     fn node(name: &str, address: &str, datacenter: &str) -> Change {
         Change::PutNode(Node {
@@ -531,6 +533,35 @@ mod tests {
             }
         }
         assert!(short > 300 && long > 300, "{short} at once, {long} in general");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_to_the_general_way() {
+        let discovery = Discovery::new(Settings::default());
+        let mut rng = Rng::with_seed(4);
+        for (name, qtype, count) in [
+            ("web.service.consul", Type::A, 50),
+            ("web.service.dc1.consul", Type::AAAA, 30),
+            ("_web._tcp.service.consul", Type::SRV, 10),
+        ] {
+            let mut catalog = apply(&Catalog::default(), node("n1", "10.0.0.1", "dc1"));
+            for id in 0..count {
+                let address = if qtype == Type::AAAA { format!("2001:db8::{id}") } else { format!("10.1.1.{id}") };
+                catalog = apply(&catalog, instance("n1", id, &address, 1));
+            }
+            let mut ask = |size| {
+                let octets = query(name, qtype, Some(Edns::new(size))).compose();
+                let (plain, mut out) = (PlainQuery::parse(&octets).unwrap(), Vec::new());
+                let answered = discovery.answer_at_once(&catalog, &plain, Transport::Udp, &mut rng, 1, &mut out);
+                assert!(answered || out.is_empty());
+                answered.then_some(out.len())
+            };
+            let whole = ask(1232).unwrap();
+            assert!((600..1200).contains(&whole), "{qtype}: {whole}");
+            for size in 512..=1232 {
+                assert_eq!(ask(size), (usize::from(size) >= whole).then_some(whole), "{qtype} in {size}");
+            }
+        }
     }
 
     #[test]
