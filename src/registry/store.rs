@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableHandle};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -21,20 +21,30 @@ use crate::limits;
 
 type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
-const NODES: Table = Table::new("nodes");
-const INSTANCES: Table = Table::new("instances");
-const CHECKS: Table = Table::new("checks");
-const KV: Table = Table::new("kv");
-const COORDINATES: Table = Table::new("coordinates");
+/// The tables. A journal names one by its place here, so that a new one goes to the end.
+static TABLES: [Table; 9] = [
+    Table::new("nodes"),
+    Table::new("instances"),
+    Table::new("checks"),
+    Table::new("kv"),
+    Table::new("coordinates"),
+    Table::new("definitions"),
+    Table::new("files"),
+    Table::new("files_of_checks"),
+    Table::new("meta"),
+];
+const NODES: u8 = 0;
+const INSTANCES: u8 = 1;
+const CHECKS: u8 = 2;
+const KV: u8 = 3;
+const COORDINATES: u8 = 4;
 /// How our own agent runs a check, by check id.
-const DEFINITIONS: Table = Table::new("definitions");
+const DEFINITIONS: u8 = 5;
 /// Which file a service was read from, by service id.
-const FILES: Table = Table::new("files");
+const FILES: u8 = 6;
 /// Which file a check was read from, by check id.
-const FILES_OF_CHECKS: Table = Table::new("files_of_checks");
-const META: Table = Table::new("meta");
-/// All of them; a journal names a table by its place here.
-const TABLES: [Table; 9] = [NODES, INSTANCES, CHECKS, KV, COORDINATES, DEFINITIONS, FILES, FILES_OF_CHECKS, META];
+const FILES_OF_CHECKS: u8 = 7;
+const META: u8 = 8;
 
 /// The form of the rows. One that is newer than this program knows is not touched.
 const FORMAT: u32 = 1;
@@ -146,13 +156,8 @@ impl Changes {
     /// sense by itself.
     pub(super) fn split_off(&mut self, most: usize) -> Self {
         fn some<T: Ord>(from: &mut BTreeSet<T>, room: &mut usize) -> BTreeSet<T> {
-            let taken: BTreeSet<T> = std::iter::from_fn(|| {
-                *room = room.checked_sub(1)?;
-                let first = from.pop_first();
-                *room += usize::from(first.is_none());
-                first
-            })
-            .collect();
+            let taken: BTreeSet<T> = std::iter::from_fn(|| from.pop_first()).take(*room).collect();
+            *room -= taken.len();
             taken
         }
         let mut room = most;
@@ -215,7 +220,7 @@ impl Store {
             File::open(directory).and_then(|directory| directory.sync_all()).map_err(in_directory)?;
         }
         let loaded = make_tables(&database)
-            .and_then(|()| if rows.is_empty() { Ok(()) } else { write(&database, &rows) })
+            .and_then(|()| replay(&database, rows))
             .and_then(|()| load(&database))
             .map_err(|fault| StoreError::Unusable { path: path.clone(), fault })?;
         journal.clear().map_err(in_journal)?;
@@ -275,32 +280,48 @@ fn reopen(path: &Path) -> Result<Database, StoreError> {
 fn make_tables(database: &Database) -> Result<(), Fault> {
     let mut transaction = database!(database.begin_write())?;
     transaction.set_quick_repair(true);
-    for table in TABLES {
-        database!(transaction.open_table(table))?;
+    for table in &TABLES {
+        database!(transaction.open_table(*table))?;
     }
     database!(transaction.commit())
 }
 
+/// Writes what a crash left in the journal. The database may have gone further already, so that its index must not fall.
+fn replay(database: &Database, mut rows: Vec<Row>) -> Result<(), Fault> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let index = read_meta(&database!(database.begin_read())?)?.index;
+    let is_older = |value: &[u8]| serde_json::from_slice::<Meta>(value).is_ok_and(|meta| meta.index < index);
+    rows.retain(|row| row.table != META || !row.value.as_deref().is_some_and(is_older));
+    write(database, &rows)
+}
+
+fn read_meta(read: &redb::ReadTransaction) -> Result<Meta, Fault> {
+    let mut meta = Meta::default();
+    each(read, META, |_, row| meta = row)?;
+    Ok(meta)
+}
+
 fn load(database: &Database) -> Result<Loaded, Fault> {
     let read = database!(database.begin_read())?;
-    let mut meta = Meta::default();
-    each(&read, META, "meta", |_, row| meta = row)?;
+    let meta = read_meta(&read)?;
     if meta.format > FORMAT {
         return Err(Fault::Format { found: meta.format });
     }
     let mut restore = Restore::new(meta.index, meta.tables);
-    each(&read, CHECKS, "checks", |_, check| restore.check(check))?;
-    each(&read, NODES, "nodes", |_, node| restore.node(node))?;
-    each(&read, INSTANCES, "instances", |_, instance| restore.instance(instance))?;
-    each(&read, KV, "kv", |_, entry| restore.kv(entry))?;
-    each(&read, COORDINATES, "coordinates", |_, coordinate| restore.coordinate(coordinate))?;
+    each(&read, CHECKS, |_, check| restore.check(check))?;
+    each(&read, NODES, |_, node| restore.node(node))?;
+    each(&read, INSTANCES, |_, instance| restore.instance(instance))?;
+    each(&read, KV, |_, entry| restore.kv(entry))?;
+    each(&read, COORDINATES, |_, coordinate| restore.coordinate(coordinate))?;
     let mut loaded = Loaded { catalog: restore.finish(), ..Loaded::default() };
     let text = |key: &[u8]| Arc::from(String::from_utf8_lossy(key));
-    each(&read, DEFINITIONS, "definitions", |key, row| loaded.agent.set_definition(text(key), row))?;
-    each(&read, FILES, "files", |key, row| {
+    each(&read, DEFINITIONS, |key, row| loaded.agent.set_definition(text(key), row))?;
+    each(&read, FILES, |key, row| {
         loaded.agent.set_file(&text(key), Some(&row));
     })?;
-    each(&read, FILES_OF_CHECKS, "files_of_checks", |key, row| {
+    each(&read, FILES_OF_CHECKS, |key, row| {
         loaded.agent.set_file_of_check(&text(key), Some(&row));
     })?;
     Ok(loaded)
@@ -342,12 +363,10 @@ fn rows(catalog: &Catalog, agent: &State, changes: &Changes) -> Result<Vec<Row>,
 struct Rows(Vec<Row>);
 
 impl Rows {
-    fn put<T: Serialize>(&mut self, table: Table, key: Vec<u8>, row: Option<&T>) -> Result<(), Fault> {
-        use redb::TableHandle;
-        let place = TABLES.iter().position(|known| known.name() == table.name()).unwrap_or_default();
+    fn put<T: Serialize>(&mut self, table: u8, key: Vec<u8>, row: Option<&T>) -> Result<(), Fault> {
         let value = row.map(serde_json::to_vec).transpose();
         let value = value.map_err(|source| Fault::Row { table: "to be written", source })?;
-        self.0.push(Row { table: place as u8, key, value });
+        self.0.push(Row { table, key, value });
         Ok(())
     }
 }
@@ -358,7 +377,6 @@ fn write(database: &Database, rows: &[Row]) -> Result<(), Fault> {
     database!(transaction.set_durability(Durability::Immediate))?;
     transaction.set_quick_repair(true);
     for (place, table) in TABLES.iter().enumerate() {
-        // Rows of a table that an older program does not know are left out, as its own format says.
         let mut rows = rows.iter().filter(|row| usize::from(row.table) == place).peekable();
         if rows.peek().is_none() {
             continue;
@@ -375,13 +393,9 @@ fn write(database: &Database, rows: &[Row]) -> Result<(), Fault> {
 }
 
 /// Reads a table in the order of its keys.
-fn each<T: DeserializeOwned>(
-    read: &redb::ReadTransaction,
-    table: Table,
-    name: &'static str,
-    mut take: impl FnMut(&[u8], T),
-) -> Result<(), Fault> {
-    let table = database!(read.open_table(table))?;
+fn each<T: DeserializeOwned>(read: &redb::ReadTransaction, table: u8, mut take: impl FnMut(&[u8], T)) -> Result<(), Fault> {
+    let name = TABLES[usize::from(table)].name();
+    let table = database!(read.open_table(TABLES[usize::from(table)]))?;
     for entry in database!(table.iter())? {
         let (key, value) = database!(entry)?;
         let row = serde_json::from_slice(value.value()).map_err(|source| Fault::Row { table: name, source })?;
@@ -422,6 +436,32 @@ mod tests {
         std::fs::remove_file(dir.path().join("registry.redb")).unwrap();
         let refused = store.commit(&loaded.catalog, &agent, &changes);
         assert!(matches!(refused, Err(StoreError::Open { .. })), "a file that vanished is not made anew: {refused:?}");
+    }
+
+    #[test]
+    fn what_a_crash_left_in_the_journal_does_not_take_the_index_back() {
+        use crate::catalog::{Change, KvEntry};
+        let put = |catalog: &Catalog, value: &str| {
+            let row = serde_json::json!({"key": "k", "value": value, "flags": 0, "lock_index": 0, "create_index": 0, "modify_index": 0});
+            let mut edit = catalog.edit();
+            edit.apply(Change::PutKv(serde_json::from_value::<KvEntry>(row).unwrap())).unwrap();
+            let (catalog, touched) = edit.finish();
+            (catalog, Changes { touched: touched.into_iter().collect(), ..Changes::default() })
+        };
+        let (dir, agent) = (tempfile::tempdir().unwrap(), State::default());
+        let (mut store, loaded) = Store::open(dir.path()).unwrap();
+        let (first, changes) = put(&loaded.catalog, "b25l");
+        store.note(&first, &agent, &changes).unwrap();
+        drop(store);
+        let (mut store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!((loaded.catalog.index(), loaded.catalog.kv().len()), (first.index(), 1), "it was in the journal alone");
+        store.note(&first, &agent, &changes).unwrap();
+        // What nobody waited for goes to the database alone, and the crash comes before the journal is emptied.
+        let (second, changes) = put(&first, "dHdv");
+        store.commit(&second, &agent, &changes).unwrap();
+        drop(store);
+        let (_, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(loaded.catalog.index(), second.index());
     }
 
     #[test]
