@@ -74,13 +74,9 @@ impl Output {
 
     /// What is wrong with what somebody wrote.
     pub(super) fn problem(&self, problem: &Problem) {
-        let (yellow, red, plain) = if self.complaint_colours { ("\x1b[1;33m", "\x1b[1;31m", "\x1b[0m") } else { ("", "", "") };
-        let text = if problem.is_warning {
-            format!("{yellow}warning{plain}: {problem}\n")
-        } else {
-            format!("{red}error{plain}: {problem}\n")
-        };
-        let _ = io::stderr().write_all(text.as_bytes());
+        let (colour, word) = if problem.is_warning { ("\x1b[1;33m", "warning") } else { ("\x1b[1;31m", "error") };
+        let (colour, plain) = if self.complaint_colours { (colour, "\x1b[0m") } else { ("", "") };
+        let _ = writeln!(io::stderr(), "{colour}{word}{plain}: {problem}");
     }
 
     /// What went wrong, each cause in a line of its own, and what to do.

@@ -123,8 +123,14 @@ impl Reading {
         let entry = (kind, *count);
         *count += 1;
         let (what, outcome) = match kind {
-            Entry::Service => ("service", self.reader.service(json).map(|service| self.definitions.services.push(service))),
-            Entry::Check => ("check", self.reader.check(json).map(|check| self.definitions.checks.push(check))),
+            Entry::Service => {
+                let service = self.reader.service(json).and_then(|service| port_is_sound(json).map(|()| service));
+                ("service", service.map(|service| self.definitions.services.push(service)))
+            }
+            Entry::Check => {
+                let check = self.reader.check(json).and_then(|check| port_is_sound(json).map(|()| check));
+                ("check", check.map(|check| self.definitions.checks.push(check)))
+            }
         };
         for (key, of_check) in std::mem::take(&mut self.reader.unknown) {
             let known = if of_check { CHECK_KEYS } else { SERVICE_KEYS };
@@ -135,27 +141,15 @@ impl Reading {
             let message = format!("unknown key {key:?} in a {}; it is passed over", if of_check { "check" } else { "service" });
             self.fault(Fault { is_warning: true, entry: Some(entry), key: Some(key), message, hint });
         }
-        match outcome {
-            Err(invalid) => {
-                let message = format!("this {what}{} is left out: {invalid}", named(json));
-                let key = invalid.key().map(str::to_owned);
-                self.fault(Fault { is_warning: false, entry: Some(entry), key, message, hint: invalid.hint().to_owned() });
-            }
-            Ok(()) => {
-                if let Err(invalid) = port_is_sound(json) {
-                    if matches!(kind, Entry::Service) {
-                        self.definitions.services.pop();
-                    }
-                    let message = format!("this {what}{} is left out: {invalid}", named(json));
-                    let key = invalid.key().map(str::to_owned);
-                    self.fault(Fault { is_warning: false, entry: Some(entry), key, message, hint: invalid.hint().to_owned() });
-                } else if let (Some(written), Json::Object(entry)) = (&mut self.written, json) {
-                    let list = match kind {
-                        Entry::Service => &mut written.services,
-                        Entry::Check => &mut written.checks,
-                    };
-                    list.push(entry.clone());
-                }
+        if let Err(invalid) = outcome {
+            let message = format!("this {what}{} is left out: {invalid}", named(json));
+            let key = invalid.key().map(str::to_owned);
+            return self.fault(Fault { is_warning: false, entry: Some(entry), key, message, hint: invalid.hint().to_owned() });
+        }
+        if let (Some(written), Json::Object(entry)) = (&mut self.written, json) {
+            match kind {
+                Entry::Service => written.services.push(entry.clone()),
+                Entry::Check => written.checks.push(entry.clone()),
             }
         }
     }
@@ -181,30 +175,23 @@ impl Reading {
 
     /// What stood at the top besides the services: checks, the keys of a service that stands there bare, and others.
     fn finish(&mut self, services_seen: bool, top: Map<String, Json>) {
-        if self.form == Form::Agent {
-            for (key, json) in &top {
-                if let Some(kind) = Entry::of(key) {
-                    self.entries_of(kind, key, json);
-                }
-            }
-            return;
-        }
+        let alone = self.form == Form::Services;
         let named = top.keys().any(|key| key.eq_ignore_ascii_case("name"));
-        if named && !services_seen {
+        if alone && named && !services_seen {
             // What the HTTP API takes as a body, and what people keep in files for curl.
             return self.entry(Entry::Service, &Json::Object(top));
         }
         for (key, json) in &top {
             if let Some(kind) = Entry::of(key) {
                 self.entries_of(kind, key, json);
-            } else {
+            } else if alone {
                 let message = format!("unknown key {key:?} at the top of a services file; it is passed over");
                 self.fault(Fault { is_warning: true, entry: None, key: Some(key.clone()), message, hint: SHAPE.to_owned() });
             }
         }
         // An empty list says that there are none; a file that says nothing is rather a mistake.
         let spoken = services_seen || top.keys().any(|key| Entry::of(key).is_some());
-        if !spoken && self.faults.is_empty() {
+        if alone && !spoken && self.faults.is_empty() {
             let message = "this file defines no service and no check".to_owned();
             self.fault(Fault { is_warning: false, entry: None, key: None, message, hint: SHAPE.to_owned() });
         }
@@ -481,6 +468,44 @@ impl Walk<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn entries_are_handed_on_as_they_were_written() {
+        let written = |text: &str| {
+            let (written, problems) = written(Path::new("s.json"), text);
+            (written, problems.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let text = "//sample-service.json\n{\"Services\": [{\"ID\": \"a\", \"Name\": \"x\", \"New\": 1}, {\"Name\": \"y\", \"Port\": \"z\"}], \
+                    /* c */ \"CHECKS\": [{\"Name\": \"c\", \"TTL\": \"1s\"}], \"ports\": {}}";
+        let (several, problems) = written(text);
+        assert_eq!(
+            Json::Array(several.services.into_iter().map(Json::Object).collect()),
+            serde_json::json!([{"ID": "a", "Name": "x", "New": 1}])
+        );
+        assert_eq!((several.checks.len(), problems.len()), (1, 3), "an unknown key, a wrong port, and `ports`: {problems:?}");
+        let (bare, problems) = written(r#"{"ID": "web-1", "Name": "web", "Check": {"TTL": "15s"}}"#);
+        assert_eq!((bare.services.len(), bare.checks.len(), problems.len()), (1, 0, 0));
+        let (_, problems) = written("// top\n{\"service\": {name: 1}}");
+        assert!(
+            problems[0].starts_with("s.json:2:14: nothing of this file is taken; expected JSON, got key must be a string"),
+            "{problems:?}"
+        );
+        assert!(problems[0].contains("2 | {\"service\": {name: 1}}\n    |              ^\n"), "{problems:?}");
+        for (text, part) in [
+            (r#"{"services": ["web"]}"#, "left out"),
+            (r#"{"services": 5}"#, "a service, or a list of services"),
+            ("[]", "an object with service"),
+            (r#"{"ports": {}}"#, "ports"),
+            ("/* open", "s.json:1:"),
+            ("{\"service\": {\n", "s.json:"),
+        ] {
+            let (nothing, problems) = written(text);
+            assert!(
+                nothing == Written::default() && problems.iter().any(|problem| problem.contains(part)),
+                "{text}: {problems:?}"
+            );
+        }
+    }
 
     fn read(text: &str) -> (Definitions, Vec<String>) {
         let (definitions, problems) = file(Form::Services, Path::new("s.json"), text);
