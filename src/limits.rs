@@ -26,6 +26,9 @@ pub const UDP_QUERY_MAX: usize = 4_096;
 /// that the next one gets SERVFAIL at once.
 pub const QUERIES_WAITING_MAX: usize = 10_000;
 
+/// Octets of a datagram that we send, and that we say we take: what passes every path unfragmented (RFC 9715, 3).
+pub const UDP_PAYLOAD: u16 = 1232;
+
 /// TCP connections of all clients together; one more takes the place of the one that was silent for longest.
 pub const TCP_CONNECTIONS_MAX: usize = 1_024;
 

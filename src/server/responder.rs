@@ -23,8 +23,6 @@ use crate::resolve::open_alias;
 use crate::resolve::zone::Zones;
 use crate::upstream::{Forwarder, write_kept};
 
-/// The payload size that we tell clients (RFC 9715, 3).
-const UDP_SIZE: u16 = 1232;
 /// Aliases that are followed from data of our own, so that a loop of them ends.
 const ALIASES_MAX: usize = 8;
 
@@ -356,7 +354,8 @@ fn error(query: &Query, rcode: Rcode, reason: Option<(ExtendedError, &str)>) -> 
     // Consul's REFUSED has no OPT record, and no RA.
     if rcode != Rcode::REFUSED || reason.is_some() {
         let options = reason.iter().map(|(code, text)| code.to_option(text)).collect();
-        message.edns = query.edns.as_ref().map(|edns| Edns { dnssec_ok: edns.dnssec_ok, options, ..Edns::new(UDP_SIZE) });
+        message.edns =
+            query.edns.as_ref().map(|edns| Edns { dnssec_ok: edns.dnssec_ok, options, ..Edns::new(limits::UDP_PAYLOAD) });
     }
     message.flags.recursion_available = rcode == Rcode::SERVFAIL;
     message

@@ -25,8 +25,6 @@ use crate::resolve::answer::Transport;
 use crate::resolve::cache::{self, Cache, Entry, HOP_BY_HOP, Key};
 use crate::resolve::forward::{Condition, Lookup, Step, Strategy, is_good};
 
-/// The UDP payload that we take from upstreams and give to clients at most: what passes without fragments (RFC 9715, 3).
-const UDP_SIZE: u16 = 1232;
 /// How long a client waits for a fresh answer when a stale one is at hand.
 const STALE_AFTER: Duration = Duration::from_millis(200);
 /// How long an upstream that is probed may take.
@@ -399,7 +397,7 @@ impl Forwarder {
         message.edns = query.edns.as_ref().map(|edns| match reason {
             Some(reason) => {
                 let options = vec![ExtendedError::NoReachableAuthority.to_option(reason)];
-                Edns { dnssec_ok: edns.dnssec_ok, options, ..Edns::new(UDP_SIZE) }
+                Edns { dnssec_ok: edns.dnssec_ok, options, ..Edns::new(limits::UDP_PAYLOAD) }
             }
             None => Edns { options: Vec::new(), dnssec_ok: false, ..Edns::new(edns.udp_size) },
         });
@@ -488,7 +486,7 @@ async fn addresses(upstreams: &[Upstream], own: &[SocketAddr], problems: &mut Ve
 fn passed_on(query: &Query) -> Vec<u8> {
     let mut query = query.clone();
     if let Some(edns) = &mut query.edns {
-        edns.udp_size = UDP_SIZE;
+        edns.udp_size = limits::UDP_PAYLOAD;
         edns.options.retain(|option| !HOP_BY_HOP.contains(&option.code));
     }
     query.compose()
@@ -519,7 +517,7 @@ fn completed(mut answer: Vec<u8>, query: &Query) -> Vec<u8> {
 
 /// The OPT record of an answer that has none of an upstream's, for clients that sent one.
 fn own_edns(query: &Query) -> Option<Edns> {
-    query.edns.as_ref().map(|edns| Edns { dnssec_ok: edns.dnssec_ok, ..Edns::new(UDP_SIZE) })
+    query.edns.as_ref().map(|edns| Edns { dnssec_ok: edns.dnssec_ok, ..Edns::new(limits::UDP_PAYLOAD) })
 }
 
 /// Writes an answer that is kept, as much of it as the client takes; `octets` are the query's own.

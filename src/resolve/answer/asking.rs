@@ -192,7 +192,7 @@ impl<'a> Asking<'a> {
         let subnet = theirs.client_subnet().map(|subnet| ClientSubnet { scope_prefix: 0, ..subnet }.to_option());
         ours.options.extend(subnet);
         if !self.settings.is_consul() {
-            ours.udp_size = trim::UDP_MAX as u16;
+            ours.udp_size = limits::UDP_PAYLOAD;
             // RFC 3225, 3: copied, whatever it means to us.
             ours.dnssec_ok = theirs.dnssec_ok;
             ours.options.extend(reason.map(|reason| ExtendedError::Other.to_option(&reason)));

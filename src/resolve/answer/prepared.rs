@@ -13,9 +13,10 @@ use fastrand::Rng;
 use super::grammar::{Form, Place};
 use super::presence::{Presence, Wanted};
 use super::records::{self, Spot};
-use super::{Client, Compat, Discovery, Settings, Step, Transport, order, trim, zone};
+use super::{Client, Compat, Discovery, Settings, Step, Transport, order, zone};
 use crate::catalog::{Catalog, Prepared, Service};
 use crate::dns::{Class, Message, Name, PlainQuery, Query, Question, RData, Rcode, Record, Type};
+use crate::limits;
 
 /// Records of one answer at most; more take the general way.
 const RECORDS_MAX: usize = 64;
@@ -200,7 +201,7 @@ impl Discovery {
             counts.authorities = 1;
         }
         if let Some((_, dnssec_ok)) = query.edns() {
-            let [size_high, size_low] = (trim::UDP_MAX as u16).to_be_bytes();
+            let [size_high, size_low] = limits::UDP_PAYLOAD.to_be_bytes();
             out.extend([0, 0, 41, size_high, size_low, 0, 0, u8::from(dnssec_ok) << 7, 0, 0, 0]);
             counts.additionals += 1;
         }

@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use crate::dns::{Message, Name, RData, Record, Type};
 
 use super::Transport;
+use crate::limits;
 
 /// The UDP payload that every client takes (RFC 1035, 4.2.1).
 pub(super) const UDP_MIN: usize = 512;
-/// What we send at most over UDP: what passes every path unfragmented (RFC 9715, appendix A).
-pub(super) const UDP_MAX: usize = 1232;
+pub(super) const UDP_MAX: usize = limits::UDP_PAYLOAD as usize;
 
 /// What a payload over UDP can be at all, as Consul reckons.
 const CONSUL_UDP_MAX: usize = 65_535 - 68;

@@ -21,14 +21,13 @@ use serde::Deserialize;
 
 use super::presentation::{read_data, read_type};
 use crate::dns::{Class, Edns, Message, Name, Query, RData, Rcode, Record, Soa, Type};
+use crate::limits;
 use crate::limits::HOSTS_OCTETS_MAX;
 use crate::problem::Problem;
 
 /// Seconds that an address of a hosts file may be remembered, and a "no such name" of local data: short, for an edited
 /// file should soon be seen.
 const TTL: u32 = 60;
-/// The largest response over UDP that is announced to clients.
-const UDP_SIZE: u16 = 1232;
 /// Aliases that are followed within local data for one question.
 const ALIASES_MAX: usize = 8;
 
@@ -278,7 +277,7 @@ fn respond(query: &Query, rcode: Rcode) -> Message {
     let mut message = query.response(rcode);
     message.flags.authoritative = rcode != Rcode::REFUSED && rcode != Rcode::SERVFAIL;
     message.flags.recursion_available = true;
-    message.edns = query.edns.as_ref().map(|asked| Edns { dnssec_ok: asked.dnssec_ok, ..Edns::new(UDP_SIZE) });
+    message.edns = query.edns.as_ref().map(|asked| Edns { dnssec_ok: asked.dnssec_ok, ..Edns::new(limits::UDP_PAYLOAD) });
     message
 }
 

@@ -24,11 +24,10 @@ use serde::Deserialize;
 use self::authority::Authority;
 use super::open_alias;
 use crate::dns::{Class, Edns, Message, Name, Opcode, Query, Rcode, Type};
+use crate::limits;
 use crate::limits::{ZONE_ANSWERS_OCTETS_MAX, ZONES_MAX};
 use crate::problem::Problem;
 
-/// The largest response over UDP, whatever the client takes: what passes any network in one piece.
-const UDP_SIZE: u16 = 1232;
 /// Aliases that are followed for one question.
 const ALIASES_MAX: usize = 8;
 /// Octets that a kept answer costs besides its key and its octets.
@@ -187,7 +186,7 @@ impl Zones {
         let mut message = query.response(Rcode::NOERROR);
         message.flags.authoritative = true;
         message.flags.recursion_available = true;
-        message.edns = query.edns.as_ref().map(|asked| Edns { dnssec_ok: asked.dnssec_ok, ..Edns::new(UDP_SIZE) });
+        message.edns = query.edns.as_ref().map(|asked| Edns { dnssec_ok: asked.dnssec_ok, ..Edns::new(limits::UDP_PAYLOAD) });
         let question = &query.question;
         let is_transfer = [Type::AXFR, Type::IXFR].contains(&question.qtype);
         let is_in = [Class::IN, Class::ANY].contains(&question.qclass);
@@ -285,7 +284,7 @@ fn write(query: &Query, octets: &[u8], limit: usize, out: &mut Vec<u8>) -> bool 
         if let Some(asked) = &query.edns {
             let mut cut = query.response(Rcode(rcode.into()));
             cut.questions.clear();
-            cut.edns = Some(Edns { dnssec_ok: asked.dnssec_ok, ..Edns::new(UDP_SIZE) });
+            cut.edns = Some(Edns { dnssec_ok: asked.dnssec_ok, ..Edns::new(limits::UDP_PAYLOAD) });
             out.extend_from_slice(cut.compose(false).get(Message::HEADER..).unwrap_or_default());
             out[11] = 1;
         }
