@@ -91,6 +91,11 @@ impl<'a> PlainQuery<'a> {
         }
     }
 
+    /// The key's parts: the name, and QTYPE's two octets with the flags'.
+    pub fn key_parts(&self) -> (&[u8], [u8; 3]) {
+        self.key().split_last_chunk().map_or((&[], [0; 3]), |(name, rest)| (name, *rest))
+    }
+
     /// The largest datagram that the client says it takes, if it says so.
     pub fn payload_size(&self) -> Option<u16> {
         self.edns.map(|(size, _)| size)

@@ -1,8 +1,8 @@
 //! Answers of others, kept as long as they may be.
 //!
 //! An entry is the response's own octets and the places of its TTLs; a hit copies them and patches the id, the flags that
-//! belong to the client, the spelling of the question, and the TTLs. moka holds all entries, weighed in octets; before it
-//! stands a small cache of each worker ([`Near`]), which needs no lock and allocates nothing on a hit.
+//! belong to the client, the spelling of the question, and the TTLs. One cache, bounded in octets, is shared by all;
+//! before it stands a small one of each worker ([`Near`]), which needs no lock and allocates nothing on a hit.
 //!
 //! Start with [`Cache::get`].
 
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 use serde::Deserialize;
 
-use crate::dns::{Message, PlainQuery, Query, Rcode, Type};
+use crate::dns::{Class, Message, PlainQuery, Query, Rcode, Type};
 
 /// How answers are kept; part of `[forward]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -39,37 +39,53 @@ impl Default for Config {
 /// What an entry is found by: the question in lower case, the client's EDNS, DO, CD, AD (RFC 6840, 5.7) and RD, and the
 /// group of upstreams asked, since each of them changes the answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Key(Box<[u8]>);
+pub struct Key(Arc<[u8]>);
 
 impl Key {
     /// `None` for queries whose answers are not to be shared: those with options that say something of the client.
     pub fn new(query: &Query, group: u16) -> Option<Self> {
-        let mut octets = Vec::with_capacity(query.question.name.wire().len() + 7);
-        write_key(query, group, &mut octets).then(|| Self(octets.into()))
+        let edns = query.edns.as_ref();
+        let shared = edns.is_none_or(|edns| edns.options.iter().all(|option| HOP_BY_HOP.contains(&option.code)));
+        let dnssec_ok = edns.is_some_and(|edns| edns.dnssec_ok);
+        let flags = query.flags;
+        let bits = [edns.is_some(), dnssec_ok, flags.checking_disabled, flags.authentic_data, flags.recursion_desired];
+        let flags = bits.iter().fold(0, |octet, bit| octet << 1 | u8::from(*bit));
+        let question = &query.question;
+        let name = question.name.wire().iter().map(u8::to_ascii_lowercase);
+        let [[type_high, type_low], [class_high, class_low], [group_high, group_low]] =
+            [question.qtype.0, question.qclass.0, group].map(u16::to_be_bytes);
+        let rest = [type_high, type_low, class_high, class_low, flags, group_high, group_low];
+        shared.then(|| Self(name.chain(rest).collect()))
     }
-}
 
-impl Key {
-    /// Is it that of this query, whatever the group? Plain queries are of class IN.
+    /// The same of a plain query.
+    pub fn of(query: &PlainQuery<'_>, group: u16) -> Self {
+        let [class_high, class_low] = Class::IN.0.to_be_bytes();
+        let [group_high, group_low] = group.to_be_bytes();
+        let (name, [type_high, type_low, flags]) = query.key_parts();
+        let mut octets = [0; KEY_MAX];
+        let rest = [type_high, type_low, class_high, class_low, flags, group_high, group_low];
+        let end = name.len() + rest.len();
+        if let Some(place) = octets.get_mut(..name.len()) {
+            place.copy_from_slice(name);
+        }
+        if let Some(place) = octets.get_mut(name.len()..end) {
+            place.copy_from_slice(&rest);
+        }
+        Self(octets.get(..end).unwrap_or_default().into())
+    }
+
+    /// Is it that of this query, whatever the group?
     fn is_of(&self, query: &PlainQuery<'_>) -> bool {
-        let name = query.name().len();
-        let (own, [type_high, type_low, flags]) = (&*self.0, query.key().last_chunk::<3>().copied().unwrap_or_default());
-        own.get(..name) == Some(query.name()) && own.get(name..name + 5) == Some(&[type_high, type_low, 0, 1, flags])
+        let [class_high, class_low] = Class::IN.0.to_be_bytes();
+        let (name, [type_high, type_low, flags]) = query.key_parts();
+        let rest = [type_high, type_low, class_high, class_low, flags];
+        self.0.get(..name.len()) == Some(name) && self.0.get(name.len()..name.len() + rest.len()) == Some(&rest)
     }
 }
 
-fn write_key(query: &Query, group: u16, octets: &mut Vec<u8>) -> bool {
-    octets.extend(query.question.name.wire().iter().map(u8::to_ascii_lowercase));
-    octets.extend(query.question.qtype.0.to_be_bytes());
-    octets.extend(query.question.qclass.0.to_be_bytes());
-    let edns = query.edns.as_ref();
-    let dnssec_ok = edns.is_some_and(|edns| edns.dnssec_ok);
-    let flags = query.flags;
-    let bits = [edns.is_some(), dnssec_ok, flags.checking_disabled, flags.authentic_data, flags.recursion_desired];
-    octets.push(bits.iter().fold(0, |octet, bit| octet << 1 | u8::from(*bit)));
-    octets.extend(group.to_be_bytes());
-    edns.is_none_or(|edns| edns.options.iter().all(|option| HOP_BY_HOP.contains(&option.code)))
-}
+/// A name, QTYPE, QCLASS, flags and group.
+const KEY_MAX: usize = 255 + 7;
 
 /// Options that concern one hop only and are not passed on: cookies, keepalive, padding (RFC 7873, 7828, 7830).
 pub const HOP_BY_HOP: [u16; 3] = [10, 11, 12];
@@ -143,17 +159,28 @@ pub fn patch(octets: &mut [u8], query: &[u8]) {
 #[derive(Debug, Clone)]
 pub struct Cache {
     config: Config,
-    entries: moka::sync::Cache<Key, Arc<Entry>, RandomState>,
+    entries: Arc<quick_cache::sync::Cache<Key, Arc<Entry>, Weigh, RandomState>>,
 }
+
+#[derive(Debug, Clone)]
+struct Weigh;
+
+impl quick_cache::Weighter<Key, Arc<Entry>> for Weigh {
+    /// Octets in memory, about.
+    fn weight(&self, key: &Key, entry: &Arc<Entry>) -> u64 {
+        (key.0.len() + entry.octets.len() + entry.ttls.len() * 2 + 200) as u64
+    }
+}
+
+/// Octets of a usual entry, from which the cache reckons how many there will be.
+const USUAL_WEIGHT: u64 = 400;
 
 impl Cache {
     pub fn new(config: Config) -> Self {
-        let weigh = |key: &Key, entry: &Arc<Entry>| {
-            let octets = key.0.len() * 2 + entry.octets.len() + entry.ttls.len() * 2 + 160;
-            u32::try_from(octets).unwrap_or(u32::MAX)
-        };
-        let builder = moka::sync::Cache::builder().max_capacity(config.size).weigher(weigh);
-        Self { entries: builder.build_with_hasher(RandomState::default()), config }
+        let count = usize::try_from(config.size / USUAL_WEIGHT).unwrap_or(usize::MAX).min(1 << 24);
+        let (hasher, lifecycle) = (RandomState::default(), quick_cache::sync::DefaultLifecycle::default());
+        let entries = quick_cache::sync::Cache::with(count, config.size, Weigh, hasher, lifecycle);
+        Self { entries: Arc::new(entries), config }
     }
 
     pub fn config(&self) -> &Config {
@@ -167,11 +194,16 @@ impl Cache {
 
     /// Keeps a response for as long as it may be; says under which entry, if it may be kept at all.
     pub fn put(&self, key: Key, octets: &[u8], now: Instant) -> Option<Arc<Entry>> {
-        let message = Message::parse(octets).ok()?;
-        let ttl = self.lifetime(&message)?;
-        let ttls = ttl_places(octets)?;
+        let times = Times::read(octets)?;
+        let ttl = match times.negative {
+            Some(ttl) => self.bounded(ttl).min(self.config.max_negative_ttl),
+            None => self.bounded(times.least?),
+        };
+        if ttl == 0 || self.config.size == 0 {
+            return None;
+        }
         let mut octets = Box::<[u8]>::from(octets);
-        for &at in &ttls {
+        for &at in &times.places {
             // A record's own TTL keeps to the same bounds, or clients would keep it longer than we do.
             if let Some(own) = octets.get_mut(usize::from(at)..).and_then(|rest| rest.first_chunk_mut::<4>()) {
                 *own = self.bounded(plain(u32::from_be_bytes(*own))).to_be_bytes();
@@ -179,40 +211,20 @@ impl Cache {
         }
         let fresh_until = now + Duration::from_secs(u64::from(ttl));
         let stale_until = fresh_until + Duration::from_secs(u64::from(self.config.max_stale));
-        let entry = Arc::new(Entry { key: key.clone(), octets, ttls: ttls.into(), stored: now, fresh_until, stale_until });
+        let ttls = times.places.into();
+        let entry = Arc::new(Entry { key: key.clone(), octets, ttls, stored: now, fresh_until, stale_until });
         self.entries.insert(key, entry.clone());
         Some(entry)
     }
 
     /// Forgets everything.
     pub fn clear(&self) {
-        self.entries.invalidate_all();
+        self.entries.clear();
     }
 
     /// A TTL within floor and ceiling; the ceiling wins where the configuration crosses them.
     fn bounded(&self, ttl: u32) -> u32 {
         ttl.max(self.config.min_ttl).min(self.config.max_ttl)
-    }
-
-    /// Seconds that a response may be kept; `None` when it may not.
-    fn lifetime(&self, message: &Message) -> Option<u32> {
-        let negative = message.rcode == Rcode::NXDOMAIN
-            || message.rcode == Rcode::NOERROR && !message.answers.iter().any(|r| answers(r.record_type(), message));
-        let ttl = if negative {
-            // RFC 2308, 5: the lesser of the SOA record's TTL and its MINIMUM; without an SOA it is not kept.
-            let soa = message.authorities.iter().find_map(|record| match &record.data {
-                crate::dns::RData::Soa(soa) => Some(plain(record.ttl).min(plain(soa.minimum))),
-                _ => None,
-            })?;
-            let aliases = message.answers.iter().map(|record| plain(record.ttl)).min().unwrap_or(u32::MAX);
-            self.bounded(soa.min(aliases)).min(self.config.max_negative_ttl)
-        } else if message.rcode == Rcode::NOERROR {
-            let records = message.answers.iter().chain(&message.authorities).chain(&message.additionals);
-            self.bounded(records.map(|record| plain(record.ttl)).min()?)
-        } else {
-            return None;
-        };
-        (ttl > 0 && !message.flags.truncated && self.config.size > 0).then_some(ttl)
     }
 }
 
@@ -221,27 +233,71 @@ fn plain(ttl: u32) -> u32 {
     if ttl > i32::MAX as u32 { 0 } else { ttl }
 }
 
-/// Is a record of this type an answer to the message's question, rather than an alias on the way?
-fn answers(record_type: Type, message: &Message) -> bool {
-    message.questions.first().is_some_and(|question| question.qtype == record_type || question.qtype == Type::ANY)
+/// How long a response may be kept, by itself.
+struct Times {
+    /// Where the TTLs of all records stand, but the OPT record's, which is none.
+    places: Vec<u16>,
+    /// The least of them.
+    least: Option<u32>,
+    /// What counts for a negative answer: the lesser of the SOA record's TTL and its MINIMUM, and no more than the aliases'
+    /// that lead there (RFC 2308, 5).
+    negative: Option<u32>,
 }
 
-/// The offsets of all TTLs in a message but the OPT record's, which is none.
-fn ttl_places(octets: &[u8]) -> Option<Vec<u16>> {
-    let count = |at: usize| Some(usize::from(u16::from_be_bytes(*octets.get(at..)?.first_chunk()?)));
-    let mut at = Message::HEADER;
-    for _ in 0..count(4)? {
-        at = skip_name(octets, at)? + 4;
-    }
-    let mut places = Vec::new();
-    for _ in 0..count(6)? + count(8)? + count(10)? {
-        at = skip_name(octets, at)?;
-        if count(at)? != usize::from(Type::OPT.0) {
-            places.push(u16::try_from(at + 4).ok()?);
+impl Times {
+    /// Reads a whole response, its octets once and without making records of them. `None` for what may not be kept: what is
+    /// truncated, an error, or negative without an SOA record.
+    fn read(octets: &[u8]) -> Option<Self> {
+        let word = |at: usize| Some(u16::from_be_bytes(*octets.get(at..)?.first_chunk()?));
+        let time = |at: usize| Some(plain(u32::from_be_bytes(*octets.get(at..)?.first_chunk()?)));
+        let (high, low) = (*octets.get(2)?, *octets.get(3)?);
+        let (is_truncated, rcode) = (high & 2 != 0, Rcode(u16::from(low & 15)));
+        if is_truncated || ![Rcode::NOERROR, Rcode::NXDOMAIN].contains(&rcode) {
+            return None;
         }
-        at += 10 + count(at + 8)?;
+        let mut at = Message::HEADER;
+        let mut qtype = Type(0);
+        for _ in 0..word(4)? {
+            at = skip_name(octets, at)?;
+            qtype = Type(word(at)?);
+            at += 4;
+        }
+        let mut times = Self { places: Vec::new(), least: None, negative: None };
+        let (mut is_answered, mut aliases) = (false, u32::MAX);
+        for (section, counted_at) in [6, 8, 10].into_iter().enumerate() {
+            for _ in 0..word(counted_at)? {
+                at = skip_name(octets, at)?;
+                let (record_type, ttl) = (Type(word(at)?), time(at + 4)?);
+                let end = at + 10 + usize::from(word(at + 8)?);
+                if record_type == Type::OPT {
+                    // The upper bits of the RCODE stand where others have their TTL (RFC 6891, 6.1.3).
+                    if *octets.get(at + 4)? != 0 {
+                        return None;
+                    }
+                } else {
+                    times.places.push(u16::try_from(at + 4).ok()?);
+                    times.least = Some(times.least.map_or(ttl, |least| least.min(ttl)));
+                }
+                if section == 0 {
+                    is_answered |= record_type == qtype || qtype == Type::ANY;
+                    aliases = aliases.min(ttl);
+                } else if section == 1 && record_type == Type::SOA && times.negative.is_none() {
+                    // MINIMUM stands last.
+                    times.negative = Some(ttl.min(time(end.checked_sub(4).filter(|minimum| *minimum >= at + 10)?)?));
+                }
+                at = end;
+            }
+        }
+        if at != octets.len() {
+            return None;
+        }
+        if rcode == Rcode::NOERROR && is_answered {
+            times.negative = None;
+        } else {
+            times.negative = Some(times.negative?.min(aliases));
+        }
+        Some(times)
     }
-    (at == octets.len()).then_some(places)
 }
 
 fn skip_name(octets: &[u8], mut at: usize) -> Option<usize> {
@@ -313,7 +369,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::dns::{Class, Edns, Flags, Opcode, Question, RData, Record, Soa};
+    use crate::dns::{Edns, Flags, Opcode, Question, RData, Record, Soa};
 
     fn query(name: &str, edns: bool) -> Query {
         let flags = Flags { recursion_desired: true, ..Flags::default() };
@@ -350,6 +406,7 @@ mod tests {
         let octets = again.compose();
         let (plain, mut near) = (PlainQuery::parse(&octets).unwrap(), Near::default());
         let far = cache.get(&Key::new(&again, 0).unwrap()).unwrap();
+        assert_eq!(Key::of(&plain, 258), Key::new(&again, 258).unwrap());
         assert!(near.get(&plain, now).is_none());
         near.keep(&plain, far.clone());
         for entry in [&*far, near.get(&plain, after(now, 20)).unwrap()] {
@@ -426,9 +483,8 @@ mod tests {
             let asked = query(&format!("n{n}.example.net"), false);
             cache.put(Key::new(&asked, 0).unwrap(), &response(&asked, &[60]).compose(true), Instant::now()).unwrap();
         }
-        cache.entries.run_pending_tasks();
-        assert!(cache.entries.weighted_size() <= 50_000);
-        assert!(cache.entries.entry_count() > 50);
+        assert!(cache.entries.weight() <= 50_000);
+        assert!(cache.entries.len() > 50);
     }
 
     proptest! {
