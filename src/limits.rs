@@ -85,6 +85,13 @@ pub const UPSTREAM_SOCKET_USES: u32 = 10_000;
 /// Queries that wait on one such socket; far below the 65,536 ids, so that a free one is found at once.
 pub const UPSTREAM_QUERIES_PER_SOCKET_MAX: usize = 1_024;
 
+/// Questions that one worker has under way at upstreams by itself, at about 500 octets each; a look-up of the general kind
+/// sees to the rest.
+pub const RELAY_FLIGHTS_MAX: usize = 4_096;
+
+/// Clients that wait for one of them besides the first.
+pub const RELAY_ASKERS_MAX: usize = 64;
+
 /// TCP connections to upstreams that are kept open for the next query, over all upstreams. Truncated answers are rare.
 pub const UPSTREAM_CONNECTIONS_IDLE_MAX: usize = 16;
 

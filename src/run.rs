@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
@@ -65,6 +66,7 @@ pub fn serve(options: Options, ready: impl FnOnce(&Ready)) -> Result<(), Error> 
     let _ = rustls::crypto::ring::default_provider().install_default();
     let config = config::load(&options).map_err(Error::Config)?;
     log_to_stderr(&config.log_level);
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -73,6 +75,13 @@ pub fn serve(options: Options, ready: impl FnOnce(&Ready)) -> Result<(), Error> 
     // Look-ups that nobody waits for any more do not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
+}
+
+/// Sockets to clients, upstreams and checked services need more files than the usual 1,024; the system allows more to
+/// whoever asks. One that does not leaves things as they are: what is out of files is told where it happens.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! Whole messages (RFC 1035, 4).
 
-use super::{Composer, Edns, Name, ParseError, Question, RData, Reader, Record, Type};
+use super::{Composer, Edns, ParseError, Question, RData, Reader, Record, Type};
 use std::fmt;
 
 /// An operation code (RFC 1035, 4.1.1).
@@ -100,30 +100,6 @@ pub struct Message {
     pub authorities: Vec<Record>,
     pub additionals: Vec<Record>,
     pub edns: Option<Edns>,
-}
-
-/// Can these octets be read as a message, names and bounds of all records, whatever is in them? Allocates nothing. Octets
-/// behind the last record are nobody's business here.
-pub fn is_well_formed(octets: &[u8]) -> bool {
-    fn walk(octets: &[u8]) -> Result<(), ParseError> {
-        let mut reader = Reader::new(octets, 4);
-        let mut counts = [0u16; 4];
-        for count in &mut counts {
-            *count = reader.u16("the header")?;
-        }
-        for _ in 0..counts[0] {
-            reader.at = Name::skip(octets, reader.at)?;
-            reader.bytes(4, "a question")?;
-        }
-        for _ in 0..counts.iter().skip(1).map(|count| usize::from(*count)).sum() {
-            reader.at = Name::skip(octets, reader.at)?;
-            reader.bytes(8, "a record")?;
-            let length = reader.u16("a record")?;
-            reader.bytes(usize::from(length), "a record's data")?;
-        }
-        Ok(())
-    }
-    walk(octets).is_ok()
 }
 
 impl Message {

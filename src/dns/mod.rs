@@ -13,14 +13,16 @@ mod name;
 mod plain;
 mod query;
 mod record;
+mod reply;
 
 pub use compose::Composer;
 pub use edns::{ClientSubnet, Edns, EdnsOption, ExtendedError, option};
-pub use message::{Flags, Message, Opcode, Rcode, is_well_formed};
+pub use message::{Flags, Message, Opcode, Rcode};
 pub use name::{Labels, Name, NameError};
 pub use plain::PlainQuery;
 pub use query::{Query, Question, Reject};
 pub use record::{Class, RData, Record, Soa, Srv, Type};
+pub use reply::{Reply, question};
 
 /// Why bytes are not a DNS message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -66,11 +66,31 @@ impl Condition {
     fn is_suspect(&self) -> bool {
         self.lost >= LOST_MAX
     }
+
+    /// Is it time to probe it, if it is suspect?
+    fn is_due(&self, now: Instant) -> bool {
+        self.probed.is_none_or(|at| now.duration_since(at) >= PROBE)
+    }
 }
 
 /// How long this upstream is waited for before another is asked too.
 fn patience(condition: &Condition) -> Duration {
     condition.latency.map_or(PATIENCE_UNKNOWN, |latency| (latency * 3).clamp(PATIENCE_MIN, PATIENCE_MAX))
+}
+
+/// Whom a look-up asks first and how long it waits for him, when there is no doubt about either: the fastest upstream has
+/// answered lately, and there is none that is due to be probed.
+pub fn favourite(conditions: &[Condition], now: Instant) -> Option<(usize, Duration)> {
+    if conditions.iter().any(|condition| condition.is_suspect() && condition.is_due(now)) {
+        return None;
+    }
+    let (best, condition) = conditions.iter().enumerate().min_by_key(|(_, condition)| rank(condition))?;
+    (!condition.is_suspect() && condition.latency.is_some()).then(|| (best, patience(condition)))
+}
+
+/// Who is asked first: suspects last, else by latency; one whose latency is not known yet has to show it.
+fn rank(condition: &Condition) -> (bool, Duration) {
+    (condition.is_suspect(), condition.latency.unwrap_or(Duration::ZERO))
 }
 
 /// What to do next.
@@ -120,6 +140,12 @@ struct Attempt {
     bad: bool,
 }
 
+impl Attempt {
+    fn new(upstream: usize, transport: Transport, sent: Instant) -> Self {
+        Self { upstream, transport, sent, open: true, answered: false, bad: false }
+    }
+}
+
 /// Is this an answer, and not an error that another upstream may not have?
 pub fn is_good(octets: &[u8]) -> bool {
     octets.get(3).is_some_and(|low| [Rcode::NOERROR, Rcode::NXDOMAIN].contains(&Rcode(u16::from(low & 15))))
@@ -143,10 +169,7 @@ impl Lookup {
                 now + timeout * u32::try_from(order.len()).unwrap_or(u32::MAX)
             }
             Strategy::Hedged { deadline } => {
-                order.sort_by_key(|&n| {
-                    let condition = &conditions[n];
-                    (condition.is_suspect(), condition.latency.unwrap_or(Duration::ZERO))
-                });
+                order.sort_by_key(|&n| rank(&conditions[n]));
                 now + deadline
             }
         };
@@ -173,6 +196,20 @@ impl Lookup {
         lookup.ask_next(now);
         if let Strategy::Hedged { .. } = strategy {
             lookup.probe = lookup.to_probe(conditions, now);
+        }
+        lookup
+    }
+
+    /// Goes on with a look-up whose first attempt was made already, by UDP and to `upstream`: attempt 0.
+    pub fn begun(upstream: usize, sent: Instant, deadline: Duration, conditions: &mut [Condition]) -> Self {
+        let mut rng = fastrand::Rng::with_seed(0);
+        let mut lookup = Self::new(Strategy::Hedged { deadline }, Transport::Udp, conditions, sent, &mut rng);
+        if let Some(place) = lookup.order.iter().position(|(n, _)| *n == upstream) {
+            let first = lookup.order.remove(place);
+            lookup.next_at = sent + first.1;
+            lookup.order.insert(0, first);
+            lookup.outbox.clear();
+            lookup.attempts.push(Attempt::new(upstream, Transport::Udp, sent));
         }
         lookup
     }
@@ -264,7 +301,7 @@ impl Lookup {
     }
 
     fn send(&mut self, upstream: usize, transport: Transport, now: Instant) {
-        self.outbox.push(Attempt { upstream, transport, sent: now, open: true, answered: false, bad: false });
+        self.outbox.push(Attempt::new(upstream, transport, now));
     }
 
     /// Asks the next upstream in order, or ends the look-up when there is nobody left to hope for.
@@ -303,9 +340,8 @@ impl Lookup {
     /// A suspect upstream that is to get this query too, so that it is seen to be back.
     fn to_probe(&self, conditions: &mut [Condition], now: Instant) -> Option<usize> {
         let first = self.order.first().map(|(n, _)| *n);
-        let due = |condition: &Condition| condition.probed.is_none_or(|at| now.duration_since(at) >= PROBE);
         let (upstream, condition) =
-            conditions.iter_mut().enumerate().find(|(n, c)| Some(*n) != first && c.is_suspect() && due(c))?;
+            conditions.iter_mut().enumerate().find(|(n, c)| Some(*n) != first && c.is_suspect() && c.is_due(now))?;
         condition.probed = Some(now);
         Some(upstream)
     }

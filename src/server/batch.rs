@@ -1,8 +1,8 @@
 //! Datagrams by the batch: `recvmmsg` and `sendmmsg`, the only place with `unsafe`.
 //!
-//! A [`Batch`] is a fixed set of slots. A received datagram lies in its slot's `input`; whoever answers it fills the
-//! slot's `output`, which goes back to the same peer from the address that was asked (`IP_PKTINFO`, RFC 3542), so that
-//! a wildcard socket on a host with several addresses answers from the right one.
+//! An [`Inbox`] takes what has come, an [`Outbox`] sends what has been put into it. What was received bears a [`Return`]:
+//! its answer goes to the same peer from the address that was asked (`IP_PKTINFO`, RFC 3542), so that a wildcard socket on
+//! a host with several addresses answers from the right one.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -16,7 +16,7 @@ use crate::limits;
 /// Datagrams taken with one system call.
 const SLOTS: usize = 64;
 /// Room for one `in6_pktinfo` control message, the larger of the two kinds.
-const CONTROL: usize = 64;
+const CONTROL: usize = 40;
 
 /// Control messages are read and written as these octets, so they must be aligned as `cmsghdr` is.
 #[derive(Clone, Copy)]
@@ -26,126 +26,169 @@ struct Control([u8; CONTROL]);
 /// Where a datagram came from and by which of our addresses: what its answer needs to find back.
 #[derive(Clone, Copy)]
 pub(super) struct Return {
-    peer: libc::sockaddr_storage,
+    /// Of the larger of the two kinds; its family says which it is.
+    peer: libc::sockaddr_in6,
     peer_length: libc::socklen_t,
     control: Control,
     control_length: usize,
 }
 
-/// One datagram and its answer.
-pub(super) struct Slot {
-    input: Box<[u8; limits::UDP_QUERY_MAX]>,
-    input_length: usize,
-    /// The answer; empty for none.
-    pub(super) output: Vec<u8>,
+/// A datagram that came in.
+pub(super) struct Datagram {
+    octets: Box<[u8; limits::UDP_QUERY_MAX]>,
+    length: usize,
     origin: Return,
 }
 
-impl Slot {
-    pub(super) fn input(&self) -> &[u8] {
-        &self.input[..self.input_length]
+impl Datagram {
+    pub(super) fn octets(&self) -> &[u8] {
+        &self.octets[..self.length]
     }
 
-    pub(super) fn peer(&self) -> SocketAddr {
-        self.origin.peer()
-    }
-
-    pub(super) fn origin(&self) -> Return {
-        self.origin
+    pub(super) fn origin(&self) -> &Return {
+        &self.origin
     }
 }
 
-/// The slots, and the headers through which the kernel sees them: one set for each direction, so that what stays the same
-/// from batch to batch is written once.
-pub(super) struct Batch {
-    slots: Vec<Slot>,
-    incoming: Headers,
-    outgoing: Headers,
-    /// Slots that the last batch used; the kernel has shortened the lengths in their headers.
-    used: usize,
-}
-
+/// The headers through which the kernel sees a box, so that what stays the same from batch to batch is written once.
 struct Headers {
     vectors: Vec<libc::iovec>,
     headers: Vec<libc::mmsghdr>,
 }
 
-impl Batch {
+/// What came in with one system call.
+pub(super) struct Inbox {
+    datagrams: Vec<Datagram>,
+    kernel: Headers,
+    /// Datagrams of the last batch; the kernel has shortened the lengths in their headers.
+    used: usize,
+}
+
+impl Inbox {
     pub(super) fn new() -> Self {
-        let slot = || Slot {
-            input: Box::new([0; limits::UDP_QUERY_MAX]),
-            input_length: 0,
-            output: Vec::with_capacity(limits::UDP_QUERY_MAX),
-            origin: Return::unset(),
-        };
-        let slots: Vec<Slot> = (0..SLOTS).map(|_| slot()).collect();
+        let datagram = || Datagram { octets: Box::new([0; limits::UDP_QUERY_MAX]), length: 0, origin: Return::NONE };
+        let datagrams: Vec<Datagram> = (0..SLOTS).map(|_| datagram()).collect();
         // All lengths are set before the first call, as if all slots had been used.
-        let mut batch = Self { slots, incoming: Headers::new(), outgoing: Headers::new(), used: SLOTS };
-        let Headers { vectors, headers } = &mut batch.incoming;
-        for ((slot, vector), header) in batch.slots.iter_mut().zip(vectors).zip(headers) {
-            vector.iov_base = slot.input.as_mut_ptr().cast();
-            vector.iov_len = slot.input.len();
-            header.msg_hdr.msg_name = (&raw mut slot.origin.peer).cast();
+        let mut inbox = Self { datagrams, kernel: Headers::new(), used: SLOTS };
+        let Headers { vectors, headers } = &mut inbox.kernel;
+        for ((datagram, vector), header) in inbox.datagrams.iter_mut().zip(vectors).zip(headers) {
+            vector.iov_base = datagram.octets.as_mut_ptr().cast();
+            vector.iov_len = datagram.octets.len();
+            header.msg_hdr.msg_name = (&raw mut datagram.origin.peer).cast();
             header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_control = slot.origin.control.0.as_mut_ptr().cast();
+            header.msg_hdr.msg_control = datagram.origin.control.0.as_mut_ptr().cast();
         }
-        batch
+        inbox
     }
 
-    /// Waits for at least one datagram and takes what is there; each slot's `output` starts empty.
-    pub(super) fn receive(&mut self, socket: &UdpSocket) -> io::Result<&mut [Slot]> {
-        for header in self.incoming.headers.iter_mut().take(self.used) {
-            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    /// Takes what is there, after waiting for the first if there is to be at least one.
+    pub(super) fn receive(&mut self, socket: &UdpSocket, wait: Wait) -> io::Result<&[Datagram]> {
+        for header in self.kernel.headers.iter_mut().take(self.used) {
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
             header.msg_hdr.msg_controllen = CONTROL as _;
         }
         self.used = 0;
+        let flags = match wait {
+            Wait::ForOne => libc::MSG_WAITFORONE,
+            Wait::No => libc::MSG_DONTWAIT,
+        };
         // SAFETY: every header points to a name, a vector and a control buffer that live on the heap, in `self`, where they
         // have been since `new`, and that are not touched until the call returns; the lengths are those of the buffers.
         let count = unsafe {
-            let headers = self.incoming.headers.as_mut_ptr();
-            libc::recvmmsg(socket.as_raw_fd(), headers, SLOTS as _, libc::MSG_WAITFORONE, ptr::null_mut())
+            let headers = self.kernel.headers.as_mut_ptr();
+            libc::recvmmsg(socket.as_raw_fd(), headers, SLOTS as _, flags, ptr::null_mut())
         };
-        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        let count = match usize::try_from(count) {
+            Ok(count) => count,
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::WouldBlock => 0,
+                error => return Err(error),
+            },
+        };
         self.used = count;
-        for (slot, header) in self.slots.iter_mut().zip(&self.incoming.headers).take(count) {
+        for (datagram, header) in self.datagrams.iter_mut().zip(&self.kernel.headers).take(count) {
             let cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-            // A datagram that was cut is no query: leave nothing of it.
-            slot.input_length = if cut { 0 } else { (header.msg_len as usize).min(limits::UDP_QUERY_MAX) };
-            slot.origin.peer_length = header.msg_hdr.msg_namelen;
-            slot.origin.control_length = header.msg_hdr.msg_controllen.min(CONTROL);
-            slot.origin.free_interface();
-            slot.output.clear();
+            // A datagram that was cut is no message: leave nothing of it.
+            datagram.length = if cut { 0 } else { (header.msg_len as usize).min(limits::UDP_QUERY_MAX) };
+            datagram.origin.peer_length = header.msg_hdr.msg_namelen;
+            datagram.origin.control_length = header.msg_hdr.msg_controllen.min(CONTROL);
+            datagram.origin.free_interface();
         }
-        Ok(&mut self.slots[..count])
+        Ok(&self.datagrams[..count])
+    }
+}
+
+/// Whether to wait when nothing is there.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wait {
+    ForOne,
+    No,
+}
+
+/// What goes out with one system call.
+pub(super) struct Outbox {
+    letters: Vec<(Return, Vec<u8>)>,
+    count: usize,
+    kernel: Headers,
+}
+
+impl Outbox {
+    pub(super) fn new() -> Self {
+        Self { letters: vec![(Return::NONE, Vec::new()); SLOTS], count: 0, kernel: Headers::new() }
     }
 
-    /// Sends the answers of the first `count` slots that have one. A peer that cannot be reached costs only itself.
-    pub(super) fn send(&mut self, socket: &UdpSocket, count: usize) {
-        let mut waiting = 0;
-        for slot in self.slots.iter_mut().take(count).filter(|slot| !slot.output.is_empty()) {
-            let vector = &mut self.outgoing.vectors[waiting];
-            vector.iov_base = slot.output.as_mut_ptr().cast();
-            vector.iov_len = slot.output.len();
-            let header = &mut self.outgoing.headers[waiting].msg_hdr;
-            header.msg_name = (&raw mut slot.origin.peer).cast();
-            header.msg_namelen = slot.origin.peer_length;
+    /// Where the next datagram is to be written; empty. There is always one, since a full box is sent by [`Outbox::put`].
+    pub(super) fn next(&mut self) -> &mut Vec<u8> {
+        let next = &mut self.letters[self.count.min(SLOTS - 1)].1;
+        next.clear();
+        next
+    }
+
+    /// Puts what was written to `next` into the box, unless that is nothing; a box that is full leaves.
+    pub(super) fn put(&mut self, to: &Return, socket: &UdpSocket) -> io::Result<()> {
+        let Some((address, octets)) = self.letters.get_mut(self.count) else { return Ok(()) };
+        if octets.is_empty() {
+            return Ok(());
+        }
+        *address = *to;
+        self.count += 1;
+        if self.count < SLOTS { Ok(()) } else { self.send(socket) }
+    }
+
+    /// Sends what is in the box. A peer that cannot be reached costs only itself; the last such error is told.
+    pub(super) fn send(&mut self, socket: &UdpSocket) -> io::Result<()> {
+        let waiting = mem::take(&mut self.count);
+        let headers = self.kernel.headers.iter_mut().zip(&mut self.kernel.vectors);
+        for ((to, octets), (header, vector)) in self.letters.iter_mut().take(waiting).zip(headers) {
+            vector.iov_base = octets.as_mut_ptr().cast();
+            vector.iov_len = octets.len();
+            let header = &mut header.msg_hdr;
+            header.msg_name = (&raw mut to.peer).cast();
+            header.msg_namelen = to.peer_length;
             header.msg_iov = vector;
             header.msg_iovlen = 1;
-            header.msg_control = slot.origin.control.0.as_mut_ptr().cast();
-            header.msg_controllen = slot.origin.control_length as _;
-            waiting += 1;
+            header.msg_control = to.control.0.as_mut_ptr().cast();
+            header.msg_controllen = to.control_length as _;
         }
+        let mut result = Ok(());
         let mut sent = 0;
         while sent < waiting {
             // SAFETY: headers `sent..waiting` were set above and point to buffers that live in `self`.
             let count = unsafe {
-                let headers = self.outgoing.headers.as_mut_ptr().add(sent);
+                let headers = self.kernel.headers.as_mut_ptr().add(sent);
                 libc::sendmmsg(socket.as_raw_fd(), headers, (waiting - sent) as _, 0)
             };
             // An error concerns the first datagram left (no route, a full buffer): go on behind it.
-            sent += usize::try_from(count).unwrap_or(1).max(1);
+            match usize::try_from(count) {
+                Ok(count) => sent += count.max(1),
+                Err(_) => {
+                    result = Err(io::Error::last_os_error());
+                    sent += 1;
+                }
+            }
         }
+        result
     }
 }
 
@@ -159,24 +202,25 @@ impl Headers {
 }
 
 impl Return {
-    fn unset() -> Self {
-        // SAFETY: a sockaddr_storage is plain data for which all zeroes is a valid value (AF_UNSPEC).
-        let peer = unsafe { mem::zeroed() };
-        Self { peer, peer_length: 0, control: Control([0; CONTROL]), control_length: 0 }
-    }
+    /// Nowhere, or where a connected socket leads.
+    pub(super) const NONE: Self = Self {
+        // SAFETY: a sockaddr_in6 is plain data for which all zeroes is a valid value (AF_UNSPEC).
+        peer: unsafe { mem::zeroed() },
+        peer_length: 0,
+        control: Control([0; CONTROL]),
+        control_length: 0,
+    };
 
     pub(super) fn peer(&self) -> SocketAddr {
         let unspecified = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-        match i32::from(self.peer.ss_family) {
+        match i32::from(self.peer.sin6_family) {
             libc::AF_INET => {
-                // SAFETY: the kernel wrote a sockaddr_in, as its family says; sockaddr_storage is large enough for it.
+                // SAFETY: the kernel wrote a sockaddr_in, as its family says, which is the shorter of the two.
                 let peer = unsafe { &*(&raw const self.peer).cast::<libc::sockaddr_in>() };
                 SocketAddr::new(Ipv4Addr::from(u32::from_be(peer.sin_addr.s_addr)).into(), u16::from_be(peer.sin_port))
             }
             libc::AF_INET6 => {
-                // SAFETY: as above, with a sockaddr_in6.
-                let peer = unsafe { &*(&raw const self.peer).cast::<libc::sockaddr_in6>() };
-                SocketAddr::new(Ipv6Addr::from(peer.sin6_addr.s6_addr).into(), u16::from_be(peer.sin6_port))
+                SocketAddr::new(Ipv6Addr::from(self.peer.sin6_addr.s6_addr).into(), u16::from_be(self.peer.sin6_port))
             }
             _ => unspecified,
         }
@@ -210,7 +254,7 @@ impl Return {
         let base = self.control.0.as_mut_ptr();
         // SAFETY: the buffer is aligned for a cmsghdr and at least as long as one.
         let header = unsafe { &*base.cast::<libc::cmsghdr>() };
-        // SAFETY: CMSG_DATA only computes the address behind the header, which stays inside the buffer (64 octets).
+        // SAFETY: CMSG_DATA only computes the address behind the header, which stays inside the buffer (40 octets).
         let data = unsafe { libc::CMSG_DATA(header) };
         match (header.cmsg_level, header.cmsg_type) {
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
@@ -270,23 +314,23 @@ mod tests {
                 client
             })
             .collect();
-        let mut batch = Batch::new();
+        let (mut inbox, mut outbox) = (Inbox::new(), Outbox::new());
         let mut answered = 0;
         while answered < 3 {
-            let slots = batch.receive(&server).unwrap();
-            let count = slots.len();
-            for slot in slots {
-                assert!(clients.iter().any(|client| client.local_addr().unwrap() == slot.peer()));
-                let octet = slot.input()[0];
+            for datagram in inbox.receive(&server, Wait::ForOne).unwrap() {
+                assert!(clients.iter().any(|client| client.local_addr().unwrap() == datagram.origin().peer()));
+                let octet = datagram.octets()[0];
                 if octet == 2 {
-                    slot.origin().send(&server, &[2; 7]).unwrap();
+                    datagram.origin().send(&server, &[2; 7]).unwrap();
                 } else {
-                    slot.output.extend([octet; 7]);
+                    outbox.next().extend([octet; 7]);
+                    outbox.put(datagram.origin(), &server).unwrap();
                 }
+                answered += 1;
             }
-            batch.send(&server, count);
-            answered += count;
+            outbox.send(&server).unwrap();
         }
+        assert!(inbox.receive(&server, Wait::No).unwrap().is_empty());
         for (n, client) in clients.iter().enumerate() {
             let mut buffer = [0; 100];
             let (length, from) = client.recv_from(&mut buffer).unwrap();
@@ -306,8 +350,8 @@ mod tests {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.send_to(&[1; limits::UDP_QUERY_MAX + 1], server.local_addr().unwrap()).unwrap();
-        let mut batch = Batch::new();
-        let slots = batch.receive(&server).unwrap();
-        assert_eq!((slots.len(), slots[0].input().len()), (1, 0));
+        let mut inbox = Inbox::new();
+        let datagrams = inbox.receive(&server, Wait::ForOne).unwrap();
+        assert_eq!((datagrams.len(), datagrams[0].octets().len()), (1, 0));
     }
 }

@@ -4,6 +4,7 @@
 
 mod batch;
 mod bind;
+mod relay;
 mod responder;
 mod tcp;
 mod udp;

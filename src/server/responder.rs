@@ -7,6 +7,7 @@
 //! discovery domain and the reverse names of what is in it, a route of its own, names that never leave a host, what is
 //! kept of upstreams' answers, the upstreams.
 
+use std::ptr;
 use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,11 +18,11 @@ use crate::catalog::Catalog;
 use crate::dns::{Class, Edns, ExtendedError, Message, Opcode, PlainQuery, Query, Question, Rcode, Reject};
 use crate::limits;
 use crate::resolve::answer::{Chase, Client, Compat, Discovery, Step, Transport};
-use crate::resolve::cache::Near;
+use crate::resolve::cache::{self, Entry, Key, Near};
 use crate::resolve::local::Local;
 use crate::resolve::open_alias;
 use crate::resolve::zone::Zones;
-use crate::upstream::{Forwarder, write_kept};
+use crate::upstream::{FirstAttempt, Forwarder, Kept, truncated, write_kept};
 
 /// Aliases that are followed from data of our own, so that a loop of them ends.
 const ALIASES_MAX: usize = 8;
@@ -78,6 +79,24 @@ impl Worker {
         self.now = Instant::now();
         self.clock = unix_time();
     }
+
+    /// When that was.
+    pub(super) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Has an answer near that this setup gave.
+    fn have_near(&mut self, setup: &Arc<Setup>, query: &PlainQuery<'_>, entry: Arc<Entry>) {
+        if !ptr::eq(self.near_of.as_ptr(), Arc::as_ptr(setup)) {
+            if !ptr::eq(Arc::as_ptr(self.setup.load()), Arc::as_ptr(setup)) {
+                // Another is in force already.
+                return;
+            }
+            self.near.clear();
+            self.near_of = Arc::downgrade(setup);
+        }
+        self.near.keep(query, entry);
+    }
 }
 
 fn unix_time() -> u64 {
@@ -97,6 +116,20 @@ fn is_reverse(query: &PlainQuery<'_>) -> bool {
     query.name().ends_with(b"\x04arpa\0")
 }
 
+/// What became of a query.
+pub(super) enum Outcome {
+    /// Its answer, if it gets one, was written.
+    Answered,
+    /// It is plain, nobody here knows its answer, and nothing stands in the way of asking an upstream of this group: by
+    /// [`Responder::look_up`], or as the listener knows better.
+    Unknown {
+        setup: Arc<Setup>,
+        key: Key,
+        group: u16,
+    },
+    Pending(Box<Pending>),
+}
+
 /// A query whose answer has to be waited for.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -110,8 +143,10 @@ pub(super) struct Pending {
 
 #[derive(Debug)]
 enum Wait {
-    /// For an upstream.
-    Forward,
+    /// For an upstream, to which a first attempt may have been made.
+    Forward(Option<FirstAttempt>),
+    /// The same, of a plain question that a listener may ask by itself.
+    Unknown { key: Key, group: u16 },
     /// For an upstream to say where an alias of the discovery domain leads.
     Chase(Box<Chase>),
     /// For a zone's first answer to this question.
@@ -149,38 +184,100 @@ impl Responder {
     }
 
     /// Answers into `out`, which stays empty when there is no answer; or says what has to be waited for.
-    pub(super) fn answer(&self, worker: &mut Worker, octets: &[u8], client: Client, out: &mut Vec<u8>) -> Option<Pending> {
+    pub(super) fn answer(&self, worker: &mut Worker, octets: &[u8], client: Client, out: &mut Vec<u8>) -> Outcome {
         let Worker { setup, catalog, near_of, near, rng, now, clock } = worker;
         let setup = setup.load();
         let plain = PlainQuery::parse(octets);
         if let Some(plain) = &plain {
             if setup.at_once && setup.discovery.answer_at_once(catalog.load(), plain, client.transport, rng, *clock, out) {
-                return None;
+                return Outcome::Answered;
             }
             // Who has an address may have changed; all else that is near was not ours, and is not until the next setup.
-            let current = std::ptr::eq(near_of.as_ptr(), Arc::as_ptr(setup)) && !is_reverse(plain);
+            let current = ptr::eq(near_of.as_ptr(), Arc::as_ptr(setup)) && !is_reverse(plain);
             if current
                 && let Some(entry) = near.get(plain, *now)
                 && entry.size() <= client.transport.room(plain.payload_size())
             {
                 entry.write(octets, *now, out);
-                return None;
+                return Outcome::Answered;
             }
         }
         let setup = setup.clone();
         let parsed = if setup.is_consul() { Query::parse_as_consul(octets) } else { Query::parse(octets) };
         let query = match parsed {
             Ok(query) => query,
-            Err(Reject::Ignore) => return None,
+            Err(Reject::Ignore) => return Outcome::Answered,
             Err(Reject::Reply(message)) => {
                 out.extend(message.compose(true));
-                return None;
+                return Outcome::Answered;
             }
         };
         let asked = Asked { query: &query, octets, plain: plain.as_ref(), client };
-        let wait = self.answer_query(worker, &setup, asked, out)?;
+        match self.answer_query(worker, &setup, asked, out) {
+            None => Outcome::Answered,
+            Some(Wait::Unknown { key, group }) => Outcome::Unknown { setup, key, group },
+            Some(wait) => match self.pending(&setup, query, octets, client, wait, out) {
+                Some(pending) => Outcome::Pending(Box::new(pending)),
+                None => Outcome::Answered,
+            },
+        }
+    }
+
+    /// Has a query looked up that nobody here knows. `first` is an attempt that was made already, for a plain query by UDP.
+    /// Answers into `out` when there is no room for one more that waits.
+    pub(super) fn look_up(
+        &self,
+        setup: &Arc<Setup>,
+        octets: &[u8],
+        client: Client,
+        first: Option<FirstAttempt>,
+        out: &mut Vec<u8>,
+    ) -> Option<Pending> {
+        let query = Query::parse(octets).ok()?;
+        self.pending(setup, query, octets, client, Wait::Forward(first), out)
+    }
+
+    /// Writes what an upstream said to a plain query over UDP: `reply`, which is `kept` if it may be.
+    pub(super) fn pass_on(
+        &self,
+        worker: &mut Worker,
+        setup: &Arc<Setup>,
+        kept: Option<&Arc<Entry>>,
+        reply: &[u8],
+        octets: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        let Some(plain) = PlainQuery::parse(octets) else { return };
+        if reply.len() > Transport::Udp.room(plain.payload_size()) {
+            if let Ok(query) = Query::parse(octets) {
+                out.extend(truncated(&query, reply));
+            }
+            return;
+        }
+        match kept {
+            Some(entry) => {
+                entry.write(octets, worker.now, out);
+                worker.have_near(setup, &plain, entry.clone());
+            }
+            None => {
+                out.extend_from_slice(reply);
+                cache::patch(out, octets);
+            }
+        }
+    }
+
+    /// Takes a place among those who wait, or says in `out` that there is none.
+    fn pending(
+        &self,
+        setup: &Arc<Setup>,
+        query: Query,
+        octets: &[u8],
+        client: Client,
+        wait: Wait,
+        out: &mut Vec<u8>,
+    ) -> Option<Pending> {
         match self.waiting.clone().try_acquire_owned() {
-            Ok(permit) => Some(Pending { setup, query, octets: octets.into(), client, wait, _permit: permit }),
+            Ok(permit) => Some(Pending { setup: setup.clone(), query, octets: octets.into(), client, wait, _permit: permit }),
             Err(_) => {
                 let reason = "too many queries wait for upstreams";
                 out.extend(error(&query, Rcode::SERVFAIL, Some((ExtendedError::Other, reason))).compose(true));
@@ -249,15 +346,15 @@ impl Responder {
             out.extend(error(query, Rcode::REFUSED, (!consul).then_some(reason)).compose(true));
             return None;
         }
-        if !std::ptr::eq(worker.near_of.as_ptr(), Arc::as_ptr(setup)) {
-            worker.near.clear();
-            worker.near_of = Arc::downgrade(setup);
-        }
-        let Some(entry) = setup.forwarder.kept(query, worker.now) else { return Some(Wait::Forward) };
+        let entry = match setup.forwarder.kept(query, plain, worker.now) {
+            Kept::Fresh(entry) => entry,
+            Kept::Nothing { key, group } => return Some(Wait::Unknown { key, group }),
+            Kept::Elsewhere => return Some(Wait::Forward(None)),
+        };
         write_kept(&entry, query, octets, client.transport, worker.now, out);
         // A connection is too short-lived, and there are too many, for each to have a cache of its own.
         if let Some(plain) = plain.filter(|_| client.transport == Transport::Udp) {
-            worker.near.keep(plain, entry);
+            worker.have_near(setup, plain, entry);
         }
         None
     }
@@ -266,7 +363,8 @@ impl Responder {
     pub(super) async fn finish(&self, pending: Pending) -> Vec<u8> {
         let Pending { setup, query, octets, client, wait, _permit } = pending;
         match wait {
-            Wait::Forward => setup.forwarder.resolve(&query, &octets, client.transport).await,
+            Wait::Forward(first) => setup.forwarder.resolve(&query, &octets, client.transport, first).await,
+            Wait::Unknown { .. } => setup.forwarder.resolve(&query, &octets, client.transport, None).await,
             Wait::Chase(chase) => {
                 let mut step = Step::Chase(chase);
                 loop {
@@ -276,7 +374,7 @@ impl Responder {
                             chase.resume(heard)
                         }
                         Step::Reply(message) => return setup.discovery.compose(&message),
-                        Step::Forward => return setup.forwarder.resolve(&query, &octets, client.transport).await,
+                        Step::Forward => return setup.forwarder.resolve(&query, &octets, client.transport, None).await,
                     };
                 }
             }
@@ -445,7 +543,12 @@ mod tests {
                 for _ in 0..3 {
                     out.clear();
                     worker.refresh();
-                    if let Some(pending) = responder.answer(&mut worker, &octets, client, &mut out) {
+                    let pending = match responder.answer(&mut worker, &octets, client, &mut out) {
+                        Outcome::Answered => None,
+                        Outcome::Unknown { setup, .. } => responder.look_up(&setup, &octets, client, None, &mut out),
+                        Outcome::Pending(pending) => Some(*pending),
+                    };
+                    if let Some(pending) = pending {
                         out.extend(responder.finish(pending).await);
                     }
                 }
@@ -453,7 +556,7 @@ mod tests {
                 let count = allocation_counter::measure(|| {
                     for _ in 0..100 {
                         out.clear();
-                        assert!(responder.answer(&mut worker, &octets, client, &mut out).is_none());
+                        assert!(matches!(responder.answer(&mut worker, &octets, client, &mut out), Outcome::Answered));
                     }
                 });
                 assert_eq!(count.count_total, 0, "{name} {qtype}: {count:?}");

@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::Responder;
+use super::responder::{Outcome, Responder};
 use crate::limits;
 use crate::resolve::answer::{Client, Transport};
 
@@ -76,7 +76,12 @@ async fn connection(stream: TcpStream, peer: SocketAddr, responder: Arc<Responde
         let Ok(permit) = in_flight.clone().acquire_owned().await else { break };
         worker.refresh();
         let mut answer = Vec::new();
-        match responder.answer(&mut worker, &octets, client, &mut answer) {
+        let pending = match responder.answer(&mut worker, &octets, client, &mut answer) {
+            Outcome::Answered => None,
+            Outcome::Pending(pending) => Some(*pending),
+            Outcome::Unknown { setup, .. } => responder.look_up(&setup, &octets, client, None, &mut answer),
+        };
+        match pending {
             None => {
                 if answers.send(framed(&answer)).await.is_err() {
                     break;

@@ -8,48 +8,333 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::Responder;
-use super::batch::Batch;
+use super::batch::{Inbox, Outbox, Return, Wait};
+use super::relay::{Asker, Flight, Landing, Relay};
+use super::responder::{Outcome, Pending, Responder, Setup, Worker};
 use crate::resolve::answer::{Client, Transport};
+use crate::upstream::FirstAttempt;
 
-/// Answers what comes on `socket`, for as long as the process lives. What must wait for somebody else is carried on by
-/// `runtime` and leaves by the same socket.
+/// Answers what comes on `socket`, for as long as the process lives.
 pub(super) fn serve(socket: UdpSocket, responder: Arc<Responder>, runtime: Handle) -> io::Result<()> {
-    let socket = Arc::new(socket);
     thread::Builder::new().name("dns-udp".into()).spawn(move || {
-        let mut batch = Batch::new();
-        let mut worker = responder.worker();
+        let (worker, mut inbox, outbox) = (responder.worker(), Inbox::new(), Outbox::new());
+        let mut listener = Listener { socket: Arc::new(socket), responder, runtime, worker, outbox, relay: None };
         loop {
-            let slots = match batch.receive(&socket) {
-                Ok(slots) => slots,
-                // An ICMP error of an earlier answer, or a signal: nothing was received.
-                Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::Interrupted) => continue,
-                Err(error) => {
-                    tracing::error!("cannot receive on {:?}: {error}", socket.local_addr());
-                    thread::sleep(Duration::from_millis(100));
-                    continue;
-                }
-            };
-            let count = slots.len();
-            worker.refresh();
-            for slot in slots {
-                let client = Client { address: slot.peer().ip(), transport: Transport::Udp };
-                let mut output = std::mem::take(&mut slot.output);
-                let pending = responder.answer(&mut worker, slot.input(), client, &mut output);
-                slot.output = output;
-                if let Some(pending) = pending {
-                    let (responder, socket, origin) = (responder.clone(), socket.clone(), slot.origin());
-                    runtime.spawn(async move {
-                        let answer = responder.finish(pending).await;
-                        if !answer.is_empty() {
-                            // A client that has gone is nobody's fault.
-                            let _ = origin.send(&socket, &answer);
-                        }
-                    });
-                }
+            if let Err(error) = listener.turn(&mut inbox) {
+                tracing::error!("cannot receive on {:?}: {error}", listener.socket.local_addr());
+                thread::sleep(Duration::from_millis(100));
             }
-            batch.send(&socket, count);
         }
     })?;
     Ok(())
+}
+
+/// One socket, and what its thread has for itself.
+struct Listener {
+    socket: Arc<UdpSocket>,
+    responder: Arc<Responder>,
+    runtime: Handle,
+    worker: Worker,
+    outbox: Outbox,
+    /// Made with the first question that has to be asked elsewhere.
+    relay: Option<Box<Relay>>,
+}
+
+impl Listener {
+    /// Takes what has come, from clients or for them, and answers it.
+    fn turn(&mut self, inbox: &mut Inbox) -> io::Result<()> {
+        let mut wait = Wait::ForOne;
+        if let Some(mut relay) = self.relay.take_if(|relay| !relay.is_idle()) {
+            let clients = relay.wait();
+            self.worker.refresh();
+            relay.harvest(self.worker.now(), |setup, flight, landing| self.landed(setup, flight, landing));
+            self.relay = Some(relay);
+            if !clients {
+                self.send();
+                return Ok(());
+            }
+            wait = Wait::No;
+        }
+        let datagrams = match inbox.receive(&self.socket, wait) {
+            Ok(datagrams) => datagrams,
+            // An ICMP error of an earlier answer, or a signal: nothing was received.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::Interrupted) => &[],
+            Err(error) => return Err(error),
+        };
+        self.worker.refresh();
+        for datagram in datagrams {
+            let (octets, origin) = (datagram.octets(), datagram.origin());
+            let client = client(origin);
+            match self.responder.answer(&mut self.worker, octets, client, self.outbox.next()) {
+                Outcome::Answered => self.put(origin),
+                Outcome::Pending(pending) => self.finish(*pending, *origin),
+                Outcome::Unknown { setup, key, group } => {
+                    if self.relay.is_none() {
+                        // What cannot be had leaves all to look-ups.
+                        self.relay = Relay::new(&self.socket).map(Box::new).ok();
+                    }
+                    let asked = self
+                        .relay
+                        .as_mut()
+                        .is_some_and(|relay| relay.ask(&setup, key, group, octets, origin, self.worker.now()));
+                    if !asked {
+                        self.look_up(&setup, octets, origin, None);
+                    }
+                }
+            }
+        }
+        self.send();
+        if let Some(relay) = &mut self.relay {
+            relay.flush();
+        }
+        Ok(())
+    }
+
+    /// Answers those who asked what an upstream has now answered, or has not.
+    fn landed(&mut self, setup: &Arc<Setup>, flight: &Flight, landing: Landing<'_>) {
+        match landing {
+            Landing::Reply(reply) => {
+                let kept = setup.forwarder.keep(flight.key.clone(), reply, self.worker.now());
+                for Asker { octets, origin } in flight.askers() {
+                    self.responder.pass_on(&mut self.worker, setup, kept.as_ref(), reply, octets, self.outbox.next());
+                    self.put(origin);
+                }
+            }
+            Landing::GoesOn(attempt) => {
+                let mut attempt = Some(attempt);
+                for Asker { octets, origin } in flight.askers() {
+                    self.look_up(setup, octets, origin, attempt.take());
+                }
+            }
+        }
+    }
+
+    /// Has the runtime look up a plain query.
+    fn look_up(&mut self, setup: &Arc<Setup>, octets: &[u8], origin: &Return, first: Option<FirstAttempt>) {
+        match self.responder.look_up(setup, octets, client(origin), first, self.outbox.next()) {
+            Some(pending) => self.finish(pending, *origin),
+            None => self.put(origin),
+        }
+    }
+
+    /// Has the runtime carry an answer to its end. It leaves by the same socket.
+    fn finish(&self, pending: Pending, origin: Return) {
+        let (responder, socket) = (self.responder.clone(), self.socket.clone());
+        self.runtime.spawn(async move {
+            let answer = responder.finish(pending).await;
+            if !answer.is_empty() {
+                // A client that has gone is nobody's fault.
+                let _ = origin.send(&socket, &answer);
+            }
+        });
+    }
+
+    /// Puts the answer in the outbox on its way to where its query came from. A client that has gone is nobody's fault.
+    fn put(&mut self, origin: &Return) {
+        let _ = self.outbox.put(origin, &self.socket);
+    }
+
+    fn send(&mut self) {
+        let _ = self.outbox.send(&self.socket);
+    }
+}
+
+fn client(origin: &Return) -> Client {
+    Client { address: origin.peer().ip(), transport: Transport::Udp }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Mutex;
+    use std::time::Instant;
+
+    use arc_swap::ArcSwap;
+
+    use super::*;
+    use crate::dns::{Class, Edns, Flags, Message, Opcode, Query, Question, Rcode, Record, Type};
+    use crate::resolve::answer::{Discovery, Settings};
+    use crate::resolve::local::{self, Local};
+    use crate::resolve::zone::Zones;
+    use crate::upstream::{self, Forwarder};
+
+    /// An upstream that gives each name its address, but does with some what their first label says. It tells what it heard.
+    struct Upstream {
+        address: SocketAddr,
+        heard: Arc<Mutex<Vec<(SocketAddr, Query)>>>,
+        task: tokio::task::JoinHandle<()>,
+    }
+
+    async fn upstream(last: u8, obeys: bool) -> Upstream {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (address, heard) = (socket.local_addr().unwrap(), Arc::<Mutex<Vec<_>>>::default());
+        let note = heard.clone();
+        let task = tokio::spawn(async move {
+            let mut octets = [0; 512];
+            while let Ok((length, from)) = socket.recv_from(&mut octets).await {
+                let query = Query::parse(&octets[..length]).unwrap();
+                note.lock().unwrap().push((from, query.clone()));
+                let name = query.question.name.to_string();
+                let order = if obeys { name.split(['.', '-']).next().unwrap_or_default() } else { "" };
+                let mut message = query.response(if order == "fail" { Rcode::SERVFAIL } else { Rcode::NOERROR });
+                message.edns = query.edns.clone().filter(|_| order != "bare");
+                message.flags.truncated = order == "cut";
+                if message.rcode == Rcode::NOERROR && order != "cut" {
+                    message.answers.push(Record::address(query.question.name.clone(), 300, [192, 0, 2, last].into()));
+                }
+                let right = message.compose(true);
+                if order == "mute" {
+                    continue;
+                }
+                if order == "forged" {
+                    let mut wrong_id = message.clone();
+                    wrong_id.id ^= 1;
+                    let mut wrong_name = message.clone();
+                    wrong_name.questions[0].name = "other.example.net".parse().unwrap();
+                    for mut wrong in [wrong_id.compose(true), wrong_name.compose(true), right[..20].to_vec(), Vec::new()] {
+                        if let Some(last) = wrong.last_mut() {
+                            *last ^= 1;
+                        }
+                        socket.send_to(&wrong, from).await.unwrap();
+                    }
+                }
+                if order == "late" {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                socket.send_to(&right, from).await.unwrap();
+            }
+        });
+        Upstream { address, heard, task }
+    }
+
+    struct World {
+        listener: Listener,
+        inbox: Inbox,
+        client: UdpSocket,
+        /// Flights that were seen under way.
+        flights: usize,
+    }
+
+    impl World {
+        /// A listener whose thread is the test's own, with upstreams that have been measured.
+        async fn new(upstreams: &[&Upstream]) -> Self {
+            let addresses = upstreams.iter().map(|upstream| upstream.address.to_string().parse().unwrap()).collect();
+            let config = upstream::Config { upstreams: Some(addresses), ..Default::default() };
+            let (forwarder, _) = Forwarder::new(&config, None, &[]).await;
+            let (local, _) = Local::load(&local::Config { hosts: Vec::new(), ..Default::default() });
+            let setup = Setup::new(Discovery::new(Settings::default()), local, Zones::none(), Arc::new(forwarder));
+            let responder = Responder::new(setup, Arc::new(ArcSwap::default()));
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+            let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+            client.connect(socket.local_addr().unwrap()).unwrap();
+            client.set_nonblocking(true).unwrap();
+            let (worker, outbox, runtime) = (responder.worker(), Outbox::new(), Handle::current());
+            let listener = Listener { socket: Arc::new(socket), responder, runtime, worker, outbox, relay: None };
+            let mut world = Self { listener, inbox: Inbox::new(), client, flights: 0 };
+            for n in 0..upstreams.len() * 2 {
+                world.ask(&[&format!("warm{n}.example.net")]).await;
+            }
+            (world.flights, world.listener.relay) = (0, None);
+            upstreams.iter().for_each(|upstream| upstream.heard.lock().unwrap().clear());
+            world
+        }
+
+        /// Asks all of them at once, the first with id 0; the answers by their ids.
+        async fn ask(&mut self, names: &[&str]) -> Vec<Message> {
+            for (id, name) in (0..).zip(names) {
+                let flags = Flags { recursion_desired: true, ..Flags::default() };
+                let question = Question { name: name.parse().unwrap(), qtype: Type::A, qclass: Class::IN };
+                let query = Query { id, opcode: Opcode::QUERY, flags, question, edns: Some(Edns::new(4096)) };
+                self.client.send(&query.compose()).unwrap();
+            }
+            let (mut answers, begun) = (Vec::new(), Instant::now());
+            while answers.len() < names.len() {
+                assert!(begun.elapsed() < Duration::from_secs(20), "{names:?}: {answers:?}");
+                tokio::task::block_in_place(|| self.listener.turn(&mut self.inbox)).unwrap();
+                self.flights = self.flights.max(self.listener.relay.as_ref().map_or(0, |relay| relay.len()));
+                let mut octets = [0; 4096];
+                while let Ok(length) = self.client.recv(&mut octets) {
+                    answers.push(Message::parse(&octets[..length]).unwrap());
+                }
+            }
+            answers.sort_by_key(|message| message.id);
+            answers
+        }
+
+        /// The last octet of the address that this name is given.
+        async fn address(&mut self, name: &str) -> u8 {
+            let answer = self.ask(&[name]).await.remove(0);
+            assert_eq!((answer.rcode, answer.answers.len()), (Rcode::NOERROR, 1), "{answer:?}");
+            assert!(answer.edns.is_some(), "who asks with EDNS is answered with it");
+            match answer.answers[0].data {
+                crate::dns::RData::A(address) => address.octets()[3],
+                _ => 0,
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn plain_questions_are_asked_by_the_worker_itself() {
+        let upstream = upstream(1, true).await;
+        let mut world = World::new(&[&upstream]).await;
+        let names: Vec<String> = (0..200).map(|n| format!("N{n}.example.net")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let answers = world.ask(&names).await;
+        for (answer, name) in answers.iter().zip(&names) {
+            assert_eq!(answer.questions[0].name.to_string(), format!("{name}."), "as it was spelled");
+            assert_eq!((answer.answers.len(), answer.edns.is_some()), (1, true));
+        }
+        assert!(world.flights > 1);
+        let heard = std::mem::take(&mut *upstream.heard.lock().unwrap());
+        assert_eq!(heard.len(), names.len());
+        assert!(heard.iter().all(|(_, query)| query.edns.as_ref().unwrap().udp_size == crate::limits::UDP_PAYLOAD));
+        let ids: std::collections::HashSet<u16> = heard.iter().map(|(_, query)| query.id).collect();
+        assert!(ids.len() > 190, "random ids, not the clients'");
+        for n in 0..20 {
+            world.ask(&[&format!("port{n}.example.net")]).await;
+        }
+        let ports: std::collections::HashSet<u16> =
+            upstream.heard.lock().unwrap().iter().map(|(from, _)| from.port()).collect();
+        assert!(ports.len() > 10, "{ports:?}");
+
+        upstream.heard.lock().unwrap().clear();
+        let answers = world.ask(&["same.example.net", "SAME.example.net", "same.Example.net"]).await;
+        assert_eq!(answers[1].questions[0].name.to_string(), "SAME.example.net.");
+        assert_eq!(upstream.heard.lock().unwrap().len(), 1, "identical questions are one");
+        world.ask(&["same.example.net"]).await;
+        assert_eq!(upstream.heard.lock().unwrap().len(), 1, "and the answer is kept");
+        let counters = &world.listener.responder.setup().forwarder.clone().counters;
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(read(&counters.sent), 2 + 200 + 20 + 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn whatever_goes_wrong_another_upstream_answers() {
+        let (quick, other) = (upstream(1, true).await, upstream(2, false).await);
+        let mut world = World::new(&[&quick, &other]).await;
+        // Make sure who is asked first.
+        let forwarder = world.listener.responder.setup().forwarder.clone();
+        let settle =
+            || forwarder.measured(0, [(quick.address, Duration::from_millis(1)), (other.address, Duration::from_millis(9))]);
+        for (name, expected) in [("good", 1), ("bare", 1), ("forged", 1), ("fail", 2), ("cut", 2), ("mute", 2), ("late", 2)] {
+            settle();
+            world.flights = 0;
+            let begun = Instant::now();
+            assert_eq!(world.address(&format!("{name}-1.example.net")).await, expected, "{name}");
+            assert!(begun.elapsed() < Duration::from_secs(1), "{name}: {:?}", begun.elapsed());
+            assert_eq!(world.flights, 1, "{name}: asked by the worker");
+        }
+        settle();
+        quick.task.abort();
+        while !quick.task.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(world.address("gone.example.net").await, 2);
+        let begun = Instant::now();
+        while !world.listener.relay.as_ref().unwrap().is_idle() {
+            world.address(&format!("end{:?}.example.net", begun.elapsed().as_micros())).await;
+            assert!(begun.elapsed() < Duration::from_secs(10), "what nobody waits for is forgotten");
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! Everything that is not known here: which upstreams a name goes to, what is kept of their answers, and the driver that
 //! carries a look-up to its reply.
 //!
-//! Start with [`Forwarder::kept`], which never waits, and [`Forwarder::resolve`], which does.
+//! Start with [`Forwarder::kept`], which never waits, and [`Forwarder::resolve`], which does. A listener may make the first
+//! attempt at a plain question by itself ([`Forwarder::favourite`]) and leave only what does not come of it to a look-up.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,20 +11,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use serde::Deserialize;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::address::{Host, Upstream};
 use super::{system, tcp, udp};
-use crate::dns::{Edns, ExtendedError, Message, Name, Query, Question, Rcode};
+use crate::dns::{Edns, ExtendedError, Message, Name, PlainQuery, Query, Question, Rcode};
 use crate::duration;
 use crate::limits;
 use crate::problem::Problem;
 use crate::resolve::answer::Transport;
 use crate::resolve::cache::{self, Cache, Entry, HOP_BY_HOP, Key};
-use crate::resolve::forward::{Condition, Lookup, Step, Strategy, is_good};
+use crate::resolve::forward::{self, Condition, Lookup, Step, Strategy, is_good};
 
 /// How long a client waits for a fresh answer when a stale one is at hand.
 const STALE_AFTER: Duration = Duration::from_millis(200);
@@ -106,6 +107,42 @@ struct Sockets {
     tcp: tcp::Pool,
 }
 
+/// What is kept for a query.
+pub enum Kept {
+    Fresh(Arc<Entry>),
+    /// Nothing, and nothing is known that stands in the way of asking for it.
+    Nothing {
+        key: Key,
+        group: u16,
+    },
+    /// That is for [`Forwarder::resolve`] to say.
+    Elsewhere,
+}
+
+/// The upstream of a group that is asked first.
+#[derive(Debug, Clone, Copy)]
+pub struct Favourite {
+    upstream: usize,
+    pub address: SocketAddr,
+    /// How long to wait for it before a look-up asks others too.
+    pub patience: Duration,
+}
+
+impl Favourite {
+    /// An attempt at this upstream, whose reply will be told by `reply`, or never when that is dropped.
+    pub fn attempt(&self, sent: Instant, reply: oneshot::Receiver<Vec<u8>>) -> FirstAttempt {
+        FirstAttempt { upstream: self.upstream, sent, reply }
+    }
+}
+
+/// An attempt that a listener made by itself. It has not been answered well in time; what still comes of it is told.
+#[derive(Debug)]
+pub struct FirstAttempt {
+    upstream: usize,
+    sent: Instant,
+    reply: oneshot::Receiver<Vec<u8>>,
+}
+
 /// What happened so far.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -172,29 +209,77 @@ impl Forwarder {
         self.group(name) != 0
     }
 
-    /// An answer that is kept and fresh; never waits.
-    pub fn kept(&self, query: &Query, now: Instant) -> Option<Arc<Entry>> {
-        if self.is_sequential() {
-            return None;
+    /// What is kept for a query: `plain` is the same as `query`, if it is plain. Never waits.
+    pub fn kept(&self, query: &Query, plain: Option<&PlainQuery<'_>>, now: Instant) -> Kept {
+        let group = self.group(&query.question.name);
+        let key = match plain {
+            _ if self.is_sequential() => None,
+            Some(plain) => Some(Key::of(plain, group)),
+            None => Key::new(query, group),
+        };
+        let Some(key) = key else { return Kept::Elsewhere };
+        match self.cache.get(&key) {
+            Some(entry) if entry.is_fresh(now) => {
+                self.counters.hits.fetch_add(1, Ordering::Relaxed);
+                Kept::Fresh(entry)
+            }
+            None if plain.is_some() && !self.failures.contains_key(&key) => Kept::Nothing { key, group },
+            _ => Kept::Elsewhere,
         }
-        let key = Key::new(query, self.group(&query.question.name))?;
-        let entry = self.cache.get(&key).filter(|entry| entry.is_fresh(now))?;
-        self.counters.hits.fetch_add(1, Ordering::Relaxed);
-        Some(entry)
+    }
+
+    /// Whom to ask first about names of this group, by UDP; `None` when that is for [`Forwarder::resolve`] to find out.
+    pub fn favourite(&self, group: u16, now: Instant) -> Option<Favourite> {
+        let group = self.groups.get(usize::from(group)).filter(|_| !self.is_sequential())?;
+        let (upstream, patience) = forward::favourite(&group.lock_conditions(), now)?;
+        match *group.upstreams.get(upstream)? {
+            (address, Transport::Udp) => Some(Favourite { upstream, address, patience }),
+            _ => None,
+        }
+    }
+
+    /// Takes note of queries that were sent to a favourite, and of how long the last of those took that were answered.
+    pub fn note_favourite(&self, group: u16, favourite: &Favourite, sent: u64, took: Option<Duration>) {
+        self.counters.sent.fetch_add(sent, Ordering::Relaxed);
+        self.counters.misses.fetch_add(sent, Ordering::Relaxed);
+        if let (Some(took), Some(group)) = (took, self.groups.get(usize::from(group))) {
+            group.note(favourite.upstream, |condition| condition.answered(took));
+        }
+    }
+
+    /// Sets what is known of upstreams to these latencies.
+    #[cfg(test)]
+    pub fn measured(&self, group: u16, latencies: [(SocketAddr, Duration); 2]) {
+        let group = &self.groups[usize::from(group)];
+        for (address, latency) in latencies {
+            let upstream = group.upstreams.iter().position(|(own, _)| *own == address).unwrap();
+            group.note(upstream, |condition| (condition.lost, condition.latency) = (0, Some(latency)));
+        }
+    }
+
+    /// Keeps a good and whole reply, if it may be kept.
+    pub fn keep(&self, key: Key, reply: &[u8], now: Instant) -> Option<Arc<Entry>> {
+        self.cache.put(key, reply, now)
     }
 
     /// Asks upstream, or whoever asks the same already; `octets` are the query's own. Always has an answer, SERVFAIL at
-    /// the worst.
-    pub async fn resolve(self: &Arc<Self>, query: &Query, octets: &[u8], transport: Transport) -> Vec<u8> {
+    /// the worst. `first` is an attempt that was made already; such a query is plain, and came by UDP.
+    pub async fn resolve(
+        self: &Arc<Self>,
+        query: &Query,
+        octets: &[u8],
+        transport: Transport,
+        first: Option<FirstAttempt>,
+    ) -> Vec<u8> {
         let group = self.group(&query.question.name);
         if self.is_sequential() {
-            let answer = self.look_up(group, octets, transport).await;
+            let answer = self.look_up(group, octets, transport, None).await;
             // Consul's own answer when all recursors fail: SERVFAIL, with the client's OPT.
             return answer.unwrap_or_else(|| self.failure(query, None));
         }
         let Some(key) = Key::new(query, group) else {
             self.counters.misses.fetch_add(1, Ordering::Relaxed);
-            let answer = self.look_up(group, &passed_on(query), transport).await.map(|answer| completed(answer, query));
+            let answer = self.look_up(group, &passed_on(query), transport, None).await.map(|answer| completed(answer, query));
             return self.fitted(query, octets, answer.as_deref().ok_or(SILENCE), transport);
         };
         let kept = self.cache.get(&key).filter(|entry| entry.is_usable(Instant::now()));
@@ -205,13 +290,13 @@ impl Forwarder {
             write_kept(entry, query, octets, transport, Instant::now(), &mut answer);
             return answer;
         }
-        self.counters.misses.fetch_add(1, Ordering::Relaxed);
+        self.counters.misses.fetch_add(u64::from(first.is_none()), Ordering::Relaxed);
         let stale = |entry: &Entry| self.stale(query, octets, entry, transport);
         if self.failures.contains_key(&key) {
             let reason = "all upstreams failed a moment ago";
             return kept.as_deref().map_or_else(|| self.failure(query, Some(reason)), stale);
         }
-        let fresh = self.shared(key, group, query);
+        let fresh = self.shared(key, group, query, first);
         let outcome = match &kept {
             None => fresh.await,
             Some(entry) => match tokio::time::timeout(STALE_AFTER, fresh).await {
@@ -227,7 +312,7 @@ impl Forwarder {
     pub async fn ask(self: &Arc<Self>, question: Question) -> Option<Message> {
         let query = Query::of(question);
         let transport = if self.is_sequential() { Transport::Udp } else { Transport::Tcp };
-        let octets = self.resolve(&query, &query.compose(), transport).await;
+        let octets = self.resolve(&query, &query.compose(), transport, None).await;
         Message::parse(&octets).ok().filter(|message| message.rcode != Rcode::SERVFAIL)
     }
 
@@ -251,7 +336,7 @@ impl Forwarder {
     }
 
     /// Joins a look-up of the same question, or begins one. It goes on when nobody waits for it any more.
-    async fn shared(self: &Arc<Self>, key: Key, group: u16, query: &Query) -> Outcome {
+    async fn shared(self: &Arc<Self>, key: Key, group: u16, query: &Query, first: Option<FirstAttempt>) -> Outcome {
         let mut told = {
             let mut under_way = self.lock_under_way();
             match under_way.get(&key) {
@@ -263,7 +348,7 @@ impl Forwarder {
                 None => {
                     let (tell, told) = watch::channel(None);
                     under_way.insert(key.clone(), told.clone());
-                    tokio::spawn(self.clone().carry(key, group, query.clone(), tell));
+                    tokio::spawn(self.clone().carry(key, group, query.clone(), first, tell));
                     told
                 }
             }
@@ -273,9 +358,16 @@ impl Forwarder {
     }
 
     /// Carries a look-up that others may join to its end, and keeps what comes of it.
-    async fn carry(self: Arc<Self>, key: Key, group: u16, query: Query, tell: watch::Sender<Option<Outcome>>) {
+    async fn carry(
+        self: Arc<Self>,
+        key: Key,
+        group: u16,
+        query: Query,
+        first: Option<FirstAttempt>,
+        tell: watch::Sender<Option<Outcome>>,
+    ) {
         let place = UnderWay { forwarder: &self, key: &key };
-        let answer = self.look_up(group, &passed_on(&query), Transport::Udp).await;
+        let answer = self.look_up(group, &passed_on(&query), Transport::Udp, first).await;
         let answer: Option<Arc<[u8]>> = answer.map(|answer| completed(answer, &query).into());
         match &answer {
             Some(octets) if is_good(octets) => {
@@ -289,19 +381,37 @@ impl Forwarder {
     }
 
     /// Carries one look-up to its end.
-    async fn look_up(self: &Arc<Self>, group: u16, octets: &[u8], transport: Transport) -> Option<Vec<u8>> {
+    async fn look_up(
+        self: &Arc<Self>,
+        group: u16,
+        octets: &[u8],
+        transport: Transport,
+        first: Option<FirstAttempt>,
+    ) -> Option<Vec<u8>> {
         let number = usize::from(group);
         let group = self.groups.get(number)?;
         let mut lookup = {
             let mut conditions = group.lock_conditions();
-            Lookup::new(self.strategy, transport, &mut conditions, Instant::now(), &mut fastrand::Rng::new())
+            match (&first, self.strategy) {
+                (Some(first), Strategy::Hedged { deadline }) => {
+                    Lookup::begun(first.upstream, first.sent, deadline, &mut conditions)
+                }
+                _ => Lookup::new(self.strategy, transport, &mut conditions, Instant::now(), &mut fastrand::Rng::new()),
+            }
         };
         let mut asked = FuturesUnordered::new();
+        if let Some(FirstAttempt { upstream, sent, reply }) = first {
+            let heard = async move {
+                let reply = reply.await.map_err(|_| std::io::ErrorKind::ConnectionRefused.into());
+                (0, group.judged(upstream, sent, reply))
+            };
+            asked.push(heard.boxed());
+        }
         let answer = loop {
             match lookup.step(Instant::now()) {
                 Step::Send { attempt, upstream, transport } => {
                     let asking = self.ask_one(group, upstream, transport, octets);
-                    asked.push(async move { (attempt, asking.await) });
+                    asked.push(async move { (attempt, asking.await) }.boxed());
                 }
                 Step::Probe { upstream } => {
                     tokio::spawn(self.clone().probe(number, upstream, octets.into()));
@@ -346,15 +456,7 @@ impl Forwarder {
             (Transport::Udp, Transport::Udp) => self.sockets.v6.ask(address, octets).await,
             _ => self.sockets.tcp.ask(address, octets).await,
         };
-        match &reply {
-            Ok(reply) if is_good(reply) => group.note(upstream, |condition| condition.answered(sent.elapsed())),
-            Ok(_) => {}
-            Err(error) => {
-                tracing::debug!("upstream {address}: {error}");
-                group.note(upstream, Condition::missed);
-            }
-        }
-        reply
+        group.judged(upstream, sent, reply)
     }
 
     /// An answer as this client may have it: its id, its question, its size. `octets` are the query's own.
@@ -436,6 +538,19 @@ impl Group {
         }
     }
 
+    /// Takes note of how an attempt went.
+    fn judged(&self, upstream: usize, sent: Instant, reply: std::io::Result<Vec<u8>>) -> std::io::Result<Vec<u8>> {
+        match &reply {
+            Ok(reply) if is_good(reply) => self.note(upstream, |condition| condition.answered(sent.elapsed())),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!("upstream {:?}: {error}", self.upstreams.get(upstream));
+                self.note(upstream, Condition::missed);
+            }
+        }
+        reply
+    }
+
     fn lock_conditions(&self) -> MutexGuard<'_, Vec<Condition>> {
         self.conditions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -503,16 +618,21 @@ fn completed(mut answer: Vec<u8>, query: &Query) -> Vec<u8> {
         whole.edns = message.edns.or_else(|| own_edns(query)).filter(|_| query.edns.is_some());
         return whole.compose(true);
     }
-    if message.edns.is_none()
-        && let Some(edns) = own_edns(query)
-        && let Some(count) = answer.get_mut(10..12).and_then(|rest| rest.first_chunk_mut::<2>())
-    {
-        // Behind all others, where it changes no octet of theirs: data of types that we do not know may hold pointers.
-        *count = u16::from_be_bytes(*count).saturating_add(1).to_be_bytes();
-        let bare = Message { questions: Vec::new(), edns: Some(edns), ..query.response(Rcode::NOERROR) };
-        answer.extend(bare.compose(false).get(Message::HEADER..).unwrap_or_default());
+    if let Some(edns) = own_edns(query).filter(|_| message.edns.is_none()) {
+        add_edns(&mut answer, edns.dnssec_ok);
     }
     answer
+}
+
+/// Adds our OPT record to an answer that has none. It goes behind all other records, where it changes no octet of theirs:
+/// data of types that we do not know may hold pointers.
+pub fn add_edns(answer: &mut Vec<u8>, dnssec_ok: bool) {
+    if let Some(count) = answer.get_mut(10..12).and_then(|rest| rest.first_chunk_mut::<2>()) {
+        *count = u16::from_be_bytes(*count).saturating_add(1).to_be_bytes();
+        let [high, low] = limits::UDP_PAYLOAD.to_be_bytes();
+        // The root, type 41, the payload size, and no extended RCODE, version or options (RFC 6891, 6.1.2).
+        answer.extend([0, 0, 41, high, low, 0, 0, u8::from(dnssec_ok) << 7, 0, 0, 0]);
+    }
 }
 
 /// The OPT record of an answer that has none of an upstream's, for clients that sent one.
@@ -531,7 +651,7 @@ pub fn write_kept(entry: &Entry, query: &Query, octets: &[u8], transport: Transp
 }
 
 /// An answer of which nothing fits but its header: the client asks again over TCP.
-fn truncated(query: &Query, whole: &[u8]) -> Vec<u8> {
+pub fn truncated(query: &Query, whole: &[u8]) -> Vec<u8> {
     let mut message = query.response(Rcode(u16::from(whole.get(3).copied().unwrap_or_default() & 15)));
     message.flags.truncated = true;
     message.flags.recursion_available = true;
@@ -628,7 +748,7 @@ mod tests {
     }
 
     async fn ask(forwarder: &Arc<Forwarder>, query: &Query) -> Message {
-        let octets = forwarder.resolve(query, &query.compose(), Transport::Udp).await;
+        let octets = forwarder.resolve(query, &query.compose(), Transport::Udp, None).await;
         Message::parse(&octets).unwrap()
     }
 
@@ -740,7 +860,7 @@ mod tests {
         assert_eq!(extended_error(&ask(&forwarder, &asked).await), Some(3));
         let (mut out, begun) = (Vec::new(), Instant::now());
         let entry = loop {
-            if let Some(entry) = forwarder.kept(&asked, Instant::now()) {
+            if let Kept::Fresh(entry) = forwarder.kept(&asked, None, Instant::now()) {
                 break entry;
             }
             assert!(begun.elapsed() < Duration::from_secs(5), "the look-up did not go on");

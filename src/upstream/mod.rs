@@ -10,4 +10,6 @@ mod tcp;
 mod udp;
 
 pub use address::{Host, Upstream};
-pub use forwarder::{Config, Counters, Forwarder, Route, Sequential, write_kept};
+pub use forwarder::{
+    Config, Counters, Favourite, FirstAttempt, Forwarder, Kept, Route, Sequential, add_edns, truncated, write_kept,
+};

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::udp::{is_reply_to, question};
-use crate::dns::is_well_formed;
+use crate::dns::{Reply, question};
 use crate::limits;
 
 /// How long a connection is kept that nobody uses. Servers close theirs after some seconds (RFC 7766, 6.2.3), and a
@@ -82,8 +81,7 @@ async fn exchange(stream: &mut TcpStream, query: &[u8]) -> io::Result<Vec<u8>> {
     let mut octets = vec![0; usize::from(stream.read_u16().await?)];
     stream.read_exact(&mut octets).await?;
     let asked = question(query).ok_or(io::ErrorKind::InvalidInput)?;
-    let is_response = octets.get(2).is_some_and(|flags| flags & 0x80 != 0);
-    let right = is_response && octets.get(..2) == query.get(..2) && is_reply_to(&octets, asked) && is_well_formed(&octets);
+    let right = octets.get(..2) == query.get(..2) && Reply::read(&octets, asked).is_some();
     if right { Ok(octets) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 

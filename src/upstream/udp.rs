@@ -13,7 +13,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::dns::{Message, is_well_formed};
+use crate::dns::{Message, Reply, question};
 use crate::limits;
 
 /// The sockets for one address family.
@@ -149,39 +149,13 @@ async fn read(socket: Arc<UdpSocket>, waiting: Arc<Waiting>, stop: CancellationT
 
 /// Gives a reply to who waits for it. What is no reply, not to what was asked, or cannot be read ends nobody's wait.
 fn hand_over(waiting: &Waiting, octets: &[u8], from: SocketAddr) {
-    let Some([id_high, id_low, flags]) = octets.first_chunk::<3>() else { return };
-    if flags & 0x80 == 0 {
-        return;
-    }
-    let key = (u16::from_be_bytes([*id_high, *id_low]), from);
+    let Some(id) = octets.first_chunk::<2>() else { return };
+    let key = (u16::from_be_bytes(*id), from);
     let mut waiting = lock(waiting);
-    let right = waiting.get(&key).is_some_and(|expected| is_reply_to(octets, &expected.question));
-    if right
-        && is_well_formed(octets)
+    if waiting.get(&key).is_some_and(|expected| Reply::read(octets, &expected.question).is_some())
         && let Some(expected) = waiting.remove(&key)
     {
         let _ = expected.reply.send(octets.to_vec());
-    }
-}
-
-/// Does this message answer this question? Errors may come back without any.
-pub(super) fn is_reply_to(octets: &[u8], asked: &[u8]) -> bool {
-    match octets.get(4..6) {
-        Some([0, 1]) => question(octets).is_some_and(|question| question.eq_ignore_ascii_case(asked)),
-        Some([0, 0]) => octets.get(3).is_some_and(|low| low & 15 != 0),
-        _ => false,
-    }
-}
-
-/// The octets of the question, name to class; a name in a question is never compressed.
-pub(super) fn question(message: &[u8]) -> Option<&[u8]> {
-    let mut at = Message::HEADER;
-    loop {
-        match *message.get(at)? {
-            0 => return message.get(Message::HEADER..at + 5),
-            length @ 1..64 => at += 1 + usize::from(length),
-            _ => return None,
-        }
     }
 }
 

@@ -1,0 +1,67 @@
+//! Replies of other servers, judged where they lie, without an allocation.
+
+use super::{Message, Name, ParseError, Reader, Type};
+
+/// A message that answers a question, as far as its form tells; its id and its sender are for others to compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reply {
+    /// Its question is that which was asked. Errors may come back without any.
+    pub has_question: bool,
+    pub has_edns: bool,
+    /// Octets up to the end of its last record; what follows is nobody's.
+    pub length: usize,
+}
+
+impl Reply {
+    /// Reads a reply to `asked`, the octets of a question from name to class. `None` for what is no response, answers
+    /// another question, or cannot be read to the end of its last record: whoever waits goes on waiting.
+    pub fn read(octets: &[u8], asked: &[u8]) -> Option<Self> {
+        let [_, _, high, low, questions @ ..] = octets.first_chunk::<6>()?;
+        let has_question = match questions {
+            [0, 1] => question(octets).is_some_and(|question| question.eq_ignore_ascii_case(asked)),
+            // No question and no error is no reply to anything.
+            [0, 0] if low & 15 != 0 => false,
+            _ => return None,
+        };
+        if high & 0x80 == 0 || questions == &[0, 1] && !has_question {
+            return None;
+        }
+        let (has_edns, length) = walk(octets).ok()?;
+        Some(Self { has_question, has_edns, length })
+    }
+}
+
+/// The octets of the question, name to class; a name in a question is never compressed.
+pub fn question(message: &[u8]) -> Option<&[u8]> {
+    let mut at = Message::HEADER;
+    loop {
+        match *message.get(at)? {
+            0 => return message.get(Message::HEADER..at + 5),
+            length @ 1..64 => at += 1 + usize::from(length),
+            _ => return None,
+        }
+    }
+}
+
+/// Walks through the names and bounds of all records, whatever is in them: is there an OPT record, and where do they end?
+fn walk(octets: &[u8]) -> Result<(bool, usize), ParseError> {
+    let mut reader = Reader::new(octets, 4);
+    let mut counts = [0u16; 4];
+    for count in &mut counts {
+        *count = reader.u16("the header")?;
+    }
+    let [questions, records @ ..] = counts;
+    for _ in 0..questions {
+        reader.at = Name::skip(octets, reader.at)?;
+        reader.bytes(4, "a question")?;
+    }
+    let mut has_edns = false;
+    for _ in 0..records.into_iter().map(usize::from).sum() {
+        reader.at = Name::skip(octets, reader.at)?;
+        has_edns |= Type(reader.u16("a record")?) == Type::OPT;
+        reader.bytes(6, "a record")?;
+        let length = reader.u16("a record")?;
+        reader.bytes(usize::from(length), "a record's data")?;
+    }
+    Ok((has_edns, reader.at))
+}

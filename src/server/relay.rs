@@ -1,0 +1,430 @@
+//! First attempts at plain questions, made on the worker's own thread.
+//!
+//! A question that nobody here knows goes to the upstream that is asked first, from one of many sockets on random ports,
+//! together with the others of its batch. A good reply in time becomes the answer, without a task, a lock or a channel a
+//! query. Whatever else happens (silence, an error, a truncated reply, a socket that fails) a look-up goes on from there,
+//! on the runtime ([`Landing::GoesOn`]); should the reply come after all, the look-up is told.
+//!
+//! Start with [`Relay::ask`].
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io;
+use std::iter;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
+use tokio::sync::oneshot;
+
+use super::batch::{Inbox, Outbox, Return, Wait};
+use super::responder::Setup;
+use crate::dns::{Reply, question};
+use crate::limits;
+use crate::resolve::cache::Key;
+use crate::resolve::forward::is_good;
+use crate::upstream::{Favourite, FirstAttempt, add_edns};
+
+/// What stands for the clients' socket in epoll; a port is told by its place.
+const CLIENTS: u64 = u64::MAX;
+/// How often it is looked whether a look-up that goes on elsewhere still waits for the first attempt.
+const RECHECK: Duration = Duration::from_millis(100);
+/// Sockets that are read at one time.
+const EVENTS: usize = 64;
+
+/// What a worker has asked, and through which sockets.
+pub(super) struct Relay {
+    epoll: OwnedFd,
+    events: Vec<Event>,
+    inbox: Inbox,
+    outbox: Outbox,
+    entropy: Entropy,
+    /// By whose word all flights were sent; another setup waits until they have ended.
+    setup: Option<Arc<Setup>>,
+    /// Sockets on random ports, each connected to one upstream, which then nobody else can answer for.
+    ports: Vec<Port>,
+    /// The first of the ports of each upstream.
+    ways: Vec<(SocketAddr, usize)>,
+    /// Questions under way, by the port and the id of the reply.
+    flights: HashMap<Spot, Flight, RandomState>,
+    /// Those of them whose askers wait here.
+    asked: HashMap<Key, Spot, RandomState>,
+    /// What those flights have in common that are in the outbox.
+    batch: Option<Batch>,
+    /// When the next flight may be overdue.
+    check_at: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Port {
+    socket: Option<UdpSocket>,
+    uses: u32,
+    /// Flights under way.
+    open: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Batch {
+    group: u16,
+    favourite: Favourite,
+    port: usize,
+    count: u64,
+}
+
+/// The port by which a question left, and its id there.
+type Spot = (usize, u16);
+
+/// A question on its way to an upstream and back.
+pub(super) struct Flight {
+    pub(super) key: Key,
+    favourite: Favourite,
+    group: u16,
+    sent: Instant,
+    /// When a look-up goes on from here, or asks no more for what comes of this.
+    due: Instant,
+    /// Whose octets went upstream.
+    first: Asker,
+    /// Others who ask the same.
+    more: Vec<Asker>,
+    /// Where a look-up waits that went on from here.
+    told: Option<oneshot::Sender<Vec<u8>>>,
+}
+
+impl Flight {
+    /// What a look-up needs to go on from here, and where it will be told what still comes of it.
+    fn attempt(&self) -> (oneshot::Sender<Vec<u8>>, FirstAttempt) {
+        let (tell, reply) = oneshot::channel();
+        (tell, self.favourite.attempt(self.sent, reply))
+    }
+
+    pub(super) fn askers(&self) -> impl Iterator<Item = &Asker> {
+        iter::once(&self.first).chain(&self.more)
+    }
+}
+
+/// Who asks, and in which octets.
+pub(super) struct Asker {
+    pub(super) octets: Box<[u8]>,
+    pub(super) origin: Return,
+}
+
+/// How a flight ended for the worker.
+pub(super) enum Landing<'a> {
+    /// With a good and whole reply.
+    Reply(&'a [u8]),
+    /// A look-up has to go on from here.
+    GoesOn(FirstAttempt),
+}
+
+impl Relay {
+    /// `clients` is the socket that the worker serves; [`Relay::wait`] watches it too.
+    pub(super) fn new(clients: &UdpSocket) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, clients, EventData::new_u64(CLIENTS), EventFlags::IN)?;
+        Ok(Self {
+            epoll,
+            events: Vec::with_capacity(EVENTS),
+            inbox: Inbox::new(),
+            outbox: Outbox::new(),
+            entropy: Entropy::new(),
+            setup: None,
+            ports: Vec::new(),
+            ways: Vec::new(),
+            flights: HashMap::default(),
+            asked: HashMap::default(),
+            batch: None,
+            check_at: None,
+        })
+    }
+
+    /// Questions under way.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// Is nothing awaited?
+    pub(super) fn is_idle(&self) -> bool {
+        self.flights.is_empty()
+    }
+
+    /// Asks the favourite upstream of `group`, unless somebody does already. `octets` are those of a plain query. False when
+    /// a look-up has to see to it from the beginning: there is no favourite, or too much is under way.
+    pub(super) fn ask(
+        &mut self,
+        setup: &Arc<Setup>,
+        key: Key,
+        group: u16,
+        octets: &[u8],
+        origin: &Return,
+        now: Instant,
+    ) -> bool {
+        if !self.setup.as_ref().is_some_and(|own| Arc::ptr_eq(own, setup)) {
+            if !self.is_idle() {
+                return false;
+            }
+            (self.ports, self.ways) = (Vec::new(), Vec::new());
+            self.setup = Some(setup.clone());
+        }
+        let asker = || Asker { octets: octets.into(), origin: *origin };
+        if let Some(flight) = self.asked.get(&key).and_then(|spot| self.flights.get_mut(spot)) {
+            let has_room = flight.more.len() < limits::RELAY_ASKERS_MAX;
+            if has_room {
+                flight.more.push(asker());
+            }
+            return has_room;
+        }
+        if self.flights.len() >= limits::RELAY_FLIGHTS_MAX {
+            return false;
+        }
+        if self.batch.is_some_and(|batch| batch.group != group) {
+            self.flush();
+        }
+        let Some(Batch { favourite, port, .. }) = self.batch.or_else(|| self.begin(setup, group, now)) else { return false };
+        let Some(id) = self.free_id(port) else { return false };
+        let Some(Port { socket: Some(socket), open, uses }) = self.ports.get_mut(port) else { return false };
+        (*open, *uses) = (*open + 1, uses.saturating_add(1));
+        write_query(octets, id, self.outbox.next());
+        // Whom a failed datagram concerns is seen when no reply comes; an upstream that is gone tells it to who receives.
+        let _ = self.outbox.put(&Return::NONE, socket);
+        if let Some(batch) = &mut self.batch {
+            batch.count += 1;
+        }
+        let due = now + favourite.patience;
+        self.check_at = Some(self.check_at.map_or(due, |at| at.min(due)));
+        self.asked.insert(key.clone(), (port, id));
+        let flight = Flight { key, favourite, group, sent: now, due, first: asker(), more: Vec::new(), told: None };
+        self.flights.insert((port, id), flight);
+        true
+    }
+
+    /// Sends what was asked since the last time.
+    pub(super) fn flush(&mut self) {
+        let (Some(batch), Some(setup)) = (self.batch.take(), &self.setup) else { return };
+        if let Some(socket) = self.ports.get(batch.port).and_then(|port| port.socket.as_ref()) {
+            let _ = self.outbox.send(socket);
+        }
+        setup.forwarder.note_favourite(batch.group, &batch.favourite, batch.count, None);
+    }
+
+    /// Waits for a reply, a query, or until a flight is overdue. Says whether the clients' socket has something to read.
+    pub(super) fn wait(&mut self) -> bool {
+        let left = self.check_at.map_or(RECHECK, |at| at.saturating_duration_since(Instant::now()));
+        let timeout = Timespec { tv_sec: left.as_secs() as _, tv_nsec: left.subsec_nanos() as _ };
+        self.events.clear();
+        // An error can only be a signal: then nothing has come.
+        let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), Some(&timeout));
+        self.events.iter().any(|event| event.data.u64() == CLIENTS)
+    }
+
+    /// Takes the replies that [`Relay::wait`] has seen, and looks after what is overdue. `landed` is told how each flight
+    /// ended for its askers.
+    pub(super) fn harvest(&mut self, now: Instant, mut landed: impl FnMut(&Arc<Setup>, &Flight, Landing<'_>)) {
+        let Some(setup) = self.setup.clone() else { return };
+        for at in 0..self.events.len() {
+            let port = self.events.get(at).map_or(CLIENTS, |event| event.data.u64());
+            let Ok(port) = usize::try_from(port) else { continue };
+            let Some(Port { socket: Some(socket), open, .. }) = self.ports.get_mut(port) else { continue };
+            let Ok(datagrams) = self.inbox.receive(socket, Wait::No) else {
+                // Nobody listens there, or the way there is gone, and with it all that was sent by it.
+                self.close(port, &setup, &mut landed);
+                continue;
+            };
+            let mut answered = None;
+            for datagram in datagrams {
+                let octets = datagram.octets();
+                let Some(id) = octets.first_chunk() else { continue };
+                let Entry::Occupied(flight) = self.flights.entry((port, u16::from_be_bytes(*id))) else { continue };
+                let asked = &flight.get().first.octets;
+                let Some(reply) = question(asked).and_then(|asked| Reply::read(octets, asked)) else { continue };
+                let mut flight = flight.remove();
+                *open = open.saturating_sub(1);
+                let asked = &flight.first.octets;
+                if let Some(told) = flight.told.take() {
+                    // The look-up may have ended meanwhile.
+                    let _ = told.send(with_id(octets, asked));
+                    continue;
+                }
+                self.asked.remove(&flight.key);
+                let is_truncated = octets.get(2).is_none_or(|high| high & 2 != 0);
+                if is_good(octets) && reply.has_question && reply.length == octets.len() && !is_truncated {
+                    answered = Some((flight.group, flight.favourite, flight.sent));
+                    if reply.has_edns || !has_edns(asked) {
+                        landed(&setup, &flight, Landing::Reply(octets));
+                    } else {
+                        let mut whole = octets.to_vec();
+                        add_edns(&mut whole, is_dnssec_ok(asked));
+                        landed(&setup, &flight, Landing::Reply(&whole));
+                    }
+                } else {
+                    let (tell, attempt) = flight.attempt();
+                    let _ = tell.send(with_id(octets, asked));
+                    landed(&setup, &flight, Landing::GoesOn(attempt));
+                }
+            }
+            if let Some((group, favourite, sent)) = answered {
+                setup.forwarder.note_favourite(group, &favourite, 0, Some(now.saturating_duration_since(sent)));
+            }
+        }
+        if self.check_at.is_some_and(|at| at <= now) {
+            self.check(now, &setup, landed);
+        }
+    }
+
+    /// Lets look-ups go on with what is overdue, and forgets what they wait for no more.
+    fn check(&mut self, now: Instant, setup: &Arc<Setup>, mut landed: impl FnMut(&Arc<Setup>, &Flight, Landing<'_>)) {
+        let Self { flights, asked, ports, check_at, .. } = self;
+        *check_at = None;
+        flights.retain(|(port, _), flight| {
+            if flight.due <= now {
+                flight.due = now + RECHECK;
+                match &flight.told {
+                    None => {
+                        let (tell, attempt) = flight.attempt();
+                        asked.remove(&flight.key);
+                        landed(setup, flight, Landing::GoesOn(attempt));
+                        flight.more = Vec::new();
+                        flight.told = Some(tell);
+                    }
+                    Some(told) if told.is_closed() => {
+                        if let Some(port) = ports.get_mut(*port) {
+                            port.open = port.open.saturating_sub(1);
+                        }
+                        return false;
+                    }
+                    Some(_) => {}
+                }
+            }
+            *check_at = Some(check_at.map_or(flight.due, |at| at.min(flight.due)));
+            true
+        });
+    }
+
+    /// Closes a port that failed; look-ups go on from what was sent by it.
+    fn close(&mut self, port: usize, setup: &Arc<Setup>, mut landed: impl FnMut(&Arc<Setup>, &Flight, Landing<'_>)) {
+        let Self { flights, asked, ports, .. } = self;
+        flights.retain(|(other, _), flight| {
+            if *other != port {
+                return true;
+            }
+            if flight.told.is_none() {
+                let (_, attempt) = flight.attempt();
+                asked.remove(&flight.key);
+                landed(setup, flight, Landing::GoesOn(attempt));
+            }
+            false
+        });
+        if let Some(port) = ports.get_mut(port) {
+            *port = Port::default();
+        }
+    }
+
+    /// Chooses whom a batch goes to, and through which port.
+    fn begin(&mut self, setup: &Setup, group: u16, now: Instant) -> Option<Batch> {
+        let favourite = setup.forwarder.favourite(group, now)?;
+        let port = self.port(favourite.address)?;
+        self.batch = Some(Batch { group, favourite, port, count: 0 });
+        self.batch
+    }
+
+    /// An id that is not in use there.
+    fn free_id(&mut self, port: usize) -> Option<u16> {
+        // A port has few flights, so that the first will do, or the second.
+        for _ in 0..8 {
+            let id = self.entropy.next()?;
+            if !self.flights.contains_key(&(port, id)) {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// A random port for this upstream; one that has served its time is replaced by another.
+    fn port(&mut self, upstream: SocketAddr) -> Option<usize> {
+        let first = match self.ways.iter().find(|(address, _)| *address == upstream) {
+            Some((_, first)) => *first,
+            None => {
+                let first = self.ports.len();
+                self.ports.resize_with(first + limits::UPSTREAM_SOCKETS, Port::default);
+                self.ways.push((upstream, first));
+                first
+            }
+        };
+        let number = first + usize::from(self.entropy.next()?) % limits::UPSTREAM_SOCKETS;
+        let port = self.ports.get_mut(number)?;
+        if port.socket.is_none() || port.uses >= limits::UPSTREAM_SOCKET_USES && port.open == 0 {
+            // Closing a socket takes it out of epoll.
+            *port = Port { socket: Some(connected(upstream, &self.epoll, number as u64).ok()?), uses: 0, open: 0 };
+        }
+        Some(number)
+    }
+}
+
+/// A socket on a random port that hears of this upstream alone.
+fn connected(upstream: SocketAddr, epoll: impl AsFd, number: u64) -> io::Result<UdpSocket> {
+    let any: SocketAddr =
+        if upstream.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(upstream)?;
+    epoll::add(epoll, &socket, EventData::new_u64(number), EventFlags::IN)?;
+    Ok(socket)
+}
+
+/// A plain query as it goes upstream: with an id of its own, and the payload size that we take.
+fn write_query(octets: &[u8], id: u16, out: &mut Vec<u8>) {
+    out.extend_from_slice(octets);
+    if let Some(place) = out.first_chunk_mut() {
+        *place = id.to_be_bytes();
+    }
+    // An OPT record without options is 11 octets long, with the size in the fourth and fifth.
+    if has_edns(octets)
+        && let Some([_, _, _, high, low, ..]) = out.last_chunk_mut::<11>()
+    {
+        [*high, *low] = limits::UDP_PAYLOAD.to_be_bytes();
+    }
+}
+
+/// A reply under the id of the query that it is handed to.
+fn with_id(reply: &[u8], query: &[u8]) -> Vec<u8> {
+    let mut reply = reply.to_vec();
+    if let (Some(place), Some(id)) = (reply.first_chunk_mut::<2>(), query.first_chunk::<2>()) {
+        *place = *id;
+    }
+    reply
+}
+
+/// Has this plain query an OPT record, its only additional one?
+fn has_edns(query: &[u8]) -> bool {
+    query.get(11) == Some(&1)
+}
+
+/// Does the OPT record of this plain query, which stands last, ask for DNSSEC records?
+fn is_dnssec_ok(query: &[u8]) -> bool {
+    query.last_chunk().is_some_and(|[flags, _, _, _]| flags & 0x80 != 0)
+}
+
+/// Bits that nobody can foretell, taken from the system by the batch.
+struct Entropy {
+    octets: [u8; 512],
+    used: usize,
+}
+
+impl Entropy {
+    fn new() -> Self {
+        Self { octets: [0; 512], used: 512 }
+    }
+
+    fn next(&mut self) -> Option<u16> {
+        if self.used >= self.octets.len() {
+            getrandom::fill(&mut self.octets).ok()?;
+            self.used = 0;
+        }
+        let bits = self.octets.get(self.used..)?.first_chunk()?;
+        self.used += bits.len();
+        Some(u16::from_be_bytes(*bits))
+    }
+}
