@@ -1,9 +1,15 @@
 //! How the catalog changes: one [`Edit`] a transaction.
 
+use std::collections::HashMap;
 use std::hash::BuildHasher;
+use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
+use super::row::lower;
+use super::snapshot::Located;
 use super::{
     Catalog, Check, CheckKey, Coordinate, Index, Instance, InstanceEntry, InstanceKey, KvEntry, Memo, Node, NodeEntry, NodeKey,
     Service, ServiceAddress,
@@ -191,12 +197,90 @@ impl Edit {
         }
     }
 
-    fn put_instance(&mut self, mut instance: Instance) -> Result<(), Refused> {
+    fn put_instance(&mut self, instance: Instance) -> Result<(), Refused> {
         let key = instance.key();
         if self.catalog.nodes.get(&key.node).is_none() {
             return Err(Refused::UnknownNode { node: instance.node.to_string() });
         }
-        let old = self.catalog.instances.get(&key).cloned();
+        let Some(entry) = self.entry(&key, instance) else { return Ok(()) };
+        if let Some(located) = Located::of(&entry.instance) {
+            self.catalog.instance_addresses.insert(located, ());
+        }
+        self.put_entry(key.clone(), entry);
+        self.catalog.tables.instances = self.next;
+        self.touched.push(Touched::Instance(key));
+        Ok(())
+    }
+
+    /// Puts many instances: the same as one after the other, but the tables are gone through once, and each service is
+    /// changed once. Of several with one key the last counts.
+    pub fn put_instances(&mut self, instances: Vec<Instance>) -> Result<(), Refused> {
+        let mut rows: Vec<(InstanceKey, Instance)> = Vec::with_capacity(instances.len());
+        let mut node: Option<NodeKey> = None;
+        for instance in instances {
+            let key = instance.key();
+            if node.as_ref() != Some(&key.node) {
+                if self.catalog.nodes.get(&key.node).is_none() {
+                    return Err(Refused::UnknownNode { node: instance.node.to_string() });
+                }
+                node = Some(key.node.clone());
+            }
+            rows.push((key, instance));
+        }
+        rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+        rows.dedup_by(|later, earlier| {
+            let same = later.0 == earlier.0;
+            if same {
+                mem::swap(later, earlier);
+            }
+            same
+        });
+        let mut services: HashMap<Arc<str>, Vec<(InstanceKey, InstanceEntry)>, RandomState> = HashMap::default();
+        let (mut entries, mut addresses) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+        for (key, mut instance) in rows {
+            let service = match services.get_key_value(&lower(&instance.service)) {
+                Some((service, _)) => service.clone(),
+                None => lower(&instance.service),
+            };
+            if service == instance.service {
+                // What instances have in common is held once.
+                instance.service = service.clone();
+            }
+            let Some(entry) = self.entry(&key, instance) else { continue };
+            addresses.extend(Located::of(&entry.instance).map(|located| (located, ())));
+            services.entry(service).or_default().push((key.clone(), entry.clone()));
+            self.touched.push(Touched::Instance(key.clone()));
+            entries.push((key, entry));
+        }
+        if entries.is_empty() {
+            return Ok(());
+        }
+        addresses.sort_unstable();
+        self.catalog.instance_addresses.extend_sorted(addresses);
+        self.catalog.instances.extend_sorted(entries);
+        let mut services: Vec<_> = services.into_iter().collect();
+        services.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let mut changed = Vec::with_capacity(services.len());
+        for (key, entries) in services {
+            let mut service = match self.catalog.services.get(&key) {
+                Some(known) => Service::clone(known),
+                None => Service::new(key.clone(), entries.first().map_or(&key, |(_, entry)| &entry.service), self.next),
+            };
+            (service.index, service.memo) = (self.next, Memo::default());
+            service.instances.reserve_exact(entries.len());
+            entries.into_iter().for_each(|(key, entry)| put_among(&mut service.instances, &key, entry));
+            let (hash, service) = (self.catalog.hasher.hash_one(key.as_bytes()), Arc::new(service));
+            self.catalog.services_by_hash.insert(hash, service.clone(), |other| other.key == key);
+            changed.push((key, service));
+        }
+        self.catalog.services.extend_sorted(changed);
+        self.catalog.tables.instances = self.next;
+        Ok(())
+    }
+
+    /// What an instance's row becomes, taken out of where its former self stood; `None` when it says nothing new.
+    fn entry(&mut self, key: &InstanceKey, mut instance: Instance) -> Option<InstanceEntry> {
+        let old = self.catalog.instances.get(key).cloned();
         (instance.create_index, instance.modify_index) = match &old {
             Some(old) => (old.create_index, old.modify_index),
             None => (self.next, self.next),
@@ -204,11 +288,11 @@ impl Edit {
         let mut checks = Arc::default();
         if let Some(old) = &old {
             if *old.instance == instance {
-                return Ok(());
+                return None;
             }
             checks = old.checks.clone();
-            if let Ok(address) = old.address.parse::<IpAddr>() {
-                self.catalog.instance_addresses.remove(&(address, key.clone()));
+            if let Some(located) = Located::of(&old.instance) {
+                self.catalog.instance_addresses.remove(&located);
             }
             if let Some(destination) = old.mesh_destination() {
                 self.catalog.mesh.remove(&(destination, key.clone()));
@@ -218,16 +302,10 @@ impl Edit {
             }
         }
         instance.modify_index = self.next;
-        if let Ok(address) = instance.address.parse::<IpAddr>() {
-            self.catalog.instance_addresses.insert((address, key.clone()), ());
-        }
         if let Some(destination) = instance.mesh_destination() {
             self.catalog.mesh.insert((destination, key.clone()), ());
         }
-        self.put_entry(key.clone(), InstanceEntry { instance: Arc::new(instance), checks });
-        self.catalog.tables.instances = self.next;
-        self.touched.push(Touched::Instance(key));
-        Ok(())
+        Some(InstanceEntry { instance: Arc::new(instance), checks })
     }
 
     fn remove_instance(&mut self, key: &InstanceKey) {
@@ -237,8 +315,8 @@ impl Edit {
             self.catalog.tables.checks = self.next;
             self.touched.push(Touched::Check(check.key()));
         }
-        if let Ok(address) = old.address.parse::<IpAddr>() {
-            self.catalog.instance_addresses.remove(&(address, key.clone()));
+        if let Some(located) = Located::of(&old.instance) {
+            self.catalog.instance_addresses.remove(&located);
         }
         if let Some(destination) = old.mesh_destination() {
             self.catalog.mesh.remove(&(destination, key.clone()));
@@ -340,10 +418,7 @@ impl Edit {
 
     /// Writes an instance's entry into its service and into the table of instances.
     fn put_entry(&mut self, key: InstanceKey, entry: InstanceEntry) {
-        self.change_service(&entry.service, |instances| match instances.binary_search_by(|other| other.cmp_key(&key)) {
-            Ok(at) => instances[at] = entry.clone(),
-            Err(at) => instances.insert(at, entry.clone()),
-        });
+        self.change_service(&entry.service, |instances| put_among(instances, &key, entry.clone()));
         self.catalog.instances.insert(key, entry);
     }
 
@@ -361,18 +436,10 @@ impl Edit {
     /// snapshot shares is changed in place.
     fn change_service(&mut self, name: &Arc<str>, change: impl FnOnce(&mut Vec<InstanceEntry>)) {
         let catalog = &mut self.catalog;
-        let lower = name.to_lowercase();
-        let key: Arc<str> = if lower == **name { name.clone() } else { lower.into() };
+        let key = lower(name);
         let hash = catalog.hasher.hash_one(key.as_bytes());
-        let mut service = catalog.services.remove(&key).unwrap_or_else(|| {
-            Arc::new(Service {
-                key: key.clone(),
-                name: name.clone(),
-                instances: Vec::new(),
-                index: self.next,
-                memo: Memo::default(),
-            })
-        });
+        let new = || Arc::new(Service::new(key.clone(), name, self.next));
+        let mut service = catalog.services.remove(&key).unwrap_or_else(new);
         catalog.services_by_hash.remove(hash, |other| other.key == key);
         let changed = Arc::make_mut(&mut service);
         changed.index = self.next;
@@ -418,6 +485,14 @@ impl Edit {
             entry.checks = checks.into();
             self.put_entry(key, entry);
         }
+    }
+}
+
+/// Puts an entry in its place among a service's instances.
+fn put_among(instances: &mut Vec<InstanceEntry>, key: &InstanceKey, entry: InstanceEntry) {
+    match instances.binary_search_by(|other| other.cmp_key(key)) {
+        Ok(at) => instances[at] = entry,
+        Err(at) => instances.insert(at, entry),
     }
 }
 

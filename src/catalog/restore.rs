@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use super::row::lower;
+use super::snapshot::Located;
 use super::{
-    Catalog, Check, CheckKey, Coordinate, Index, Instance, InstanceEntry, InstanceKey, KvEntry, Memo, Node, NodeEntry, NodeKey,
+    Catalog, Check, CheckKey, Coordinate, Index, Instance, InstanceEntry, InstanceKey, KvEntry, Node, NodeEntry, NodeKey,
     Service, Tables,
 };
 
@@ -49,8 +51,9 @@ pub struct Restore {
     services: HashMap<Arc<str>, Service, RandomState>,
     /// The node of the last instance, under the name that the instance gave it.
     node: Option<(Arc<str>, NodeKey)>,
-    last: Option<InstanceKey>,
-    in_order: bool,
+    /// What tables are made of at the end, at once.
+    instances: Vec<(InstanceKey, InstanceEntry)>,
+    addresses: Vec<(Located, ())>,
 }
 
 impl Restore {
@@ -61,8 +64,8 @@ impl Restore {
             checks: Checks::default(),
             services: HashMap::default(),
             node: None,
-            last: None,
-            in_order: true,
+            instances: Vec::new(),
+            addresses: Vec::new(),
         }
     }
 
@@ -99,27 +102,17 @@ impl Restore {
         let key = InstanceKey { node, id: instance.id.clone() };
         let checks = self.checks.take(&key.node, &key.id);
         self.keep_checks(&key.node, &checks);
-        if let Ok(address) = instance.address.parse::<IpAddr>() {
-            self.catalog.instance_addresses.insert((address, key.clone()), ());
-        }
         if let Some(destination) = instance.mesh_destination() {
             self.catalog.mesh.insert((destination, key.clone()), ());
         }
         let entry = InstanceEntry { instance: Arc::new(instance), checks };
+        self.addresses.extend(Located::of(&entry.instance).map(|located| (located, ())));
         // As with nodes: of checks and instances that it lost no row is left.
         let index = self.catalog.tables.instances.max(self.catalog.tables.checks);
         let name = self.names.lower(&entry.service);
-        let service = self.services.entry(name.clone()).or_insert_with(|| Service {
-            key: name,
-            name: entry.service.clone(),
-            instances: Vec::new(),
-            index,
-            memo: Memo::default(),
-        });
+        let service = self.services.entry(name.clone()).or_insert_with(|| Service::new(name, &entry.service, index));
         service.instances.push(entry.clone());
-        self.in_order = self.in_order && self.last.as_ref().is_none_or(|last| *last < key);
-        self.last = Some(key.clone());
-        self.catalog.instances.insert(key, entry);
+        self.instances.push((key, entry));
     }
 
     pub fn kv(&mut self, entry: KvEntry) {
@@ -135,19 +128,29 @@ impl Restore {
     }
 
     pub fn finish(mut self) -> Catalog {
+        // To compare instances costs more than all else here, and rows most often come in order.
+        let in_order = self.instances.is_sorted_by(|(a, _), (b, _)| a < b);
+        if !in_order {
+            self.instances.sort_by(|(a, _), (b, _)| a.cmp(b));
+            self.instances.dedup_by(|(a, _), (b, _)| a == b);
+        }
+        self.catalog.instances.extend_sorted(self.instances);
+        self.addresses.sort_unstable();
+        self.catalog.instance_addresses.extend_sorted(self.addresses);
         let mut services: Vec<_> = self.services.into_values().collect();
-        services.sort_by(|a, b| a.key.cmp(&b.key));
+        services.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        let mut named = Vec::with_capacity(services.len());
         for mut service in services {
-            // To compare instances costs more than all else here, and rows most often come in order.
-            if !self.in_order {
+            if !in_order {
                 service.instances.sort_by(|a, b| a.cmp_natural(b));
             }
             service.instances.shrink_to_fit();
             let (key, service) = (service.key.clone(), Arc::new(service));
             let hash = self.catalog.hasher.hash_one(key.as_bytes());
             self.catalog.services_by_hash.insert(hash, service.clone(), |other| other.key == key);
-            self.catalog.services.insert(key, service);
+            named.push((key, service));
         }
+        self.catalog.services.extend_sorted(named);
         self.catalog
     }
 
@@ -213,11 +216,10 @@ impl Names {
 
     /// A text in lower case; itself when it is.
     fn lower(&mut self, text: &Arc<str>) -> Arc<str> {
-        if text.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) {
-            return text.clone();
+        let mut lower = lower(text);
+        if !Arc::ptr_eq(&lower, text) {
+            self.share(&mut lower);
         }
-        let mut lower = Arc::from(text.to_lowercase());
-        self.share(&mut lower);
         lower
     }
 }
@@ -369,6 +371,42 @@ mod tests {
             rows.instances.reverse();
             rows.checks.reverse();
             prop_assert_eq!(seen(&Catalog::restore(rows)), seen(&catalog), "whatever the order of the rows");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn many_instances_at_once_are_as_one_after_the_other(
+            before in prop::collection::vec(change(), 0..40),
+            changes in prop::collection::vec(change(), 0..40),
+        ) {
+            let mut edit = Catalog::default().edit();
+            for change in before {
+                let _ = edit.apply(change);
+            }
+            let catalog = edit.finish().0;
+            let instances: Vec<Instance> = changes
+                .into_iter()
+                .filter_map(|change| match change {
+                    Change::PutInstance(instance) if catalog.nodes().contains_key(&instance.node_key()) => Some(instance),
+                    _ => None,
+                })
+                .collect();
+            // One key counts once: what its earlier rows say is not told to anybody.
+            let last: std::collections::BTreeMap<_, _> = instances.iter().map(|instance| (instance.key(), instance)).collect();
+            let (mut one, mut many) = (catalog.edit(), catalog.edit());
+            for instance in last.into_values() {
+                one.apply(Change::PutInstance(instance.clone())).unwrap();
+            }
+            many.put_instances(instances).unwrap();
+            let ((mut one, mut touched), (mut many, mut of_many)) = (one.finish(), many.finish());
+            // A service may have lost its last instance for a moment in one order of things and not in the other.
+            (one.tables.service_gone, many.tables.service_gone) = Default::default();
+            touched.sort();
+            of_many.sort();
+            prop_assert_eq!((seen(&many), of_many), (seen(&one), touched));
+            let index = |catalog: &Catalog| catalog.services().values().map(|service| service.index).collect::<Vec<_>>();
+            prop_assert_eq!(index(&many), index(&one));
         }
     }
 

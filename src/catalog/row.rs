@@ -3,11 +3,13 @@
 //! Field names follow Consul's JSON, which is also how rows are stored on disk. `create_index` and `modify_index` are
 //! set by the catalog; what a source writes there is ignored.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
 
 use super::Index;
@@ -60,10 +62,25 @@ impl std::str::FromStr for Health {
 }
 
 /// A node's identity: its name in lower case, since names are matched without regard to case, and who told of it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NodeKey {
     pub name: Arc<str>,
     pub source: SourceId,
+}
+
+impl Ord for NodeKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // Most keys that are compared share their name with the other, and need not look at it.
+        let same = Arc::ptr_eq(&self.name, &other.name);
+        let names = if same { Ordering::Equal } else { self.name.cmp(&other.name) };
+        names.then(self.source.cmp(&other.source))
+    }
+}
+
+impl PartialOrd for NodeKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 impl NodeKey {
@@ -71,10 +88,20 @@ impl NodeKey {
         Self { name: name.to_lowercase().into(), source }
     }
 
+    /// The same, which shares a name that is in lower case.
+    pub fn of(source: SourceId, name: &Arc<str>) -> Self {
+        Self { name: lower(name), source }
+    }
+
     /// A node of the embedded registry.
     pub fn local(name: &str) -> Self {
         Self::new(SourceId::LOCAL, name)
     }
+}
+
+/// A text in lower case; itself when it is.
+pub(super) fn lower(text: &Arc<str>) -> Arc<str> {
+    if text.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) { text.clone() } else { text.to_lowercase().into() }
 }
 
 /// An instance's identity: (source, node, instance id).
@@ -112,7 +139,7 @@ pub struct Node {
 
 impl Node {
     pub fn key(&self) -> NodeKey {
-        NodeKey::new(self.source, &self.name)
+        NodeKey::of(self.source, &self.name)
     }
 }
 
@@ -150,10 +177,13 @@ pub struct NamedPort {
 pub struct Instance {
     pub source: SourceId,
     /// The node's name as registered.
+    #[serde(deserialize_with = "text")]
     pub node: Arc<str>,
     /// Unique on its node.
+    #[serde(deserialize_with = "text")]
     pub id: Arc<str>,
     /// The service's name as registered.
+    #[serde(deserialize_with = "text")]
     pub service: Arc<str>,
     /// Empty, or a mesh kind such as `connect-proxy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,6 +191,7 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Arc<str>>,
     /// An IP address or a host name; empty means the node's address.
+    #[serde(deserialize_with = "text")]
     pub address: Arc<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tagged_addresses: Option<Box<BTreeMap<String, ServiceAddress>>>,
@@ -190,7 +221,7 @@ pub struct Instance {
 
 impl Instance {
     pub fn node_key(&self) -> NodeKey {
-        NodeKey::new(self.source, &self.node)
+        NodeKey::of(self.source, &self.node)
     }
 
     pub fn key(&self) -> InstanceKey {
@@ -198,10 +229,10 @@ impl Instance {
     }
 
     /// Natural order: by node name in any case, then by source and id.
-    pub fn cmp_natural(&self, other: &Instance) -> std::cmp::Ordering {
+    pub fn cmp_natural(&self, other: &Instance) -> Ordering {
         let lower = |name: &str| name.chars().flat_map(char::to_lowercase).collect::<Vec<_>>();
         let names = if Arc::ptr_eq(&self.node, &other.node) { None } else { Some(lower(&self.node).cmp(&lower(&other.node))) };
-        let names = names.unwrap_or(std::cmp::Ordering::Equal);
+        let names = names.unwrap_or(Ordering::Equal);
         names.then(self.source.cmp(&other.source)).then_with(|| self.id.cmp(&other.id))
     }
 
@@ -217,7 +248,7 @@ impl Instance {
     }
 
     /// How this instance's key compares with another, without making the key.
-    pub fn cmp_key(&self, key: &InstanceKey) -> std::cmp::Ordering {
+    pub fn cmp_key(&self, key: &InstanceKey) -> Ordering {
         let name = self.node.chars().flat_map(char::to_lowercase).cmp(key.node.name.chars());
         name.then(self.source.cmp(&key.node.source)).then_with(|| self.id.cmp(&key.id))
     }
@@ -265,7 +296,7 @@ pub struct Check {
 
 impl Check {
     pub fn node_key(&self) -> NodeKey {
-        NodeKey::new(self.source, &self.node)
+        NodeKey::of(self.source, &self.node)
     }
 
     pub fn key(&self) -> CheckKey {
@@ -309,6 +340,24 @@ impl Coordinate {
         let adjusted = plain + self.adjustment + other.adjustment;
         Some(if adjusted > 0.0 { adjusted } else { plain })
     }
+}
+
+/// Reads a text into the one place where it stays; serde's own way makes a `String` of it first, which is felt a million
+/// times.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+    struct Text;
+    impl Visitor<'_> for Text {
+        type Value = Arc<str>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Arc<str>, E> {
+            Ok(text.into())
+        }
+    }
+    deserializer.deserialize_str(Text)
 }
 
 mod base64_octets {

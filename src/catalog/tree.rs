@@ -228,6 +228,56 @@ impl<K: Clone + Ord, V: Clone> Tree<K, V> {
     }
 }
 
+impl<K: Clone + Ord, V: Clone> Tree<K, V> {
+    /// Puts all of these in, whose keys are in strictly ascending order, as [`Tree::insert`] would. When they are many
+    /// beside what is there, both are merged into a tree of full nodes: O(n) for all, and hardly a comparison each.
+    pub fn extend_sorted(&mut self, entries: Vec<(K, V)>) {
+        if entries.len() < self.len / 4 {
+            return self.extend(entries);
+        }
+        let mut entries = entries.into_iter().peekable();
+        let mut all = Vec::with_capacity(self.len + entries.len());
+        for (key, value) in self.iter() {
+            while let Some(entry) = entries.next_if(|(new, _)| new < key) {
+                all.push(entry);
+            }
+            let value = entries.next_if(|(new, _)| new == key).map_or_else(|| value.clone(), |(_, new)| new);
+            all.push((key.clone(), value));
+        }
+        all.extend(entries);
+        *self = Self::from_sorted(all);
+    }
+
+    /// A tree of full nodes; the keys are in strictly ascending order.
+    fn from_sorted(entries: Vec<(K, V)>) -> Self {
+        let len = entries.len();
+        let mut entries = entries.into_iter();
+        let mut level = Vec::with_capacity(len.div_ceil(CAPACITY));
+        while entries.len() > 0 {
+            let leaf: Vec<_> = entries.by_ref().take(CAPACITY).collect();
+            level.push((leaf[0].0.clone(), Arc::new(Node::Leaf(leaf))));
+        }
+        while level.len() > 1 {
+            let mut left = level.len();
+            let mut nodes = level.into_iter();
+            let mut above = Vec::with_capacity(left.div_ceil(CAPACITY));
+            while left > 0 {
+                // A branch has two children at least, so that none may be left alone.
+                let count = if left == CAPACITY + 1 { CAPACITY - 1 } else { left.min(CAPACITY) };
+                left -= count;
+                let (mut keys, children): (Vec<_>, Vec<_>) = nodes.by_ref().take(count).unzip();
+                let first = keys.remove(0);
+                above.push((first, Arc::new(Node::Branch(Branch { separators: keys, children }))));
+            }
+            level = above;
+        }
+        match level.pop() {
+            Some((_, root)) => Self { root, len },
+            None => Self::new(),
+        }
+    }
+}
+
 impl<K, V> Default for Tree<K, V> {
     fn default() -> Self {
         Self::new()
@@ -726,6 +776,7 @@ mod tests {
     enum Step {
         Insert(u16, u32),
         Append(u16),
+        Merge(u16, u16, u16),
         Remove(u16),
         RemoveRange(u16, u16),
         Change(u16, u32),
@@ -737,6 +788,7 @@ mod tests {
         prop_oneof![
             8 => (key.clone(), any::<u32>()).prop_map(|(key, value)| Step::Insert(key, value)),
             2 => (1..200_u16).prop_map(Step::Append),
+            2 => (key.clone(), 0..1_200_u16, 1..9_u16).prop_map(|(key, count, apart)| Step::Merge(key, count, apart)),
             4 => key.clone().prop_map(Step::Remove),
             2 => (0..8_000_u16, 1..800_u16).prop_map(|(key, count)| Step::RemoveRange(key, count)),
             2 => (key, any::<u32>()).prop_map(|(key, value)| Step::Change(key, value)),
@@ -769,6 +821,11 @@ mod tests {
                         let next = model.last_key_value().map_or(0, |(key, _)| key + 1);
                         let entries = (next..next + count).map(|key| (key, u32::from(key)));
                         tree.extend(entries.clone());
+                        model.extend(entries);
+                    }
+                    Step::Merge(key, count, apart) => {
+                        let entries: Vec<_> = (0..count).map(|n| (key + n * apart, u32::from(n))).collect();
+                        tree.extend_sorted(entries.clone());
                         model.extend(entries);
                     }
                     Step::Remove(key) => prop_assert_eq!(tree.remove(&key), model.remove(&key)),

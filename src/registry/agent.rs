@@ -78,6 +78,20 @@ impl State {
         set(&mut self.files, service, file)
     }
 
+    /// The same of many services of one file. Says which it changed.
+    pub(super) fn set_files(&mut self, mut services: Vec<Arc<str>>, file: &Arc<str>) -> Vec<Arc<str>> {
+        services.sort_unstable();
+        services.dedup();
+        services.retain(|service| self.files.get(service) != Some(file));
+        self.files.extend_sorted(services.iter().map(|service| (service.clone(), file.clone())).collect());
+        services
+    }
+
+    /// Takes in which file each service is from, in the order of their ids.
+    pub(super) fn restore_files(&mut self, files: Vec<(Arc<str>, Arc<str>)>) {
+        self.files.extend_sorted(files);
+    }
+
     pub(super) fn file_of_check(&self, check: &str) -> Option<&Arc<str>> {
         self.files_of_checks.get(check)
     }
@@ -190,21 +204,36 @@ impl Registry {
         let registry = self.clone();
         let change = move |transaction: &mut Transaction| {
             let former = transaction.agent().clone();
-            let (mut services, mut checks) = (BTreeSet::<Arc<str>>::new(), BTreeSet::<Arc<str>>::new());
+            let identity = registry.identity();
+            let (mut services, mut checks) = (Vec::<Arc<str>>::new(), BTreeSet::<Arc<str>>::new());
             let mut problems = Vec::new();
             let mut alone = Vec::new();
             for (path, definitions) in files {
                 // A path that is no UTF-8 is still one path.
                 let file: Arc<str> = path.to_string_lossy().into();
+                let (mut instances, mut own_checks) = (Vec::with_capacity(definitions.services.len()), Vec::new());
                 for service in definitions.services {
                     let id = service.id.clone();
                     if let Err(error) = registry.allow(&service.checks, scripts) {
                         problems.push(Problem::new(format!("service {id:?}: {error}")).in_file(&path));
                         continue;
                     }
+                    let instance = service.instance(&identity.node_name);
                     checks.extend(service.checks.iter().map(|check| check.id.clone()));
-                    registry.put_service(transaction, service, false, Some(&file))?;
-                    services.insert(id);
+                    if instance.mesh_destination().is_some() {
+                        registry.put_service(transaction, service, false, Some(&file))?;
+                    } else {
+                        let owned = |check| CheckDefinition { service_id: id.clone(), ..check };
+                        own_checks.extend(service.checks.into_iter().map(owned));
+                        instances.push(instance);
+                    }
+                    services.push(id);
+                }
+                instances.sort_by(|a, b| a.id.cmp(&b.id));
+                transaction.set_files(instances.iter().map(|instance| instance.id.clone()).collect(), &file);
+                transaction.edit.put_instances(instances)?;
+                for check in own_checks {
+                    registry.put_check(transaction, check, Some(&file))?;
                 }
                 alone.extend(definitions.checks.into_iter().map(|check| (path.clone(), file.clone(), check)));
             }
@@ -224,8 +253,11 @@ impl Registry {
                     registry.remove_check(transaction, id)?;
                 }
             }
+            if !former.files.is_empty() {
+                services.sort_unstable();
+            }
             for (id, file) in former.files.iter() {
-                if !services.contains(id) && !kept(file) {
+                if services.binary_search(id).is_err() && !kept(file) {
                     // It may be gone already, by way of the catalog.
                     let _ = registry.remove_service(transaction, id);
                     transaction.set_file(id, None);

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
@@ -20,6 +22,7 @@ impl Registry {
     /// Reads all services files and registers what they say.
     pub(super) async fn read_files(&self) -> Vec<Problem> {
         let paths: Vec<_> = self.inner.config.files().map(|(form, path)| (form, path.to_owned())).collect();
+        *self.files_read() = Stamp::of_all(&paths);
         // Large files take a moment, which the runtime's threads have no time for.
         let read = tokio::task::spawn_blocking(move || read(&paths)).await;
         let Ok(Read { files, incomplete, mut problems }) = read else { return Vec::new() };
@@ -28,6 +31,17 @@ impl Registry {
             Err(error) => problems.push(Problem::new(error.to_string())),
         }
         problems
+    }
+
+    /// Are the files other than they were when they were last read?
+    fn files_changed(&self) -> bool {
+        let paths: Vec<_> = self.inner.config.files().map(|(form, path)| (form, path.to_owned())).collect();
+        let stamps = Stamp::of_all(&paths);
+        stamps.iter().any(Stamp::is_fresh) || *self.files_read() != stamps
+    }
+
+    fn files_read(&self) -> MutexGuard<'_, Vec<Stamp>> {
+        self.inner.files_read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the files anew whenever they change, until the registry ends.
@@ -56,16 +70,41 @@ impl Registry {
                 }
             }
             // The first time too: what changed before the watch began would otherwise be missed.
-            let problems = self.read_files().await;
-            if told.as_ref().is_some_and(|told| *told != problems) {
-                problems.iter().for_each(|problem| tracing::warn!("{problem}"));
+            if self.files_changed() {
+                let problems = self.read_files().await;
+                if told.as_ref().is_some_and(|told| *told != problems) {
+                    problems.iter().for_each(|problem| tracing::warn!("{problem}"));
+                }
+                told = Some(problems);
             }
-            told = Some(problems);
+            told.get_or_insert_default();
             if changed.recv().await.is_none() {
                 return std::future::pending().await;
             }
             while let Ok(Some(())) = timeout(QUIET, changed.recv()).await {}
         }
+    }
+}
+
+/// What tells one state of a file from another without reading it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    path: PathBuf,
+    /// Its inode, length and time of modification; `None` for one that cannot be looked at.
+    state: Option<(u64, u64, SystemTime)>,
+}
+
+impl Stamp {
+    fn of_all(paths: &[(Form, PathBuf)]) -> Vec<Self> {
+        let files = paths.iter().flat_map(|(_, path)| list(path).unwrap_or_else(|_| vec![path.clone()]));
+        let state = |metadata: fs::Metadata| Some((metadata.ino(), metadata.len(), metadata.modified().ok()?));
+        files.map(|path| Self { state: fs::metadata(&path).ok().and_then(state), path }).collect()
+    }
+
+    /// May it still be changed without a change of its stamp? Times are no finer than the kernel's tick.
+    fn is_fresh(&self) -> bool {
+        let age = self.state.and_then(|(_, _, modified)| modified.elapsed().ok());
+        age.is_none_or(|age| age < Duration::from_secs(2))
     }
 }
 

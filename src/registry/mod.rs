@@ -148,6 +148,8 @@ struct Inner {
     /// What the checks report, until [`Registry::run`] takes it.
     reports: Mutex<Option<mpsc::Receiver<Report>>>,
     outputs: Mutex<HashMap<Arc<str>, agent::Output>>,
+    /// The services files as they were when they were last read.
+    files_read: Mutex<Vec<files::Stamp>>,
 }
 
 impl Registry {
@@ -176,7 +178,18 @@ impl Registry {
         let published = Published::new(Arc::new(catalog), agent);
         let writer = Writer::start(store, published.clone(), runner.clone(), node, touched).map_err(Error::Start)?;
         let reports = Mutex::new(Some(reports));
-        Ok(Self { inner: Arc::new(Inner { config, identity, published, writer, runner, reports, outputs: Mutex::default() }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                config,
+                identity,
+                published,
+                writer,
+                runner,
+                reports,
+                outputs: Mutex::default(),
+                files_read: Mutex::default(),
+            }),
+        })
     }
 
     pub fn identity(&self) -> &Identity {

@@ -318,9 +318,20 @@ fn load(database: &Database) -> Result<Loaded, Fault> {
     let mut loaded = Loaded { catalog: restore.finish(), ..Loaded::default() };
     let text = |key: &[u8]| Arc::from(String::from_utf8_lossy(key));
     each(&read, DEFINITIONS, |key, row| loaded.agent.set_definition(text(key), row))?;
-    each(&read, FILES, |key, row| {
-        loaded.agent.set_file(&text(key), Some(&row));
+    // Rows stand in the order of ids, as instances do, and most of them are of one file: each text is held once.
+    let mut ids = loaded.catalog.instances().keys().map(|key| &key.id).peekable();
+    let mut file: Arc<str> = Arc::default();
+    let mut files = Vec::new();
+    each(&read, FILES, |key, row: String| {
+        while ids.next_if(|id| id.as_bytes() < key).is_some() {}
+        let id = ids.next_if(|id| id.as_bytes() == key).cloned();
+        if *file != *row {
+            file = Arc::from(&*row);
+        }
+        files.push((id.unwrap_or_else(|| text(key)), file.clone()));
     })?;
+    drop(ids);
+    loaded.agent.restore_files(files);
     each(&read, FILES_OF_CHECKS, |key, row| {
         loaded.agent.set_file_of_check(&text(key), Some(&row));
     })?;

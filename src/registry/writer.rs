@@ -80,6 +80,11 @@ impl Transaction {
         }
     }
 
+    /// The same for many services of one file.
+    pub(super) fn set_files(&mut self, services: Vec<Arc<str>>, file: &Arc<str>) {
+        self.changes.files.append(&mut self.agent.set_files(services, file).into_iter().collect());
+    }
+
     /// The same for a check.
     pub(super) fn set_file_of_check(&mut self, check: &Arc<str>, file: Option<&Arc<str>>) {
         if self.agent.set_file_of_check(check, file) {
@@ -462,7 +467,8 @@ impl Batch {
         let (catalog, touched) = transaction.edit.finish();
         self.catalog = catalog;
         self.agent = transaction.agent;
-        transaction.changes.touched.extend(touched);
+        // A set that is made at once is made several times as fast.
+        transaction.changes.touched.append(&mut touched.into_iter().collect());
         self.changes.append(transaction.changes);
         self.checks.append(&mut transaction.checks);
     }

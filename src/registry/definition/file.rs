@@ -2,6 +2,7 @@
 //!
 //! The text is parsed once, entry by entry. Only when something is wrong is it walked again, to find where.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
@@ -58,19 +59,29 @@ pub fn written(path: &Path, text: &str) -> (Written, Vec<Problem>) {
 fn read(mut reading: Reading, path: &Path, text: &str) -> (Reading, Vec<Problem>) {
     // A mark of byte order has no meaning in UTF-8, but editors leave it.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut bare = text.to_owned();
-    // An open comment is left in place, where the parser of JSON stumbles over it and names the line.
-    if json_strip_comments::strip(&mut bare).is_err() {
-        text.clone_into(&mut bare);
+    // Most files have no comments, and large ones are dear to copy.
+    let mut bare = Cow::Borrowed(text);
+    let mut parsed = parse(&mut reading, &bare);
+    if parsed.is_err() {
+        reading = Reading { form: reading.form, written: reading.written.map(|_| Written::default()), ..Reading::default() };
+        // An open comment is left in place, where the parser of JSON stumbles over it and names the line.
+        if json_strip_comments::strip(bare.to_mut()).is_err() {
+            bare = Cow::Borrowed(text);
+        }
+        parsed = parse(&mut reading, &bare);
     }
-    let mut parser = serde_json::Deserializer::from_str(&bare);
-    let parsed = (&mut reading).deserialize(&mut parser).and_then(|()| parser.end());
     if let Err(error) = parsed {
         // Half a file may be one that is still being written: none of it is taken.
         return (Reading::default(), vec![not_json(text, &error).in_file(path)]);
     }
     let problems = reading.problems(text, &bare).into_iter().map(|problem| problem.in_file(path)).collect();
     (reading, problems)
+}
+
+fn parse(reading: &mut Reading, text: &str) -> serde_json::Result<()> {
+    let mut parser = serde_json::Deserializer::from_str(text);
+    reading.deserialize(&mut parser)?;
+    parser.end()
 }
 
 /// The file as it goes by.
