@@ -33,6 +33,8 @@ use crate::upstream::{Favourite, FirstAttempt, add_edns};
 const CLIENTS: u64 = u64::MAX;
 /// How often it is looked whether a look-up that goes on elsewhere still waits for the first attempt.
 const RECHECK: Duration = Duration::from_millis(100);
+/// How often something is drawn by lot that is most often right at once.
+const TRIES: usize = 8;
 /// Sockets that are read at one time.
 const EVENTS: usize = 64;
 
@@ -145,6 +147,13 @@ impl Relay {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.flights.len()
+    }
+
+    /// Sockets that the next questions may leave by as they are.
+    #[cfg(test)]
+    pub(super) fn sockets(&self) -> usize {
+        let usable = |port: &&Port| port.socket.is_some() && port.uses < limits::UPSTREAM_SOCKET_USES;
+        self.ports.iter().filter(usable).count()
     }
 
     /// Is nothing awaited?
@@ -279,11 +288,13 @@ impl Relay {
     fn check(&mut self, now: Instant, setup: &Arc<Setup>, mut landed: impl FnMut(&Arc<Setup>, &Flight, Landing<'_>)) {
         let Self { flights, asked, ports, check_at, .. } = self;
         *check_at = None;
+        let mut is_late = false;
         flights.retain(|(port, _), flight| {
             if flight.due <= now {
                 flight.due = now + RECHECK;
                 match &flight.told {
                     None => {
+                        is_late = true;
                         let (tell, attempt) = flight.attempt();
                         asked.remove(&flight.key);
                         landed(setup, flight, Landing::GoesOn(attempt));
@@ -302,6 +313,10 @@ impl Relay {
             *check_at = Some(check_at.map_or(flight.due, |at| at.min(flight.due)));
             true
         });
+        if is_late {
+            // A connected socket keeps the address that it was given, which this host may have lost since.
+            ports.iter_mut().for_each(|port| port.uses = limits::UPSTREAM_SOCKET_USES);
+        }
     }
 
     /// Closes a port that failed; look-ups go on from what was sent by it.
@@ -334,7 +349,7 @@ impl Relay {
     /// An id that is not in use there.
     fn free_id(&mut self, port: usize) -> Option<u16> {
         // A port has few flights, so that the first will do, or the second.
-        for _ in 0..8 {
+        for _ in 0..TRIES {
             let id = self.entropy.next()?;
             if !self.flights.contains_key(&(port, id)) {
                 return Some(id);
@@ -354,13 +369,20 @@ impl Relay {
                 first
             }
         };
-        let number = first + usize::from(self.entropy.next()?) % limits::UPSTREAM_SOCKETS;
-        let port = self.ports.get_mut(number)?;
-        if port.socket.is_none() || port.uses >= limits::UPSTREAM_SOCKET_USES && port.open == 0 {
-            // Closing a socket takes it out of epoll.
-            *port = Port { socket: Some(connected(upstream, &self.epoll, number as u64).ok()?), uses: 0, open: 0 };
+        // One that has served its time and still awaits replies is passed over; most do not.
+        for _ in 0..TRIES {
+            let number = first + usize::from(self.entropy.next()?) % limits::UPSTREAM_SOCKETS;
+            let port = self.ports.get_mut(number)?;
+            if port.socket.is_some() && port.uses < limits::UPSTREAM_SOCKET_USES {
+                return Some(number);
+            }
+            if port.open == 0 {
+                // Closing a socket takes it out of epoll.
+                *port = Port { socket: Some(connected(upstream, &self.epoll, number as u64).ok()?), uses: 0, open: 0 };
+                return Some(number);
+            }
         }
-        Some(number)
+        None
     }
 }
 

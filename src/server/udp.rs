@@ -199,7 +199,7 @@ mod tests {
                     }
                 }
                 if order == "late" {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    tokio::time::sleep(Duration::from_millis(800)).await;
                 }
                 socket.send_to(&right, from).await.unwrap();
             }
@@ -262,6 +262,16 @@ mod tests {
             answers
         }
 
+        /// Waits until nothing is under way any more.
+        fn drain(&mut self) {
+            let begun = Instant::now();
+            while self.listener.relay.as_ref().is_some_and(|relay| !relay.is_idle()) {
+                assert!(begun.elapsed() < Duration::from_secs(20), "what nobody waits for is forgotten");
+                tokio::task::block_in_place(|| self.listener.turn(&mut self.inbox)).unwrap();
+            }
+            self.flights = 0;
+        }
+
         /// The last octet of the address that this name is given.
         async fn address(&mut self, name: &str) -> u8 {
             let answer = self.ask(&[name]).await.remove(0);
@@ -313,17 +323,20 @@ mod tests {
     async fn whatever_goes_wrong_another_upstream_answers() {
         let (quick, other) = (upstream(1, true).await, upstream(2, false).await);
         let mut world = World::new(&[&quick, &other]).await;
-        // Make sure who is asked first.
+        // Who is asked first is certain so, and a busy machine has time.
         let forwarder = world.listener.responder.setup().forwarder.clone();
-        let settle =
-            || forwarder.measured(0, [(quick.address, Duration::from_millis(1)), (other.address, Duration::from_millis(9))]);
+        let settle = || {
+            forwarder.measured(0, [(quick.address, Duration::from_millis(100)), (other.address, Duration::from_millis(200))])
+        };
         for (name, expected) in [("good", 1), ("bare", 1), ("forged", 1), ("fail", 2), ("cut", 2), ("mute", 2), ("late", 2)] {
+            world.drain();
             settle();
-            world.flights = 0;
             let begun = Instant::now();
             assert_eq!(world.address(&format!("{name}-1.example.net")).await, expected, "{name}");
-            assert!(begun.elapsed() < Duration::from_secs(1), "{name}: {:?}", begun.elapsed());
+            assert!(begun.elapsed() < Duration::from_secs(5), "{name}: {:?}", begun.elapsed());
             assert_eq!(world.flights, 1, "{name}: asked by the worker");
+            let sockets = world.listener.relay.as_ref().map_or(0, |relay| relay.sockets());
+            assert_eq!(sockets == 0, expected == 2 && ["mute", "late"].contains(&name), "{name}: silence takes new sockets");
         }
         settle();
         quick.task.abort();
@@ -331,10 +344,6 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(world.address("gone.example.net").await, 2);
-        let begun = Instant::now();
-        while !world.listener.relay.as_ref().unwrap().is_idle() {
-            world.address(&format!("end{:?}.example.net", begun.elapsed().as_micros())).await;
-            assert!(begun.elapsed() < Duration::from_secs(10), "what nobody waits for is forgotten");
-        }
+        world.drain();
     }
 }
