@@ -96,8 +96,9 @@ fn rank(condition: &Condition) -> (bool, Duration) {
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Ask this upstream; what comes of it is told under this attempt's number.
-    Send { attempt: usize, upstream: usize, transport: Transport },
+    /// Ask this upstream, with the query's OPT record if it has one, or without it; what comes of it is told under this
+    /// attempt's number.
+    Send { attempt: usize, upstream: usize, transport: Transport, edns: bool },
     /// Ask this upstream only to learn whether it is back. The look-up does not wait for it, and may end before it.
     Probe { upstream: usize },
     /// Nothing until then, or until something is heard.
@@ -111,6 +112,8 @@ pub enum Step {
 pub struct Lookup {
     strategy: Strategy,
     transport: Transport,
+    /// The query has an OPT record.
+    edns: bool,
     /// Upstreams in the order in which they are asked, and how long each is waited for.
     order: Vec<(usize, Duration)>,
     attempts: Vec<Attempt>,
@@ -133,6 +136,7 @@ pub struct Lookup {
 struct Attempt {
     upstream: usize,
     transport: Transport,
+    edns: bool,
     sent: Instant,
     open: bool,
     answered: bool,
@@ -142,7 +146,7 @@ struct Attempt {
 
 impl Attempt {
     fn new(upstream: usize, transport: Transport, sent: Instant) -> Self {
-        Self { upstream, transport, sent, open: true, answered: false, bad: false }
+        Self { upstream, transport, edns: true, sent, open: true, answered: false, bad: false }
     }
 }
 
@@ -181,6 +185,7 @@ impl Lookup {
         let mut lookup = Self {
             strategy,
             transport,
+            edns: false,
             order,
             attempts: Vec::new(),
             outbox: Vec::new(),
@@ -214,6 +219,12 @@ impl Lookup {
         lookup
     }
 
+    /// The query has an OPT record, which an upstream may not understand.
+    pub fn with_edns(mut self, edns: bool) -> Self {
+        self.edns = edns;
+        self
+    }
+
     /// Says what to do now.
     pub fn step(&mut self, now: Instant) -> Step {
         loop {
@@ -223,8 +234,8 @@ impl Lookup {
             }
             if let Some(attempt) = self.outbox.pop() {
                 self.attempts.push(attempt);
-                let Attempt { upstream, transport, .. } = attempt;
-                return Step::Send { attempt: self.attempts.len() - 1, upstream, transport };
+                let Attempt { upstream, transport, edns, .. } = attempt;
+                return Step::Send { attempt: self.attempts.len() - 1, upstream, transport, edns };
             }
             if let Some(upstream) = self.probe.take() {
                 return Step::Probe { upstream };
@@ -243,16 +254,25 @@ impl Lookup {
     }
 
     /// An attempt was answered: id, question and sender are right, the rest is judged here.
-    pub fn heard(&mut self, attempt: usize, octets: Vec<u8>, now: Instant) {
-        let Some(attempt) = self.attempts.get_mut(attempt).filter(|attempt| attempt.open) else { return };
+    pub fn heard(&mut self, number: usize, octets: Vec<u8>, now: Instant) {
+        let Some(attempt) = self.attempts.get_mut(number).filter(|attempt| attempt.open) else { return };
         let good = is_good(&octets);
         (attempt.open, attempt.answered, attempt.bad) = (false, true, !good);
-        let Attempt { upstream, transport, sent, .. } = *attempt;
+        let Attempt { upstream, transport, edns, sent, .. } = *attempt;
         let [_, _, high, low, ..] = octets[..] else { return self.ask_next(now) };
         let (truncated, rcode) = (high & 2 != 0, Rcode(u16::from(low & 15)));
         if matches!(self.strategy, Strategy::Sequential { .. }) {
             // Consul takes a truncated answer as it is, and lets no bad one pass.
             return if good { self.done = Some(Some(octets)) } else { self.ask_next(now) };
+        }
+        if rcode == Rcode::FORMERR && self.edns && edns {
+            // A server that is older than EDNS understands the query without it (RFC 6891, 6.2.2).
+            if let Some(attempt) = self.attempts.get_mut(number) {
+                (attempt.answered, attempt.bad) = (false, false);
+            }
+            self.outbox.push(Attempt { edns: false, ..Attempt::new(upstream, transport, now) });
+            self.next_at = now + PATIENCE_MAX;
+            return;
         }
         if good && !truncated {
             self.took = Some(now.duration_since(sent));
@@ -422,6 +442,23 @@ mod tests {
         assert_eq!(world.asks(5).0, [(1, Transport::Udp)], "the next is asked at once");
         world.lookup.heard(1, reply(false, Rcode::SERVFAIL), at);
         assert_eq!(world.done(5), Some(reply(false, Rcode::SERVFAIL)), "the least bad of them");
+    }
+
+    #[test]
+    fn who_does_not_know_edns_is_asked_without_it() {
+        let mut conditions = known(&[10, 20]);
+        let mut world = World::new(HEDGED, &mut conditions);
+        world.lookup = world.lookup.with_edns(true);
+        assert_eq!(world.asks(0).0, [(0, Transport::Udp)]);
+        let at = world.at(5);
+        world.lookup.heard(0, reply(false, Rcode::FORMERR), at);
+        let step = world.lookup.step(at);
+        assert_eq!(step, Step::Send { attempt: 1, upstream: 0, transport: Transport::Udp, edns: false });
+        assert_eq!(world.lookup.useless(at, true).count(), 0, "it has done nothing wrong");
+        world.lookup.heard(1, reply(false, Rcode::FORMERR), at);
+        assert_eq!(world.asks(5).0, [(1, Transport::Udp)], "and if that does not help, another is");
+        world.lookup.heard(2, reply(false, Rcode::NOERROR), at);
+        assert_eq!(world.done(5), Some(reply(false, Rcode::NOERROR)));
     }
 
     #[test]

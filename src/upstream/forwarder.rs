@@ -399,6 +399,8 @@ impl Forwarder {
                 _ => Lookup::new(self.strategy, transport, &mut conditions, Instant::now(), &mut fastrand::Rng::new()),
             }
         };
+        let bare = without_edns(octets);
+        lookup = lookup.with_edns(bare.is_some());
         let mut asked = FuturesUnordered::new();
         if let Some(FirstAttempt { upstream, sent, reply }) = first {
             let heard = async move {
@@ -409,7 +411,8 @@ impl Forwarder {
         }
         let answer = loop {
             match lookup.step(Instant::now()) {
-                Step::Send { attempt, upstream, transport } => {
+                Step::Send { attempt, upstream, transport, edns } => {
+                    let octets = bare.as_deref().filter(|_| !edns).unwrap_or(octets);
                     let asking = self.ask_one(group, upstream, transport, octets);
                     asked.push(async move { (attempt, asking.await) }.boxed());
                 }
@@ -607,6 +610,13 @@ fn passed_on(query: &Query) -> Vec<u8> {
     query.compose()
 }
 
+/// The same query without its OPT record, if it has one.
+fn without_edns(octets: &[u8]) -> Option<Vec<u8>> {
+    let mut query = Query::parse(octets).ok()?;
+    query.edns.take()?;
+    Some(query.compose())
+}
+
 /// An upstream's answer with what some of them leave out: the question, without which stub resolvers pass an answer over,
 /// and the OPT record that is due to whoever sent one (RFC 6891, 6.1.1).
 fn completed(mut answer: Vec<u8>, query: &Query) -> Vec<u8> {
@@ -772,6 +782,20 @@ mod tests {
             assert_eq!((message.rcode, message.answers.len()), (Rcode::NOERROR, 1), "question {n}");
         }
         assert!(bad.asked() < 6, "who answers with errors is asked now and then only, not {} times", bad.asked());
+    }
+
+    #[tokio::test]
+    async fn an_upstream_older_than_edns_answers_who_has_it() {
+        let old = |query: &Query| match query.edns {
+            None => right(query),
+            // It gives back nothing but the header.
+            Some(_) => Some(Message { questions: Vec::new(), edns: None, ..query.response(Rcode::FORMERR) }),
+        };
+        let peer = Peer::start(0, old).await;
+        let forwarder = forwarder(&config(&[&peer])).await;
+        let message = ask(&forwarder, &query("www.example.net", true)).await;
+        assert_eq!((message.rcode, message.answers.len(), message.edns.is_some()), (Rcode::NOERROR, 1, true), "{message:?}");
+        assert_eq!(peer.asked(), 2);
     }
 
     #[tokio::test]
