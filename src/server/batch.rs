@@ -66,6 +66,15 @@ pub(super) struct Inbox {
 
 impl Inbox {
     pub(super) fn new() -> Self {
+        Self::made(true)
+    }
+
+    /// For sockets that are connected: what comes bears no [`Return`], since all of it is from one peer.
+    pub(super) fn of_connected() -> Self {
+        Self::made(false)
+    }
+
+    fn made(has_origin: bool) -> Self {
         let datagram = || Datagram { octets: Box::new([0; limits::UDP_QUERY_MAX]), length: 0, origin: Return::NONE };
         let datagrams: Vec<Datagram> = (0..SLOTS).map(|_| datagram()).collect();
         // All lengths are set before the first call, as if all slots had been used.
@@ -74,17 +83,20 @@ impl Inbox {
         for ((datagram, vector), header) in inbox.datagrams.iter_mut().zip(vectors).zip(headers) {
             vector.iov_base = datagram.octets.as_mut_ptr().cast();
             vector.iov_len = datagram.octets.len();
-            header.msg_hdr.msg_name = (&raw mut datagram.origin.peer).cast();
             header.msg_hdr.msg_iov = vector;
             header.msg_hdr.msg_iovlen = 1;
-            header.msg_hdr.msg_control = datagram.origin.control.0.as_mut_ptr().cast();
+            if has_origin {
+                header.msg_hdr.msg_name = (&raw mut datagram.origin.peer).cast();
+                header.msg_hdr.msg_control = datagram.origin.control.0.as_mut_ptr().cast();
+            }
         }
         inbox
     }
 
     /// Takes what is there, after waiting for the first if there is to be at least one.
     pub(super) fn receive(&mut self, socket: &UdpSocket, wait: Wait) -> io::Result<&[Datagram]> {
-        for header in self.kernel.headers.iter_mut().take(self.used) {
+        let bear_origin = |header: &&mut libc::mmsghdr| !header.msg_hdr.msg_name.is_null();
+        for header in self.kernel.headers.iter_mut().take(self.used).filter(bear_origin) {
             header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
             header.msg_hdr.msg_controllen = CONTROL as _;
         }
@@ -93,7 +105,7 @@ impl Inbox {
             Wait::ForOne => libc::MSG_WAITFORONE,
             Wait::No => libc::MSG_DONTWAIT,
         };
-        // SAFETY: every header points to a name, a vector and a control buffer that live on the heap, in `self`, where they
+        // SAFETY: every header points to a vector, and to a name and a control buffer or to neither, that live on the heap, in `self`, where they
         // have been since `new`, and that are not touched until the call returns; the lengths are those of the buffers.
         let count = unsafe {
             let headers = self.kernel.headers.as_mut_ptr();

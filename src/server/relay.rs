@@ -130,7 +130,7 @@ impl Relay {
         Ok(Self {
             epoll,
             events: Vec::with_capacity(EVENTS),
-            inbox: Inbox::new(),
+            inbox: Inbox::of_connected(),
             outbox: Outbox::new(),
             entropy: Entropy::new(),
             setup: None,

@@ -237,35 +237,6 @@ impl Responder {
         self.pending(setup, query, octets, client, Wait::Forward(first), out)
     }
 
-    /// Writes what an upstream said to a plain query over UDP: `reply`, which is `kept` if it may be.
-    pub(super) fn pass_on(
-        &self,
-        worker: &mut Worker,
-        setup: &Arc<Setup>,
-        kept: Option<&Arc<Entry>>,
-        reply: &[u8],
-        octets: &[u8],
-        out: &mut Vec<u8>,
-    ) {
-        let Some(plain) = PlainQuery::parse(octets) else { return };
-        if reply.len() > Transport::Udp.room(plain.payload_size()) {
-            if let Ok(query) = Query::parse(octets) {
-                out.extend(truncated(&query, reply));
-            }
-            return;
-        }
-        match kept {
-            Some(entry) => {
-                entry.write(octets, worker.now, out);
-                worker.have_near(setup, &plain, entry.clone());
-            }
-            None => {
-                out.extend_from_slice(reply);
-                cache::patch(out, octets);
-            }
-        }
-    }
-
     /// Takes a place among those who wait, or says in `out` that there is none.
     fn pending(
         &self,
@@ -430,6 +401,25 @@ impl Responder {
             };
         }
         setup.forwarder.ask(question.clone()).await
+    }
+}
+
+/// Writes what an upstream said to a plain query over UDP: `reply`, which is `kept` if it may be. `octets` are the query's.
+pub(super) fn pass_on(kept: Option<&Entry>, reply: &[u8], octets: &[u8], now: Instant, out: &mut Vec<u8>) {
+    let Some(plain) = PlainQuery::parse(octets) else { return };
+    if reply.len() > Transport::Udp.room(plain.payload_size()) {
+        if let Ok(query) = Query::parse(octets) {
+            out.extend(truncated(&query, reply));
+        }
+        return;
+    }
+    match kept {
+        // It comes near when it is asked for again.
+        Some(entry) => entry.write(octets, now, out),
+        None => {
+            out.extend_from_slice(reply);
+            cache::patch(out, octets);
+        }
     }
 }
 

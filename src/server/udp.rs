@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::batch::{Inbox, Outbox, Return, Wait};
 use super::relay::{Asker, Flight, Landing, Relay};
-use super::responder::{Outcome, Pending, Responder, Setup, Worker};
+use super::responder::{self, Outcome, Pending, Responder, Setup, Worker};
 use crate::resolve::answer::{Client, Transport};
 use crate::upstream::FirstAttempt;
 
@@ -94,9 +94,10 @@ impl Listener {
     fn landed(&mut self, setup: &Arc<Setup>, flight: &Flight, landing: Landing<'_>) {
         match landing {
             Landing::Reply(reply) => {
-                let kept = setup.forwarder.keep(flight.key.clone(), reply, self.worker.now());
+                let now = self.worker.now();
+                let kept = setup.forwarder.keep(flight.key.clone(), reply, now);
                 for Asker { octets, origin } in flight.askers() {
-                    self.responder.pass_on(&mut self.worker, setup, kept.as_ref(), reply, octets, self.outbox.next());
+                    responder::pass_on(kept.as_deref(), reply, octets, now, self.outbox.next());
                     self.put(origin);
                 }
             }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use serde::Deserialize;
@@ -81,7 +82,7 @@ pub struct Forwarder {
     routes: HashMap<Name, u16>,
     cache: Cache,
     sockets: Arc<Sockets>,
-    failures: moka::sync::Cache<Key, ()>,
+    failures: moka::sync::Cache<Key, (), RandomState>,
     /// Look-ups under way.
     under_way: Mutex<LookUps>,
     pub counters: Counters,
@@ -194,7 +195,8 @@ impl Forwarder {
             Some(other) => other.sockets.clone(),
             None => Arc::new(Sockets { v4: udp::Pool::v4(), v6: udp::Pool::v6(), tcp: tcp::Pool::default() }),
         };
-        let failures = moka::sync::Cache::builder().max_capacity(10_000).time_to_live(FAILURE_TTL).build();
+        let failures = moka::sync::Cache::builder().max_capacity(10_000).time_to_live(FAILURE_TTL);
+        let failures = failures.build_with_hasher(RandomState::default());
         let (under_way, counters) = (Mutex::default(), Counters::default());
         (Self { strategy, groups, routes, cache, sockets, failures, under_way, counters }, problems)
     }
