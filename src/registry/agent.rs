@@ -211,30 +211,25 @@ impl Registry {
             for (path, definitions) in files {
                 // A path that is no UTF-8 is still one path.
                 let file: Arc<str> = path.to_string_lossy().into();
-                let (mut instances, mut own_checks) = (Vec::with_capacity(definitions.services.len()), Vec::new());
+                let mut plain = Vec::with_capacity(definitions.services.len());
                 for service in definitions.services {
                     let id = service.id.clone();
                     if let Err(error) = registry.allow(&service.checks, scripts) {
                         problems.push(Problem::new(format!("service {id:?}: {error}")).in_file(&path));
                         continue;
                     }
-                    let instance = service.instance(&identity.node_name);
                     checks.extend(service.checks.iter().map(|check| check.id.clone()));
-                    if instance.mesh_destination().is_some() {
-                        registry.put_service(transaction, service, false, Some(&file))?;
+                    let instance = service.instance(&identity.node_name);
+                    if instance.mesh_destination().is_none() {
+                        plain.push((instance, service.checks));
                     } else {
-                        let owned = |check| CheckDefinition { service_id: id.clone(), ..check };
-                        own_checks.extend(service.checks.into_iter().map(owned));
-                        instances.push(instance);
+                        // Its address may hang on those before it, and of two with one id the later counts.
+                        registry.put_plain_services(transaction, std::mem::take(&mut plain), &file)?;
+                        registry.put_service(transaction, service, false, Some(&file))?;
                     }
                     services.push(id);
                 }
-                instances.sort_by(|a, b| a.id.cmp(&b.id));
-                transaction.set_files(instances.iter().map(|instance| instance.id.clone()).collect(), &file);
-                transaction.edit.put_instances(instances)?;
-                for check in own_checks {
-                    registry.put_check(transaction, check, Some(&file))?;
-                }
+                registry.put_plain_services(transaction, plain, &file)?;
                 alone.extend(definitions.checks.into_iter().map(|check| (path.clone(), file.clone(), check)));
             }
             // Last, since a check may be of a service that stands in a later file.
@@ -402,6 +397,30 @@ impl Registry {
         }
         for check in definition.checks {
             self.put_check(transaction, CheckDefinition { service_id: id.clone(), ..check }, file)?;
+        }
+        Ok(())
+    }
+
+    /// Puts many instances of a file, none of them of the mesh, with the checks of each: the same as one after the other, at
+    /// less cost.
+    fn put_plain_services(
+        &self,
+        transaction: &mut Transaction,
+        mut services: Vec<(Instance, Vec<CheckDefinition>)>,
+        file: &Arc<str>,
+    ) -> Result<(), Error> {
+        // Sorted once for all tables.
+        services.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+        let (mut instances, mut checks) = (Vec::with_capacity(services.len()), Vec::new());
+        for (instance, own) in services {
+            let owned = |check| CheckDefinition { service_id: instance.id.clone(), ..check };
+            checks.extend(own.into_iter().map(owned));
+            instances.push(instance);
+        }
+        transaction.set_files(instances.iter().map(|instance| instance.id.clone()).collect(), file);
+        transaction.edit.put_instances(instances)?;
+        for check in checks {
+            self.put_check(transaction, check, Some(file))?;
         }
         Ok(())
     }

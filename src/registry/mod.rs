@@ -409,6 +409,26 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn of_two_entries_with_one_id_the_later_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let proxy = |id| {
+            json!({"id": id, "name": "web-proxy", "kind": "connect-proxy", "proxy": {"DestinationServiceName": "web"},
+                "checks": [{"name": format!("{id}-proxy"), "ttl": "1m"}]})
+        };
+        let plain = |id| json!({"id": id, "name": "web", "checks": [{"name": format!("{id}-plain"), "ttl": "1m"}]});
+        write(dir.path().join("a.json"), json!({"services": [plain("a"), proxy("a"), proxy("b"), plain("b"), plain("b")]}));
+        let registry = open(None, vec![dir.path().into()]).unwrap();
+        assert_eq!(registry.reload().await, []);
+        let snapshot = registry.snapshot();
+        let ids = |service: &str| {
+            let service = snapshot.service(service).unwrap();
+            service.instances.iter().map(|entry| (entry.id.to_string(), entry.checks.len())).collect::<Vec<_>>()
+        };
+        assert_eq!(ids("web-proxy"), [("a".to_owned(), 1)]);
+        assert_eq!(ids("web"), [("b".to_owned(), 1)]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn services_of_the_agents_configuration_are_its_own_and_go_with_it() {
         let dir = tempfile::tempdir().unwrap();
         let (file, data) = (dir.path().join("agent.json"), dir.path().join("data"));
