@@ -21,23 +21,29 @@ const QUIET: Duration = Duration::from_millis(200);
 impl Registry {
     /// Reads all services files and registers what they say.
     pub(super) async fn read_files(&self) -> Vec<Problem> {
-        let paths: Vec<_> = self.inner.config.files().map(|(form, path)| (form, path.to_owned())).collect();
-        *self.files_read() = Stamp::of_all(&paths);
+        let paths = self.paths();
         // Large files take a moment, which the runtime's threads have no time for.
         let read = tokio::task::spawn_blocking(move || read(&paths)).await;
-        let Ok(Read { files, incomplete, mut problems }) = read else { return Vec::new() };
+        let Ok(Read { stamps, files, incomplete, mut problems }) = read else { return Vec::new() };
         match self.register_files(files, incomplete).await {
-            Ok(refused) => problems.extend(refused),
+            Ok(refused) => {
+                problems.extend(refused);
+                *self.files_read() = stamps;
+            }
             Err(error) => problems.push(Problem::new(error.to_string())),
         }
         problems
     }
 
     /// Are the files other than they were when they were last read?
-    fn files_changed(&self) -> bool {
-        let paths: Vec<_> = self.inner.config.files().map(|(form, path)| (form, path.to_owned())).collect();
-        let stamps = Stamp::of_all(&paths);
-        stamps.iter().any(Stamp::is_fresh) || *self.files_read() != stamps
+    async fn files_changed(&self) -> bool {
+        let paths = self.paths();
+        let stamps = tokio::task::spawn_blocking(move || Stamp::of_all(&paths)).await;
+        !stamps.is_ok_and(|stamps| *self.files_read() == stamps && !stamps.iter().any(Stamp::is_fresh))
+    }
+
+    fn paths(&self) -> Vec<(Form, PathBuf)> {
+        self.inner.config.files().map(|(form, path)| (form, path.to_owned())).collect()
     }
 
     fn files_read(&self) -> MutexGuard<'_, Vec<Stamp>> {
@@ -70,7 +76,7 @@ impl Registry {
                 }
             }
             // The first time too: what changed before the watch began would otherwise be missed.
-            if self.files_changed() {
+            if self.files_changed().await {
                 let problems = self.read_files().await;
                 if told.as_ref().is_some_and(|told| *told != problems) {
                     problems.iter().for_each(|problem| tracing::warn!("{problem}"));
@@ -90,20 +96,24 @@ impl Registry {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     path: PathBuf,
-    /// Its inode, length and time of modification; `None` for one that cannot be looked at.
+    /// Its inode, its length, and when it or its permissions were last changed; `None` for one that cannot be looked at.
     state: Option<(u64, u64, SystemTime)>,
 }
 
 impl Stamp {
     fn of_all(paths: &[(Form, PathBuf)]) -> Vec<Self> {
         let files = paths.iter().flat_map(|(_, path)| list(path).unwrap_or_else(|_| vec![path.clone()]));
-        let state = |metadata: fs::Metadata| Some((metadata.ino(), metadata.len(), metadata.modified().ok()?));
+        let changed = |file: &fs::Metadata| {
+            let since_1970 = Duration::new(file.ctime().try_into().ok()?, file.ctime_nsec().try_into().ok()?);
+            SystemTime::UNIX_EPOCH.checked_add(since_1970)
+        };
+        let state = |file: fs::Metadata| Some((file.ino(), file.len(), changed(&file)?));
         files.map(|path| Self { state: fs::metadata(&path).ok().and_then(state), path }).collect()
     }
 
     /// May it still be changed without a change of its stamp? Times are no finer than the kernel's tick.
     fn is_fresh(&self) -> bool {
-        let age = self.state.and_then(|(_, _, modified)| modified.elapsed().ok());
+        let age = self.state.and_then(|(_, _, changed)| changed.elapsed().ok());
         age.is_none_or(|age| age < Duration::from_secs(2))
     }
 }
@@ -111,6 +121,8 @@ impl Stamp {
 /// What the files said.
 #[derive(Debug, Default)]
 struct Read {
+    /// The files as they were before they were read.
+    stamps: Vec<Stamp>,
     files: Vec<(PathBuf, Definitions)>,
     /// Files that could not be read whole: what they said before stays.
     incomplete: Vec<PathBuf>,
@@ -118,7 +130,7 @@ struct Read {
 }
 
 fn read(paths: &[(Form, PathBuf)]) -> Read {
-    let mut read = Read::default();
+    let mut read = Read { stamps: Stamp::of_all(paths), ..Read::default() };
     for (form, path) in paths {
         let listed = match list(path) {
             Ok(listed) => listed,
