@@ -238,10 +238,8 @@ impl Edit {
         let mut services: HashMap<Arc<str>, Vec<(InstanceKey, InstanceEntry)>, RandomState> = HashMap::default();
         let (mut entries, mut addresses) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
         for (key, mut instance) in rows {
-            let service = match services.get_key_value(&lower(&instance.service)) {
-                Some((service, _)) => service.clone(),
-                None => lower(&instance.service),
-            };
+            let service = lower(&instance.service);
+            let service = services.get_key_value(&service).map_or(service, |(known, _)| known.clone());
             if service == instance.service {
                 // What instances have in common is held once.
                 instance.service = service.clone();

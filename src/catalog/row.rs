@@ -230,9 +230,11 @@ impl Instance {
 
     /// Natural order: by node name in any case, then by source and id.
     pub fn cmp_natural(&self, other: &Instance) -> Ordering {
-        let lower = |name: &str| name.chars().flat_map(char::to_lowercase).collect::<Vec<_>>();
-        let names = if Arc::ptr_eq(&self.node, &other.node) { None } else { Some(lower(&self.node).cmp(&lower(&other.node))) };
-        let names = names.unwrap_or(Ordering::Equal);
+        fn lower(name: &str) -> impl Iterator<Item = char> {
+            name.chars().flat_map(char::to_lowercase)
+        }
+        let same = Arc::ptr_eq(&self.node, &other.node);
+        let names = if same { Ordering::Equal } else { lower(&self.node).cmp(lower(&other.node)) };
         names.then(self.source.cmp(&other.source)).then_with(|| self.id.cmp(&other.id))
     }
 

@@ -32,6 +32,16 @@ pub struct EdnsOption {
 }
 
 impl Edns {
+    /// Octets of an OPT record without options.
+    pub const BARE: usize = 11;
+
+    /// An OPT record without options as it is written, behind all others (RFC 6891, 6.1.2).
+    pub fn bare(udp_size: u16, dnssec_ok: bool) -> [u8; Self::BARE] {
+        let [high, low] = udp_size.to_be_bytes();
+        // The root, type 41, the payload size, no extended RCODE, version 0, DO, no data.
+        [0, 0, 41, high, low, 0, 0, u8::from(dnssec_ok) << 7, 0, 0, 0]
+    }
+
     pub fn new(udp_size: u16) -> Self {
         Self { udp_size, extended_rcode: 0, version: 0, dnssec_ok: false, options: Vec::new() }
     }

@@ -18,14 +18,12 @@ impl Reply {
     pub fn read(octets: &[u8], asked: &[u8]) -> Option<Self> {
         let [_, _, high, low, questions @ ..] = octets.first_chunk::<6>()?;
         let has_question = match questions {
-            [0, 1] => question(octets).is_some_and(|question| question.eq_ignore_ascii_case(asked)),
+            _ if high & 0x80 == 0 => return None,
+            [0, 1] if question(octets)?.eq_ignore_ascii_case(asked) => true,
             // No question and no error is no reply to anything.
             [0, 0] if low & 15 != 0 => false,
             _ => return None,
         };
-        if high & 0x80 == 0 || questions == &[0, 1] && !has_question {
-            return None;
-        }
         let (has_edns, length) = walk(octets).ok()?;
         Some(Self { has_question, has_edns, length })
     }

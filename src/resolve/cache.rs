@@ -63,16 +63,8 @@ impl Key {
         let [class_high, class_low] = Class::IN.0.to_be_bytes();
         let [group_high, group_low] = group.to_be_bytes();
         let (name, [type_high, type_low, flags]) = query.key_parts();
-        let mut octets = [0; KEY_MAX];
         let rest = [type_high, type_low, class_high, class_low, flags, group_high, group_low];
-        let end = name.len() + rest.len();
-        if let Some(place) = octets.get_mut(..name.len()) {
-            place.copy_from_slice(name);
-        }
-        if let Some(place) = octets.get_mut(name.len()..end) {
-            place.copy_from_slice(&rest);
-        }
-        Self(octets.get(..end).unwrap_or_default().into())
+        Self(name.iter().copied().chain(rest).collect())
     }
 
     /// Is it that of this query, whatever the group?
@@ -83,9 +75,6 @@ impl Key {
         self.0.get(..name.len()) == Some(name) && self.0.get(name.len()..name.len() + rest.len()) == Some(&rest)
     }
 }
-
-/// A name, QTYPE, QCLASS, flags and group.
-const KEY_MAX: usize = 255 + 7;
 
 /// Options that concern one hop only and are not passed on: cookies, keepalive, padding (RFC 7873, 7828, 7830).
 pub const HOP_BY_HOP: [u16; 3] = [10, 11, 12];

@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use super::batch::{Inbox, Outbox, Return, Wait};
 use super::responder::Setup;
-use crate::dns::{Reply, question};
+use crate::dns::{Edns, PlainQuery, Reply, question};
 use crate::limits;
 use crate::resolve::cache::Key;
 use crate::resolve::forward::is_good;
@@ -71,7 +71,6 @@ struct Port {
 
 #[derive(Clone, Copy)]
 struct Batch {
-    group: u16,
     favourite: Favourite,
     port: usize,
     count: u64,
@@ -84,7 +83,6 @@ type Spot = (usize, u16);
 pub(super) struct Flight {
     pub(super) key: Key,
     favourite: Favourite,
-    group: u16,
     sent: Instant,
     /// When a look-up goes on from here, or asks no more for what comes of this.
     due: Instant,
@@ -190,7 +188,7 @@ impl Relay {
         if self.flights.len() >= limits::RELAY_FLIGHTS_MAX {
             return false;
         }
-        if self.batch.is_some_and(|batch| batch.group != group) {
+        if self.batch.is_some_and(|batch| batch.favourite.group != group) {
             self.flush();
         }
         let Some(Batch { favourite, port, .. }) = self.batch.or_else(|| self.begin(setup, group, now)) else { return false };
@@ -206,7 +204,7 @@ impl Relay {
         let due = now + favourite.patience;
         self.check_at = Some(self.check_at.map_or(due, |at| at.min(due)));
         self.asked.insert(key.clone(), (port, id));
-        let flight = Flight { key, favourite, group, sent: now, due, first: asker(), more: Vec::new(), told: None };
+        let flight = Flight { key, favourite, sent: now, due, first: asker(), more: Vec::new(), told: None };
         self.flights.insert((port, id), flight);
         true
     }
@@ -217,7 +215,7 @@ impl Relay {
         if let Some(socket) = self.ports.get(batch.port).and_then(|port| port.socket.as_ref()) {
             let _ = self.outbox.send(socket);
         }
-        setup.forwarder.note_favourite(batch.group, &batch.favourite, batch.count, None);
+        setup.forwarder.note_sent(batch.count);
     }
 
     /// Waits for a reply, a query, or until a flight is overdue. Says whether the clients' socket has something to read.
@@ -255,28 +253,31 @@ impl Relay {
                 let asked = &flight.first.octets;
                 if let Some(told) = flight.told.take() {
                     // The look-up may have ended meanwhile.
-                    let _ = told.send(with_id(octets, asked));
+                    let _ = told.send(octets.to_vec());
                     continue;
                 }
                 self.asked.remove(&flight.key);
                 let is_truncated = octets.get(2).is_none_or(|high| high & 2 != 0);
                 if is_good(octets) && reply.has_question && reply.length == octets.len() && !is_truncated {
-                    answered = Some((flight.group, flight.favourite, flight.sent));
-                    if reply.has_edns || !has_edns(asked) {
-                        landed(&setup, &flight, Landing::Reply(octets));
-                    } else {
-                        let mut whole = octets.to_vec();
-                        add_edns(&mut whole, is_dnssec_ok(asked));
-                        landed(&setup, &flight, Landing::Reply(&whole));
+                    answered = Some((flight.favourite, flight.sent));
+                    // Who sent an OPT record is due one.
+                    let due = if reply.has_edns { None } else { PlainQuery::parse(asked).and_then(|asked| asked.edns()) };
+                    match due {
+                        None => landed(&setup, &flight, Landing::Reply(octets)),
+                        Some((_, dnssec_ok)) => {
+                            let mut whole = octets.to_vec();
+                            add_edns(&mut whole, dnssec_ok);
+                            landed(&setup, &flight, Landing::Reply(&whole));
+                        }
                     }
                 } else {
                     let (tell, attempt) = flight.attempt();
-                    let _ = tell.send(with_id(octets, asked));
+                    let _ = tell.send(octets.to_vec());
                     landed(&setup, &flight, Landing::GoesOn(attempt));
                 }
             }
-            if let Some((group, favourite, sent)) = answered {
-                setup.forwarder.note_favourite(group, &favourite, 0, Some(now.saturating_duration_since(sent)));
+            if let Some((favourite, sent)) = answered {
+                setup.forwarder.note_answered(&favourite, now.saturating_duration_since(sent));
             }
         }
         if self.check_at.is_some_and(|at| at <= now) {
@@ -342,7 +343,7 @@ impl Relay {
     fn begin(&mut self, setup: &Setup, group: u16, now: Instant) -> Option<Batch> {
         let favourite = setup.forwarder.favourite(group, now)?;
         let port = self.port(favourite.address)?;
-        self.batch = Some(Batch { group, favourite, port, count: 0 });
+        self.batch = Some(Batch { favourite, port, count: 0 });
         self.batch
     }
 
@@ -402,31 +403,12 @@ fn write_query(octets: &[u8], id: u16, out: &mut Vec<u8>) {
     if let Some(place) = out.first_chunk_mut() {
         *place = id.to_be_bytes();
     }
-    // An OPT record without options is 11 octets long, with the size in the fourth and fifth.
-    if has_edns(octets)
-        && let Some([_, _, _, high, low, ..]) = out.last_chunk_mut::<11>()
+    // Its OPT record, if it has one, is the one additional record and stands last.
+    if octets.get(11) == Some(&1)
+        && let Some([_, _, _, high, low, ..]) = out.last_chunk_mut::<{ Edns::BARE }>()
     {
         [*high, *low] = limits::UDP_PAYLOAD.to_be_bytes();
     }
-}
-
-/// A reply under the id of the query that it is handed to.
-fn with_id(reply: &[u8], query: &[u8]) -> Vec<u8> {
-    let mut reply = reply.to_vec();
-    if let (Some(place), Some(id)) = (reply.first_chunk_mut::<2>(), query.first_chunk::<2>()) {
-        *place = *id;
-    }
-    reply
-}
-
-/// Has this plain query an OPT record, its only additional one?
-fn has_edns(query: &[u8]) -> bool {
-    query.get(11) == Some(&1)
-}
-
-/// Does the OPT record of this plain query, which stands last, ask for DNSSEC records?
-fn is_dnssec_ok(query: &[u8]) -> bool {
-    query.last_chunk().is_some_and(|[flags, _, _, _]| flags & 0x80 != 0)
 }
 
 /// Bits that nobody can foretell, taken from the system by the batch.

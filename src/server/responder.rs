@@ -141,12 +141,20 @@ pub(super) struct Pending {
     _permit: OwnedSemaphorePermit,
 }
 
+/// Where the answer to a query is.
+enum Found {
+    /// It was written.
+    Answered,
+    /// It has to be waited for.
+    Elsewhere(Wait),
+    /// The question is plain, and nothing stands in the way of asking an upstream of this group.
+    Nowhere { key: Key, group: u16 },
+}
+
 #[derive(Debug)]
 enum Wait {
     /// For an upstream, to which a first attempt may have been made.
     Forward(Option<FirstAttempt>),
-    /// The same, of a plain question that a listener may ask by itself.
-    Unknown { key: Key, group: u16 },
     /// For an upstream to say where an alias of the discovery domain leads.
     Chase(Box<Chase>),
     /// For a zone's first answer to this question.
@@ -214,9 +222,9 @@ impl Responder {
         };
         let asked = Asked { query: &query, octets, plain: plain.as_ref(), client };
         match self.answer_query(worker, &setup, asked, out) {
-            None => Outcome::Answered,
-            Some(Wait::Unknown { key, group }) => Outcome::Unknown { setup, key, group },
-            Some(wait) => match self.pending(&setup, query, octets, client, wait, out) {
+            Found::Answered => Outcome::Answered,
+            Found::Nowhere { key, group } => Outcome::Unknown { setup, key, group },
+            Found::Elsewhere(wait) => match self.pending(&setup, query, octets, client, wait, out) {
                 Some(pending) => Outcome::Pending(Box::new(pending)),
                 None => Outcome::Answered,
             },
@@ -263,7 +271,7 @@ impl Responder {
         setup: &Arc<Setup>,
         Asked { query, octets, plain, client }: Asked<'_>,
         out: &mut Vec<u8>,
-    ) -> Option<Wait> {
+    ) -> Found {
         let name = &query.question.name;
         let consul = setup.is_consul();
         let is_ours = setup.discovery.is_ours(name);
@@ -271,23 +279,23 @@ impl Responder {
             if query.edns.as_ref().is_some_and(|edns| edns.version > 0) {
                 // RFC 6891, 6.1.3.
                 out.extend(error(query, Rcode::BADVERS, None).compose(true));
-                return None;
+                return Found::Answered;
             }
             if query.opcode != Opcode::QUERY {
                 out.extend(error(query, Rcode::NOTIMP, None).compose(true));
-                return None;
+                return Found::Answered;
             }
             if let Some(message) = setup.local.answer(query) {
                 if open_alias(&message).is_some() {
-                    return Some(Wait::Complete(Box::new(message)));
+                    return Found::Elsewhere(Wait::Complete(Box::new(message)));
                 }
                 fit(message, query, client.transport, out);
-                return None;
+                return Found::Answered;
             }
             // A zone within the discovery domain has only the names that stand in it.
             if setup.zones.covers(name) && (!is_ours || setup.zones.has(name)) {
                 let kept = setup.zones.kept(query, client.transport.room(query.payload_size()), out);
-                return (!kept).then_some(Wait::Zone);
+                return if kept { Found::Answered } else { Found::Elsewhere(Wait::Zone) };
             }
         }
         if setup.discovery.may_know(name) {
@@ -295,12 +303,12 @@ impl Responder {
             match setup.discovery.answer(catalog, query, client, &mut worker.rng, worker.clock) {
                 Step::Reply(message) => {
                     out.extend(setup.discovery.compose(&message));
-                    return None;
+                    return Found::Answered;
                 }
-                Step::Chase(chase) => return Some(Wait::Chase(chase)),
+                Step::Chase(chase) => return Found::Elsewhere(Wait::Chase(chase)),
                 Step::Forward if is_ours && !consul => {
                     out.extend(error(query, Rcode::REFUSED, None).compose(true));
-                    return None;
+                    return Found::Answered;
                 }
                 Step::Forward => {}
             }
@@ -310,24 +318,24 @@ impl Responder {
             && let Some(message) = setup.local.special(query)
         {
             fit(message, query, client.transport, out);
-            return None;
+            return Found::Answered;
         }
         if !setup.forwarder.has_upstreams() && !setup.forwarder.has_route(name) {
             let reason = (ExtendedError::Prohibited, "this server has nobody to ask about other names");
             out.extend(error(query, Rcode::REFUSED, (!consul).then_some(reason)).compose(true));
-            return None;
+            return Found::Answered;
         }
         let entry = match setup.forwarder.kept(query, plain, worker.now) {
             Kept::Fresh(entry) => entry,
-            Kept::Nothing { key, group } => return Some(Wait::Unknown { key, group }),
-            Kept::Elsewhere => return Some(Wait::Forward(None)),
+            Kept::Nothing { key, group } => return Found::Nowhere { key, group },
+            Kept::Elsewhere => return Found::Elsewhere(Wait::Forward(None)),
         };
         write_kept(&entry, query, octets, client.transport, worker.now, out);
         // A connection is too short-lived, and there are too many, for each to have a cache of its own.
         if let Some(plain) = plain.filter(|_| client.transport == Transport::Udp) {
             worker.have_near(setup, plain, entry);
         }
-        None
+        Found::Answered
     }
 
     /// Waits for the answer.
@@ -335,7 +343,6 @@ impl Responder {
         let Pending { setup, query, octets, client, wait, _permit } = pending;
         match wait {
             Wait::Forward(first) => setup.forwarder.resolve(&query, &octets, client.transport, first).await,
-            Wait::Unknown { .. } => setup.forwarder.resolve(&query, &octets, client.transport, None).await,
             Wait::Chase(chase) => {
                 let mut step = Step::Chase(chase);
                 loop {

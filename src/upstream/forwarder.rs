@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
@@ -123,6 +123,7 @@ pub enum Kept {
 /// The upstream of a group that is asked first.
 #[derive(Debug, Clone, Copy)]
 pub struct Favourite {
+    pub group: u16,
     upstream: usize,
     pub address: SocketAddr,
     /// How long to wait for it before a look-up asks others too.
@@ -232,19 +233,23 @@ impl Forwarder {
 
     /// Whom to ask first about names of this group, by UDP; `None` when that is for [`Forwarder::resolve`] to find out.
     pub fn favourite(&self, group: u16, now: Instant) -> Option<Favourite> {
-        let group = self.groups.get(usize::from(group)).filter(|_| !self.is_sequential())?;
-        let (upstream, patience) = forward::favourite(&group.lock_conditions(), now)?;
-        match *group.upstreams.get(upstream)? {
-            (address, Transport::Udp) => Some(Favourite { upstream, address, patience }),
+        let own = self.groups.get(usize::from(group)).filter(|_| !self.is_sequential())?;
+        let (upstream, patience) = forward::favourite(&own.lock_conditions(), now)?;
+        match *own.upstreams.get(upstream)? {
+            (address, Transport::Udp) => Some(Favourite { group, upstream, address, patience }),
             _ => None,
         }
     }
 
-    /// Takes note of queries that were sent to a favourite, and of how long the last of those took that were answered.
-    pub fn note_favourite(&self, group: u16, favourite: &Favourite, sent: u64, took: Option<Duration>) {
-        self.counters.sent.fetch_add(sent, Ordering::Relaxed);
-        self.counters.misses.fetch_add(sent, Ordering::Relaxed);
-        if let (Some(took), Some(group)) = (took, self.groups.get(usize::from(group))) {
+    /// Takes note of first attempts that a listener made by itself.
+    pub fn note_sent(&self, count: u64) {
+        self.counters.sent.fetch_add(count, Ordering::Relaxed);
+        self.counters.misses.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Takes note of how long a favourite took for a good reply.
+    pub fn note_answered(&self, favourite: &Favourite, took: Duration) {
+        if let Some(group) = self.groups.get(usize::from(favourite.group)) {
             group.note(favourite.upstream, |condition| condition.answered(took));
         }
     }
@@ -275,13 +280,14 @@ impl Forwarder {
     ) -> Vec<u8> {
         let group = self.group(&query.question.name);
         if self.is_sequential() {
-            let answer = self.look_up(group, octets, transport, None).await;
+            let answer = self.look_up(group, query, octets, transport, None).await;
             // Consul's own answer when all recursors fail: SERVFAIL, with the client's OPT.
             return answer.unwrap_or_else(|| self.failure(query, None));
         }
         let Some(key) = Key::new(query, group) else {
             self.counters.misses.fetch_add(1, Ordering::Relaxed);
-            let answer = self.look_up(group, &passed_on(query), transport, None).await.map(|answer| completed(answer, query));
+            let answer =
+                self.look_up(group, query, &passed_on(query), transport, None).await.map(|answer| completed(answer, query));
             return self.fitted(query, octets, answer.as_deref().ok_or(SILENCE), transport);
         };
         let kept = self.cache.get(&key).filter(|entry| entry.is_usable(Instant::now()));
@@ -369,7 +375,7 @@ impl Forwarder {
         tell: watch::Sender<Option<Outcome>>,
     ) {
         let place = UnderWay { forwarder: &self, key: &key };
-        let answer = self.look_up(group, &passed_on(&query), Transport::Udp, first).await;
+        let answer = self.look_up(group, &query, &passed_on(&query), Transport::Udp, first).await;
         let answer: Option<Arc<[u8]>> = answer.map(|answer| completed(answer, &query).into());
         match &answer {
             Some(octets) if is_good(octets) => {
@@ -382,10 +388,11 @@ impl Forwarder {
         let _ = tell.send(Some(answer.ok_or(SILENCE)));
     }
 
-    /// Carries one look-up to its end.
+    /// Carries one look-up to its end. `octets` are the query as it goes upstream.
     async fn look_up(
         self: &Arc<Self>,
         group: u16,
+        query: &Query,
         octets: &[u8],
         transport: Transport,
         first: Option<FirstAttempt>,
@@ -401,8 +408,8 @@ impl Forwarder {
                 _ => Lookup::new(self.strategy, transport, &mut conditions, Instant::now(), &mut fastrand::Rng::new()),
             }
         };
-        let bare = without_edns(octets);
-        lookup = lookup.with_edns(bare.is_some());
+        lookup = lookup.with_edns(query.edns.is_some());
+        let without_edns = OnceLock::new();
         let mut asked = FuturesUnordered::new();
         if let Some(FirstAttempt { upstream, sent, reply }) = first {
             let heard = async move {
@@ -414,7 +421,10 @@ impl Forwarder {
         let answer = loop {
             match lookup.step(Instant::now()) {
                 Step::Send { attempt, upstream, transport, edns } => {
-                    let octets = bare.as_deref().filter(|_| !edns).unwrap_or(octets);
+                    let octets = match edns {
+                        true => octets,
+                        false => without_edns.get_or_init(|| Query { edns: None, ..query.clone() }.compose()),
+                    };
                     let asking = self.ask_one(group, upstream, transport, octets);
                     asked.push(async move { (attempt, asking.await) }.boxed());
                 }
@@ -612,13 +622,6 @@ fn passed_on(query: &Query) -> Vec<u8> {
     query.compose()
 }
 
-/// The same query without its OPT record, if it has one.
-fn without_edns(octets: &[u8]) -> Option<Vec<u8>> {
-    let mut query = Query::parse(octets).ok()?;
-    query.edns.take()?;
-    Some(query.compose())
-}
-
 /// An upstream's answer with what some of them leave out: the question, without which stub resolvers pass an answer over,
 /// and the OPT record that is due to whoever sent one (RFC 6891, 6.1.1).
 fn completed(mut answer: Vec<u8>, query: &Query) -> Vec<u8> {
@@ -641,9 +644,7 @@ fn completed(mut answer: Vec<u8>, query: &Query) -> Vec<u8> {
 pub fn add_edns(answer: &mut Vec<u8>, dnssec_ok: bool) {
     if let Some(count) = answer.get_mut(10..12).and_then(|rest| rest.first_chunk_mut::<2>()) {
         *count = u16::from_be_bytes(*count).saturating_add(1).to_be_bytes();
-        let [high, low] = limits::UDP_PAYLOAD.to_be_bytes();
-        // The root, type 41, the payload size, and no extended RCODE, version or options (RFC 6891, 6.1.2).
-        answer.extend([0, 0, 41, high, low, 0, 0, u8::from(dnssec_ok) << 7, 0, 0, 0]);
+        answer.extend(Edns::bare(limits::UDP_PAYLOAD, dnssec_ok));
     }
 }
 

@@ -15,14 +15,13 @@ use super::presence::{Presence, Wanted};
 use super::records::{self, Spot};
 use super::{Client, Compat, Discovery, Settings, Step, Transport, order, zone};
 use crate::catalog::{Catalog, Prepared, Service};
-use crate::dns::{Class, Message, Name, PlainQuery, Query, Question, RData, Rcode, Record, Type};
+use crate::dns::{Class, Edns, Message, Name, PlainQuery, Query, Question, RData, Rcode, Record, Type};
 use crate::limits;
 
 /// Records of one answer at most; more take the general way.
 const RECORDS_MAX: usize = 64;
 const A_OCTETS: usize = 16;
 const AAAA_OCTETS: usize = 28;
-const OPT_OCTETS: usize = 11;
 /// Where a compression pointer can lead (RFC 1035, 4.1.4).
 const POINTER_MAX: usize = 0x3fff;
 
@@ -179,7 +178,7 @@ impl Discovery {
             memo = service.memo.get(kind as usize)?;
         }
         let (size, prepared) = memo.as_ref()?.octets.as_deref()?.split_first_chunk()?;
-        let opt = if query.edns().is_some() { OPT_OCTETS } else { 0 };
+        let opt = if query.edns().is_some() { Edns::BARE } else { 0 };
         let size = Message::HEADER + query.question().len() + usize::from(u16::from_be_bytes(*size)) + opt;
         if size > transport.room(query.payload_size()) {
             return None;
@@ -201,8 +200,7 @@ impl Discovery {
             counts.authorities = 1;
         }
         if let Some((_, dnssec_ok)) = query.edns() {
-            let [size_high, size_low] = limits::UDP_PAYLOAD.to_be_bytes();
-            out.extend([0, 0, 41, size_high, size_low, 0, 0, u8::from(dnssec_ok) << 7, 0, 0, 0]);
+            out.extend(Edns::bare(limits::UDP_PAYLOAD, dnssec_ok));
             counts.additionals += 1;
         }
         let header = out.get_mut(start..)?.first_chunk_mut::<{ Message::HEADER }>()?;
