@@ -146,7 +146,7 @@ fn own_node(api: &Api) -> NodeKey {
 }
 
 fn own_services<'a>(api: &Api, catalog: &'a Catalog) -> impl Iterator<Item = &'a InstanceEntry> + use<'a> {
-    catalog.instances_on(&own_node(api)).filter(|instance| instance.agent)
+    catalog.instances_on(&own_node(api)).filter(|instance| instance.origin.is_agent())
 }
 
 fn own_checks<'a>(api: &Api, catalog: &'a Catalog) -> impl Iterator<Item = &'a Check> + use<'a> {
@@ -204,7 +204,7 @@ pub(super) async fn service(api: Api, request: Request) -> Result<Reply, Refusal
 
 fn hashed_service(api: &Api, request: &Request, catalog: &Catalog) -> Result<(String, Reply), Refusal> {
     let key = InstanceKey { node: own_node(api), id: request.rest.as_str().into() };
-    let instance = catalog.instances().get(&key).filter(|instance| instance.agent);
+    let instance = catalog.instances().get(&key).filter(|instance| instance.origin.is_agent());
     let instance = instance.ok_or_else(|| Refusal::not_found(format!("unknown service ID: {}", request.rest)))?;
     let mut shown = AgentServiceView::new(instance, &api.identity().datacenter);
     let plain = serde_json::to_string(&shown).map_err(|error| Refusal::internal(error.to_string()))?;

@@ -17,8 +17,8 @@ use super::reply::{Refusal, Reply};
 use super::request::Request;
 use super::{Api, filter, near};
 use crate::catalog::{
-    Change, Check, CheckKey, Edit, Health, Index, Instance, InstanceEntry, InstanceKey, NamedPort, Node, NodeEntry, NodeKey,
-    ServiceAddress, SourceId, Weights,
+    Change, Check, CheckKey, Edit, Extra, Health, Index, Instance, InstanceEntry, InstanceKey, NamedPort, Node, NodeEntry,
+    NodeKey, Origin, ServiceAddress, SourceId, Weights,
 };
 use crate::registry::{Identity, definition};
 
@@ -148,7 +148,7 @@ fn services(view: &View) -> Result<Reply, Refusal> {
                 }
             }
             let tags = names.entry(&instance.service).or_default();
-            for tag in &instance.tags {
+            for tag in instance.tags.iter() {
                 if !tags.contains(&&**tag) {
                     tags.push(tag);
                 }
@@ -198,7 +198,7 @@ pub(super) async fn deregister(api: Api, request: Request) -> Result<Reply, Refu
 }
 
 fn remove_instance(edit: &mut Edit, key: InstanceKey) -> Result<(), Refusal> {
-    if edit.catalog().instances().get(&key).is_some_and(|instance| instance.agent) {
+    if edit.catalog().instances().get(&key).is_some_and(|instance| instance.origin.is_agent()) {
         return Ok(());
     }
     Ok(edit.apply(Change::RemoveInstance(key))?)
@@ -321,7 +321,7 @@ fn put_node(edit: &mut Edit, mut node: Node, ours: &NodeKey) -> Result<(), Refus
 }
 
 fn put_service(edit: &mut Edit, mut service: Instance) -> Result<(), Refusal> {
-    if let Some(known) = edit.catalog().instances().get(&service.key()).filter(|known| known.agent) {
+    if let Some(known) = edit.catalog().instances().get(&service.key()).filter(|known| known.origin.is_agent()) {
         // The agent's own definition stands, but for tags where it leaves them to others.
         if !known.enable_tag_override {
             return Ok(());
@@ -379,7 +379,7 @@ fn read_service(service: &Body, node: &Arc<str>) -> Result<Instance, Refusal> {
             let at = Body(value.as_object().cloned().unwrap_or_default());
             ServiceAddress { address: at.text("Address").unwrap_or("").to_owned(), port: at.port("Port") }
         };
-        Box::new(tagged.iter().map(|(tag, value)| (tag.clone(), address(value))).collect())
+        tagged.iter().map(|(tag, value)| (tag.clone(), address(value))).collect()
     });
     let weights = service.inner("Weights").and_then(|weights| {
         let weight = |name| u16::try_from(weights.number(name)).ok();
@@ -390,24 +390,27 @@ fn read_service(service: &Body, node: &Arc<str>) -> Result<Instance, Refusal> {
         let map: Map<String, Value> = service.map(name)?.clone();
         json::definition(&map)
     };
+    let extra = Extra {
+        kind: service.text("Kind").map(Into::into),
+        tagged_addresses: tagged,
+        meta: service.texts("Meta"),
+        ports,
+        socket_path: service.text("SocketPath").map(Into::into),
+        proxy: kept("Proxy"),
+        connect: kept("Connect"),
+    };
     Ok(Instance {
         source: SourceId::LOCAL,
         node: node.clone(),
         id: id.unwrap_or(name).into(),
         service: name.into(),
-        kind: service.text("Kind").map(Into::into),
-        tags: service.strings("Tags"),
+        tags: service.strings("Tags").into(),
         address: address.into(),
-        tagged_addresses: tagged,
-        meta: service.texts("Meta").map(Box::new),
         port: if service.port("Port") == 0 { default_port } else { service.port("Port") },
-        ports,
-        socket_path: service.text("SocketPath").map(Into::into),
         weights: weights.unwrap_or_default(),
         enable_tag_override: service.flag("EnableTagOverride"),
-        proxy: kept("Proxy"),
-        connect: kept("Connect"),
-        agent: false,
+        origin: Origin::Catalog,
+        extra: extra.boxed(),
         create_index: Index(0),
         modify_index: Index(0),
     })
@@ -428,14 +431,14 @@ fn read_check(check: &Body, node: &Arc<str>) -> Result<Check, Refusal> {
         status: text("Status").parse().unwrap_or(Health::Critical),
         notes: text("Notes"),
         output: text("Output"),
-        service_id: text("ServiceID"),
+        service_id: check.text("ServiceID").unwrap_or("").into(),
         service_name: text("ServiceName"),
-        service_tags: check.strings("ServiceTags"),
+        service_tags: check.strings("ServiceTags").into(),
         kind: text("Type"),
         interval: text("Interval"),
         timeout: text("Timeout"),
         exposed_port: check.port("ExposedPort"),
-        definition: check.map("Definition").and_then(json::definition),
+        definition: check.map("Definition").and_then(json::definition).map(Box::new),
         agent: false,
         create_index: Index(0),
         modify_index: Index(0),

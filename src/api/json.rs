@@ -10,9 +10,11 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
+use smol_str::{SmolStr, ToSmolStr};
 
 use crate::catalog::{
-    Check, Coordinate, Health, Index, Instance, InstanceEntry, KvEntry, NamedPort, Node, NodeEntry, ServiceAddress, Weights,
+    Address, Check, Coordinate, Health, Index, Instance, InstanceEntry, KvEntry, NamedPort, Node, NodeEntry, ServiceAddress,
+    Weights,
 };
 use crate::duration;
 
@@ -58,7 +60,7 @@ pub(super) struct ServiceView<'a> {
     id: &'a str,
     service: &'a str,
     tags: &'a [Arc<str>],
-    address: &'a str,
+    address: &'a Address,
     #[serde(skip_serializing_if = "Option::is_none")]
     tagged_addresses: Option<Addresses<'a>>,
     meta: Option<&'a Texts>,
@@ -79,17 +81,18 @@ pub(super) struct ServiceView<'a> {
 
 impl<'a> From<&'a Instance> for ServiceView<'a> {
     fn from(instance: &'a Instance) -> Self {
+        let extra = instance.extra();
         Self {
-            kind: instance.kind.as_deref(),
+            kind: extra.kind.as_deref(),
             id: &instance.id,
             service: &instance.service,
             tags: &instance.tags,
             address: &instance.address,
             tagged_addresses: addresses(instance),
-            meta: instance.meta.as_deref(),
+            meta: extra.meta.as_ref(),
             port: instance.port,
-            ports: ports(&instance.ports),
-            socket_path: instance.socket_path.as_deref(),
+            ports: ports(&extra.ports),
+            socket_path: extra.socket_path.as_deref(),
             weights: instance.weights.into(),
             enable_tag_override: instance.enable_tag_override,
             proxy: proxy(instance),
@@ -117,7 +120,7 @@ pub(super) struct ServiceRow<'a> {
     service_id: &'a str,
     service_name: &'a str,
     service_tags: &'a [Arc<str>],
-    service_address: &'a str,
+    service_address: &'a Address,
     #[serde(skip_serializing_if = "Option::is_none")]
     service_tagged_addresses: Option<Addresses<'a>>,
     service_weights: WeightsView,
@@ -136,6 +139,7 @@ pub(super) struct ServiceRow<'a> {
 
 impl<'a> ServiceRow<'a> {
     pub(super) fn new(node: &'a Node, instance: &'a Instance) -> Self {
+        let extra = instance.extra();
         Self {
             id: &node.id,
             node: &node.name,
@@ -143,17 +147,17 @@ impl<'a> ServiceRow<'a> {
             datacenter: &node.datacenter,
             tagged_addresses: node.tagged_addresses.as_ref(),
             node_meta: node.meta.as_ref(),
-            service_kind: instance.kind.as_deref().unwrap_or(""),
+            service_kind: extra.kind.as_deref().unwrap_or(""),
             service_id: &instance.id,
             service_name: &instance.service,
             service_tags: &instance.tags,
             service_address: &instance.address,
             service_tagged_addresses: addresses(instance),
             service_weights: instance.weights.into(),
-            service_meta: instance.meta.as_deref(),
+            service_meta: extra.meta.as_ref(),
             service_port: instance.port,
-            service_ports: ports(&instance.ports),
-            service_socket_path: instance.socket_path.as_deref().unwrap_or(""),
+            service_ports: ports(&extra.ports),
+            service_socket_path: extra.socket_path.as_deref().unwrap_or(""),
             service_enable_tag_override: instance.enable_tag_override,
             service_proxy: proxy(instance),
             service_connect: connect(instance),
@@ -253,7 +257,7 @@ pub(super) struct AgentServiceView<'a> {
     port: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     ports: Option<Vec<PortView<'a>>>,
-    address: &'a str,
+    address: &'a Address,
     #[serde(skip_serializing_if = "Option::is_none")]
     socket_path: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -271,22 +275,23 @@ pub(super) struct AgentServiceView<'a> {
 
 impl<'a> AgentServiceView<'a> {
     pub(super) fn new(instance: &'a Instance, datacenter: &'a str) -> Self {
+        let extra = instance.extra();
         Self {
-            kind: instance.kind.as_deref(),
+            kind: extra.kind.as_deref(),
             id: &instance.id,
             service: &instance.service,
             tags: &instance.tags,
-            meta: instance.meta.as_deref(),
+            meta: extra.meta.as_ref(),
             port: instance.port,
-            ports: ports(&instance.ports),
+            ports: ports(&extra.ports),
             address: &instance.address,
-            socket_path: instance.socket_path.as_deref(),
+            socket_path: extra.socket_path.as_deref(),
             tagged_addresses: addresses(instance),
             weights: instance.weights.into(),
             enable_tag_override: instance.enable_tag_override,
             content_hash: None,
-            proxy: instance.proxy.is_some().then(|| proxy(instance)),
-            connect: instance.connect.is_some().then(|| connect(instance)),
+            proxy: extra.proxy.is_some().then(|| proxy(instance)),
+            connect: extra.connect.is_some().then(|| connect(instance)),
             datacenter,
         }
     }
@@ -390,7 +395,7 @@ impl<'a> From<&'a Coordinate> for CoordinateView<'a> {
 
 /// A check's definition as it came with a catalog write, as Consul gives it back: without what is zero, durations in
 /// words.
-pub(super) fn definition(given: &Map<String, Value>) -> Option<Box<Value>> {
+pub(super) fn definition(given: &Map<String, Value>) -> Option<Value> {
     let worded = |name: &str, value: &Value| match (name, value.as_i64()) {
         ("Interval" | "Timeout" | "DeregisterCriticalServiceAfter" | "TTL", Some(nanoseconds)) => {
             duration::write_nanoseconds(nanoseconds).into()
@@ -402,7 +407,7 @@ pub(super) fn definition(given: &Map<String, Value>) -> Option<Box<Value>> {
         .filter(|(_, value)| !is_zero_value(value))
         .map(|(name, value)| (name.clone(), worded(name, value)))
         .collect();
-    (!kept.is_empty()).then(|| Box::new(Value::Object(kept)))
+    (!kept.is_empty()).then_some(Value::Object(kept))
 }
 
 fn is_zero_value(value: &Value) -> bool {
@@ -448,7 +453,7 @@ fn ports(named: &[NamedPort]) -> Option<Vec<PortView<'_>>> {
 /// are not given; that is shown, and not kept a million times.
 struct Addresses<'a> {
     given: Option<&'a BTreeMap<String, ServiceAddress>>,
-    own: Option<(&'a str, u16, [&'static str; 2])>,
+    own: Option<(SmolStr, u16, [&'static str; 2])>,
 }
 
 impl Serialize for Addresses<'_> {
@@ -461,9 +466,9 @@ impl Serialize for Addresses<'_> {
         }
         let given = self.given.into_iter().flatten().map(|(tag, at)| (tag.as_str(), (at.address.as_str(), at.port)));
         let mut all: BTreeMap<&str, (&str, u16)> = given.collect();
-        if let Some((address, port, tags)) = self.own {
+        if let Some((address, port, tags)) = &self.own {
             for tag in tags {
-                all.entry(tag).or_insert((address, port));
+                all.entry(tag).or_insert((address, *port));
             }
         }
         serializer.collect_map(all.into_iter().map(|(tag, (address, port))| (tag, AddressView { address, port })))
@@ -471,18 +476,18 @@ impl Serialize for Addresses<'_> {
 }
 
 fn addresses(instance: &Instance) -> Option<Addresses<'_>> {
-    let given = instance.tagged_addresses.as_deref().filter(|tagged| !tagged.is_empty());
-    let tags = match instance.address.parse::<IpAddr>() {
-        Ok(IpAddr::V4(_)) if instance.agent => Some(["lan_ipv4", "wan_ipv4"]),
-        Ok(IpAddr::V6(_)) if instance.agent => Some(["lan_ipv6", "wan_ipv6"]),
+    let given = instance.extra().tagged_addresses.as_ref().filter(|tagged| !tagged.is_empty());
+    let tags = match instance.address.ip() {
+        Some(IpAddr::V4(_)) if instance.origin.is_agent() => Some(["lan_ipv4", "wan_ipv4"]),
+        Some(IpAddr::V6(_)) if instance.origin.is_agent() => Some(["lan_ipv6", "wan_ipv6"]),
         _ => None,
     };
-    let own = tags.map(|tags| (&*instance.address, instance.port, tags));
+    let own = tags.map(|tags| (instance.address.to_smolstr(), instance.port, tags));
     (given.is_some() || own.is_some()).then_some(Addresses { given, own })
 }
 
 fn proxy(instance: &Instance) -> Value {
-    let mut proxy = match instance.proxy.as_deref() {
+    let mut proxy = match &instance.extra().proxy {
         Some(Value::Object(given)) => given.clone(),
         _ => Map::new(),
     };
@@ -493,7 +498,7 @@ fn proxy(instance: &Instance) -> Value {
 }
 
 fn connect(instance: &Instance) -> Value {
-    instance.connect.as_deref().cloned().unwrap_or_else(|| json!({}))
+    instance.extra().connect.clone().unwrap_or_else(|| json!({}))
 }
 
 fn never_null<S: Serializer>(texts: &Option<&Texts>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,15 +1,16 @@
 //! How the catalog changes: one [`Edit`] a transaction.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::hash::BuildHasher;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use smol_str::SmolStr;
 
 use super::row::lower;
-use super::snapshot::Located;
+use super::snapshot::{Located, Placed};
 use super::{
     Catalog, Check, CheckKey, Coordinate, Index, Instance, InstanceEntry, InstanceKey, KvEntry, Memo, Node, NodeEntry, NodeKey,
     Service, ServiceAddress,
@@ -118,7 +119,7 @@ impl Edit {
     pub fn give_virtual_address(&self, instance: &mut Instance) {
         let Some(service) = instance.mesh_destination() else { return };
         let address_of = |other: &InstanceKey| -> Option<Ipv4Addr> {
-            let tagged = self.catalog.instances.get(other)?.tagged_addresses.as_ref()?;
+            let tagged = self.catalog.instances.get(other)?.extra().tagged_addresses.as_ref()?;
             tagged.get(VIRTUAL)?.address.parse().ok()
         };
         let mut highest = VIRTUAL_BASE;
@@ -135,7 +136,8 @@ impl Edit {
         let next = || highest.checked_add(1).filter(|next| *next < u32::MAX).map(Ipv4Addr::from_bits);
         let Some(address) = own.or_else(next) else { return };
         let at = ServiceAddress { address: address.to_string(), port: instance.port };
-        instance.tagged_addresses.get_or_insert_default().insert(VIRTUAL.to_owned(), at);
+        let extra = instance.extra.get_or_insert_default();
+        extra.tagged_addresses.get_or_insert_default().insert(VIRTUAL.to_owned(), at);
     }
 
     fn put_node(&mut self, mut node: Node) {
@@ -206,7 +208,7 @@ impl Edit {
         if let Some(located) = Located::of(&entry.instance) {
             self.catalog.instance_addresses.insert(located, ());
         }
-        self.put_entry(key.clone(), entry);
+        self.put_entry(entry);
         self.catalog.tables.instances = self.next;
         self.touched.push(Touched::Instance(key));
         Ok(())
@@ -235,41 +237,47 @@ impl Edit {
             }
             same
         });
-        let mut services: HashMap<Arc<str>, Vec<(InstanceKey, InstanceEntry)>, RandomState> = HashMap::default();
-        let (mut entries, mut addresses) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
-        for (key, mut instance) in rows {
-            let service = lower(&instance.service);
-            let service = services.get_key_value(&service).map_or(service, |(known, _)| known.clone());
-            if service == instance.service {
-                // What instances have in common is held once.
-                instance.service = service.clone();
+        let mut names: HashSet<Arc<str>, RandomState> = HashSet::default();
+        let mut shared = |name: Arc<str>| match names.get(&name) {
+            Some(known) => known.clone(),
+            None => {
+                names.insert(name.clone());
+                name
             }
+        };
+        let (mut entries, mut addresses) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+        let mut of_services: Vec<(Arc<str>, InstanceEntry)> = Vec::with_capacity(rows.len());
+        for (key, mut instance) in rows {
+            // What instances have in common is held once.
+            instance.service = shared(instance.service);
+            let service = shared(lower(&instance.service));
             let Some(entry) = self.entry(&key, instance) else { continue };
             addresses.extend(Located::of(&entry.instance).map(|located| (located, ())));
-            services.entry(service).or_default().push((key.clone(), entry.clone()));
-            self.touched.push(Touched::Instance(key.clone()));
-            entries.push((key, entry));
+            of_services.push((service, entry.clone()));
+            self.touched.push(Touched::Instance(key));
+            entries.push((Placed(entry), ()));
         }
         if entries.is_empty() {
             return Ok(());
         }
         addresses.sort_unstable();
         self.catalog.instance_addresses.extend_sorted(addresses);
-        self.catalog.instances.extend_sorted(entries);
-        let mut services: Vec<_> = services.into_iter().collect();
-        services.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        let mut changed = Vec::with_capacity(services.len());
-        for (key, entries) in services {
-            let mut service = match self.catalog.services.get(&key) {
+        self.catalog.instances.0.extend_sorted(entries);
+        // Each service's own stay in their order.
+        of_services.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut changed = Vec::new();
+        for group in of_services.chunk_by(|(a, _), (b, _)| a == b) {
+            let Some((key, first)) = group.first() else { continue };
+            let mut service = match self.catalog.services.get(&**key) {
                 Some(known) => Service::clone(known),
-                None => Service::new(key.clone(), entries.first().map_or(&key, |(_, entry)| &entry.service), self.next),
+                None => Service::new((&**key).into(), &first.service, self.next),
             };
             (service.index, service.memo) = (self.next, Memo::default());
-            service.instances.reserve_exact(entries.len());
-            entries.into_iter().for_each(|(key, entry)| put_among(&mut service.instances, &key, entry));
+            service.instances.reserve_exact(group.len());
+            group.iter().for_each(|(_, entry)| put_among(&mut service.instances, entry.clone()));
             let (hash, service) = (self.catalog.hasher.hash_one(key.as_bytes()), Arc::new(service));
-            self.catalog.services_by_hash.insert(hash, service.clone(), |other| other.key == key);
-            changed.push((key, service));
+            self.catalog.services_by_hash.insert(hash, service.clone(), |other| *other.key == **key);
+            changed.push((service.key.clone(), service));
         }
         self.catalog.services.extend_sorted(changed);
         self.catalog.tables.instances = self.next;
@@ -320,7 +328,7 @@ impl Edit {
             self.catalog.mesh.remove(&(destination, key.clone()));
         }
         self.leave_service(&old);
-        self.catalog.instances.remove(key);
+        self.catalog.instances.0.remove(key);
         self.catalog.tables.instances = self.next;
         self.touched.push(Touched::Instance(key.clone()));
     }
@@ -415,9 +423,9 @@ impl Edit {
     }
 
     /// Writes an instance's entry into its service and into the table of instances.
-    fn put_entry(&mut self, key: InstanceKey, entry: InstanceEntry) {
-        self.change_service(&entry.service, |instances| put_among(instances, &key, entry.clone()));
-        self.catalog.instances.insert(key, entry);
+    fn put_entry(&mut self, entry: InstanceEntry) {
+        self.change_service(&entry.service, |instances| put_among(instances, entry.clone()));
+        self.catalog.instances.0.insert(Placed(entry), ());
     }
 
     /// Takes an instance out of its service, and the service out of the catalog with its last instance.
@@ -434,7 +442,7 @@ impl Edit {
     /// snapshot shares is changed in place.
     fn change_service(&mut self, name: &Arc<str>, change: impl FnOnce(&mut Vec<InstanceEntry>)) {
         let catalog = &mut self.catalog;
-        let key = lower(name);
+        let key = SmolStr::new(lower(name));
         let hash = catalog.hasher.hash_one(key.as_bytes());
         let new = || Arc::new(Service::new(key.clone(), name, self.next));
         let mut service = catalog.services.remove(&key).unwrap_or_else(new);
@@ -481,14 +489,14 @@ impl Edit {
             let mut checks = entry.checks.to_vec();
             change(&mut checks);
             entry.checks = checks.into();
-            self.put_entry(key, entry);
+            self.put_entry(entry);
         }
     }
 }
 
 /// Puts an entry in its place among a service's instances.
-fn put_among(instances: &mut Vec<InstanceEntry>, key: &InstanceKey, entry: InstanceEntry) {
-    match instances.binary_search_by(|other| other.cmp_key(key)) {
+fn put_among(instances: &mut Vec<InstanceEntry>, entry: InstanceEntry) {
+    match instances.binary_search_by(|other| other.cmp_natural(&entry)) {
         Ok(at) => instances[at] = entry,
         Err(at) => instances.insert(at, entry),
     }
@@ -497,7 +505,7 @@ fn put_among(instances: &mut Vec<InstanceEntry>, key: &InstanceKey, entry: Insta
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Health, SourceId, Weights};
+    use crate::catalog::{Extra, Health, Origin, SourceId, Weights};
 
     fn node(name: &str, address: &str) -> Node {
         Node {
@@ -519,22 +527,21 @@ mod tests {
             node: node.into(),
             id: id.into(),
             service: service.into(),
-            kind: None,
-            tags: Vec::new(),
+            tags: Default::default(),
             address: address.into(),
-            tagged_addresses: None,
-            meta: None,
             port: 80,
-            ports: Vec::new(),
-            socket_path: None,
             weights: Weights::default(),
             enable_tag_override: false,
-            proxy: None,
-            connect: None,
-            agent: false,
+            extra: None,
+            origin: Origin::Catalog,
             create_index: Index(0),
             modify_index: Index(0),
         }
+    }
+
+    fn proxy_of(service: &str) -> Option<Box<Extra>> {
+        let proxy = Some(serde_json::json!({"DestinationServiceName": service}));
+        Extra { kind: Some("connect-proxy".into()), proxy, ..Extra::default() }.boxed()
     }
 
     fn check(node: &str, id: &str, service_id: &str, status: Health) -> Check {
@@ -548,7 +555,7 @@ mod tests {
             output: "".into(),
             service_id: service_id.into(),
             service_name: "".into(),
-            service_tags: Vec::new(),
+            service_tags: Default::default(),
             kind: "".into(),
             interval: "".into(),
             timeout: "".into(),
@@ -586,11 +593,11 @@ mod tests {
         edit.apply(Change::PutNode(node("n1", "10.0.0.1"))).unwrap();
         let mut put = |id: &str, proxied: Option<&str>| {
             let mut instance = Instance { id: id.into(), ..instance("n1", id, "app", "10.0.0.1") };
-            instance.kind = proxied.map(|_| "connect-proxy".into());
-            instance.proxy = proxied.map(|name| Box::new(serde_json::json!({"DestinationServiceName": name})));
+            instance.extra = proxied.and_then(proxy_of);
             edit.give_virtual_address(&mut instance);
             edit.apply(Change::PutInstance(instance.clone())).unwrap();
-            instance.tagged_addresses.and_then(|mut tagged| Some(tagged.remove("consul-virtual")?.address))
+            let tagged = instance.extra?.tagged_addresses;
+            tagged.and_then(|mut tagged| Some(tagged.remove("consul-virtual")?.address))
         };
         assert_eq!(put("plain", None), None);
         assert_eq!(put("web-proxy", Some("web")).as_deref(), Some("240.0.0.1"));
@@ -661,16 +668,15 @@ mod tests {
     #[test]
     fn mesh_instances_are_found_by_whom_they_stand_for() {
         let mut proxy = instance("a", "web-proxy", "web-sidecar", "");
-        proxy.kind = Some("connect-proxy".into());
-        proxy.proxy = Some(Box::new(serde_json::json!({"DestinationServiceName": "Web"})));
+        proxy.extra = proxy_of("Web");
         let mut native = instance("B", "app", "app", "");
-        native.connect = Some(Box::new(serde_json::json!({"Native": true})));
+        native.extra = Extra { connect: Some(serde_json::json!({"Native": true})), ..Extra::default() }.boxed();
         let (catalog, _) = commit(&three(), vec![Change::PutInstance(proxy.clone()), Change::PutInstance(native)]);
         let ids = |catalog: &Catalog, name| catalog.mesh_instances(name).map(|i| i.id.to_string()).collect::<Vec<_>>();
         assert_eq!(ids(&catalog, "WEB"), ["web-proxy"]);
         assert_eq!(ids(&catalog, "app"), ["app"]);
         assert!(ids(&catalog, "db").is_empty());
-        proxy.proxy = Some(Box::new(serde_json::json!({"DestinationServiceName": "db"})));
+        proxy.extra = proxy_of("db");
         let (catalog, _) = commit(&catalog, vec![Change::PutInstance(proxy)]);
         assert!(ids(&catalog, "web").is_empty());
         assert_eq!(ids(&catalog, "db"), ["web-proxy"]);

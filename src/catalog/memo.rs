@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use smallvec::SmallVec;
 
 use super::Index;
 
@@ -14,8 +15,12 @@ pub struct Prepared {
     /// The state of the nodes it was made of: [`super::Catalog::nodes_index`].
     pub nodes: Index,
     /// In its maker's own form; `None` when nothing can be prepared.
-    pub octets: Option<Box<[u8]>>,
+    pub octets: Option<Octets>,
 }
+
+/// Octets, of which so many stand where the rest does: among a million services each step aside costs a memory access, and
+/// most services have a few instances.
+pub type Octets = SmallVec<[u8; 40]>;
 
 /// Places for [`Prepared`] answers, one for each kind that their maker has. They are made empty with each new state of a
 /// service; copies of them are empty, too.

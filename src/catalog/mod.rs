@@ -16,12 +16,12 @@ mod tree;
 mod trie;
 
 pub use edit::{Change, Edit, Refused, Touched};
-pub use memo::{Memo, Prepared};
+pub use memo::{Memo, Octets, Prepared};
 pub use restore::{Restore, Rows};
 pub use row::{
-    Check, CheckKey, Coordinate, Health, Instance, InstanceKey, KvEntry, NamedPort, Node, NodeKey, ServiceAddress, SourceId,
-    Weights,
+    Address, Check, CheckKey, Coordinate, Extra, Health, Instance, InstanceKey, KvEntry, NamedPort, Node, NodeKey, Origin,
+    ServiceAddress, SourceId, Weights,
 };
-pub use snapshot::{Catalog, Index, InstanceEntry, NodeEntry, Service, Tables};
+pub use snapshot::{Catalog, Index, InstanceEntry, Instances, NodeEntry, Service, Tables};
 pub use tree::Tree;
 pub use trie::HashTrie;

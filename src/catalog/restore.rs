@@ -6,12 +6,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use smol_str::SmolStr;
 
 use super::row::lower;
-use super::snapshot::Located;
+use super::snapshot::{Located, Placed};
 use super::{
-    Catalog, Check, CheckKey, Coordinate, Index, Instance, InstanceEntry, InstanceKey, KvEntry, Node, NodeEntry, NodeKey,
-    Service, Tables,
+    Address, Catalog, Check, CheckKey, Coordinate, Index, Instance, InstanceEntry, InstanceKey, KvEntry, Node, NodeEntry,
+    NodeKey, Origin, Service, Tables,
 };
 
 /// All rows of a catalog.
@@ -52,7 +53,7 @@ pub struct Restore {
     /// The node of the last instance, under the name that the instance gave it.
     node: Option<(Arc<str>, NodeKey)>,
     /// What tables are made of at the end, at once.
-    instances: Vec<(InstanceKey, InstanceEntry)>,
+    instances: Vec<(Placed, ())>,
     addresses: Vec<(Located, ())>,
 }
 
@@ -80,7 +81,7 @@ impl Restore {
         let count = self.catalog.datacenters.get(&datacenter).copied().unwrap_or(0);
         self.catalog.datacenters.insert(datacenter, count + 1);
         let key = node.key();
-        let checks = self.checks.take(&key, &Arc::default());
+        let checks = self.checks.take(&key, "");
         // A check that it lost left no row. An index that was given once must not fall, and this is the highest it can be.
         let index = self.catalog.tables.nodes.max(self.catalog.tables.node_checks);
         self.keep_checks(&key, &checks);
@@ -94,9 +95,12 @@ impl Restore {
     pub fn instance(&mut self, mut instance: Instance) {
         self.names.share(&mut instance.node);
         self.names.share(&mut instance.service);
-        instance.tags.iter_mut().for_each(|tag| self.names.share(tag));
-        if instance.address.is_empty() {
-            instance.address = Arc::default();
+        self.names.share_all(&mut instance.tags);
+        if let Address::Text(address) = &mut instance.address {
+            self.names.share(address);
+        }
+        if let Origin::File(file) = &mut instance.origin {
+            self.names.share(file);
         }
         let Some(node) = self.node_of(&instance) else { return };
         let key = InstanceKey { node, id: instance.id.clone() };
@@ -110,9 +114,9 @@ impl Restore {
         // As with nodes: of checks and instances that it lost no row is left.
         let index = self.catalog.tables.instances.max(self.catalog.tables.checks);
         let name = self.names.lower(&entry.service);
-        let service = self.services.entry(name.clone()).or_insert_with(|| Service::new(name, &entry.service, index));
+        let service = self.services.entry(name.clone()).or_insert_with(|| Service::new((&*name).into(), &entry.service, index));
         service.instances.push(entry.clone());
-        self.instances.push((key, entry));
+        self.instances.push((Placed(entry), ()));
     }
 
     pub fn kv(&mut self, entry: KvEntry) {
@@ -134,7 +138,7 @@ impl Restore {
             self.instances.sort_by(|(a, _), (b, _)| a.cmp(b));
             self.instances.dedup_by(|(a, _), (b, _)| a == b);
         }
-        self.catalog.instances.extend_sorted(self.instances);
+        self.catalog.instances.0.extend_sorted(self.instances);
         self.addresses.sort_unstable();
         self.catalog.instance_addresses.extend_sorted(self.addresses);
         let mut services: Vec<_> = self.services.into_values().collect();
@@ -161,7 +165,7 @@ impl Restore {
             return Some(key.clone());
         }
         let key = instance.node_key();
-        let (key, _) = self.catalog.nodes.range(&key..=&key).next()?;
+        let (key, _) = self.catalog.nodes.get_key_value(&key)?;
         self.node = Some((instance.node.clone(), key.clone()));
         Some(key.clone())
     }
@@ -174,14 +178,13 @@ impl Restore {
 
 /// Checks until the one that they belong to comes: an instance, or a node, whose checks have an empty id there.
 #[derive(Default)]
-struct Checks(HashMap<(NodeKey, Arc<str>), Vec<Arc<Check>>, RandomState>);
+struct Checks(HashMap<(NodeKey, SmolStr), Vec<Arc<Check>>, RandomState>);
 
 impl Checks {
     fn keep(&mut self, mut check: Check, names: &mut Names) {
-        let Check { node, service_name, notes, kind, interval, timeout, service_tags, .. } = &mut check;
-        for text in [node, service_name, notes, kind, interval, timeout].into_iter().chain(service_tags) {
-            names.share(text);
-        }
+        let Check { node, service_name, notes, kind, interval, timeout, .. } = &mut check;
+        [node, service_name, notes, kind, interval, timeout].into_iter().for_each(|text| names.share(text));
+        names.share_all(&mut check.service_tags);
         if check.output.is_empty() {
             names.share(&mut check.output);
         }
@@ -189,12 +192,12 @@ impl Checks {
     }
 
     /// An owner's checks, by id.
-    fn take(&mut self, node: &NodeKey, id: &Arc<str>) -> Arc<[Arc<Check>]> {
+    fn take(&mut self, node: &NodeKey, id: &str) -> Arc<[Arc<Check>]> {
         // Most have none, and need no list of their own.
         if self.0.is_empty() {
             return Arc::default();
         }
-        let Some(mut checks) = self.0.remove(&(node.clone(), id.clone())) else { return Arc::default() };
+        let Some(mut checks) = self.0.remove(&(node.clone(), id.into())) else { return Arc::default() };
         checks.sort_by(|a, b| a.id.cmp(&b.id));
         checks.into()
     }
@@ -214,6 +217,22 @@ impl Names {
         }
     }
 
+    /// Shares each of several texts; none take no room.
+    fn share_all(&mut self, texts: &mut Arc<[Arc<str>]>) {
+        if texts.is_empty() {
+            *texts = Arc::default();
+        } else {
+            *texts = texts
+                .iter()
+                .cloned()
+                .map(|mut text| {
+                    self.share(&mut text);
+                    text
+                })
+                .collect();
+        }
+    }
+
     /// A text in lower case; itself when it is.
     fn lower(&mut self, text: &Arc<str>) -> Arc<str> {
         let mut lower = lower(text);
@@ -230,7 +249,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::catalog::{Change, Health, Weights};
+    use crate::catalog::{Change, Extra, Health, Weights};
 
     const NODES: [&str; 3] = ["Alpha", "beta", "gamma"];
     const IDS: [&str; 3] = ["x-1", "x-2", "x-3"];
@@ -255,19 +274,13 @@ mod tests {
             node: node.into(),
             id: id.into(),
             service: service.into(),
-            kind: None,
-            tags: vec!["v1".into()],
-            address: format!("10.1.0.{address}").into(),
-            tagged_addresses: None,
-            meta: None,
+            tags: ["v1".into()].into(),
+            address: (&*format!("10.1.0.{address}")).into(),
             port: 80,
-            ports: Vec::new(),
-            socket_path: None,
             weights: Weights::default(),
             enable_tag_override: false,
-            proxy: None,
-            connect: native.then(|| Box::new(json!({"Native": true}))),
-            agent: false,
+            extra: Extra { connect: native.then(|| json!({"Native": true})), ..Extra::default() }.boxed(),
+            origin: Origin::Catalog,
             create_index: Index(0),
             modify_index: Index(0),
         })
@@ -284,7 +297,7 @@ mod tests {
             output: "".into(),
             service_id: service_id.into(),
             service_name: "".into(),
-            service_tags: Vec::new(),
+            service_tags: Default::default(),
             kind: "".into(),
             interval: "".into(),
             timeout: "".into(),
@@ -327,7 +340,7 @@ mod tests {
             index: catalog.index(),
             tables: catalog.tables(),
             nodes: kept(catalog.nodes().values().map(|entry| &*entry.node)),
-            instances: kept(catalog.instances().values().map(|entry| &*entry.instance)),
+            instances: kept(catalog.instances().iter().map(|entry| &*entry.instance)),
             checks: kept(catalog.checks().values().map(|check| &**check)),
             kv: kept(catalog.kv().values().map(|entry| &**entry)),
             coordinates: kept(catalog.coordinates().values().map(|coordinate| &**coordinate)),

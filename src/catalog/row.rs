@@ -6,11 +6,13 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::de::Visitor;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value as Json;
+use smol_str::{SmolStr, ToSmolStr};
 
 use super::Index;
 
@@ -85,7 +87,7 @@ impl PartialOrd for NodeKey {
 
 impl NodeKey {
     pub fn new(source: SourceId, name: &str) -> Self {
-        Self { name: name.to_lowercase().into(), source }
+        Self { name: lowered(name).collect::<String>().into(), source }
     }
 
     /// The same, which shares a name that is in lower case.
@@ -101,14 +103,24 @@ impl NodeKey {
 
 /// A text in lower case; itself when it is.
 pub(super) fn lower(text: &Arc<str>) -> Arc<str> {
-    if text.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) { text.clone() } else { text.to_lowercase().into() }
+    if text.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) {
+        text.clone()
+    } else {
+        lowered(text).collect::<String>().into()
+    }
+}
+
+/// A text in lower case, letter by letter: what a letter becomes must not hang on its neighbours, or the order of texts
+/// would not be that of their letters.
+fn lowered(text: &str) -> impl Iterator<Item = char> + '_ {
+    text.chars().flat_map(char::to_lowercase)
 }
 
 /// An instance's identity: (source, node, instance id).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceKey {
     pub node: NodeKey,
-    pub id: Arc<str>,
+    pub id: SmolStr,
 }
 
 /// A check's identity: (source, node, check id).
@@ -172,6 +184,115 @@ pub struct NamedPort {
     pub default: bool,
 }
 
+/// Where an instance is reached, as it was written. The usual forms are held without a text of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Address {
+    /// Nothing was said: at its node's address.
+    #[default]
+    OfNode,
+    /// An IP address in its canonical spelling (RFC 5952 for IPv6).
+    Ip(IpAddr),
+    /// A host name, or an IP address in another spelling.
+    Text(Arc<str>),
+}
+
+impl Address {
+    /// The IP address that it is.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::OfNode => None,
+            Self::Ip(address) => Some(*address),
+            Self::Text(text) => text.parse().ok(),
+        }
+    }
+}
+
+impl From<&str> for Address {
+    fn from(text: &str) -> Self {
+        if text.is_empty() {
+            return Self::OfNode;
+        }
+        match text.parse::<IpAddr>() {
+            Ok(address) if address.to_smolstr() == text => Self::Ip(address),
+            _ => Self::Text(text.into()),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OfNode => Ok(()),
+            Self::Ip(address) => address.fmt(f),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.to_smolstr())
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Text(|text: &str| Address::from(text)))
+    }
+}
+
+/// Who speaks for an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Origin {
+    /// It was written to the catalog from outside.
+    #[default]
+    Catalog,
+    /// It was registered with our own agent, by its API.
+    Agent,
+    /// The same, by this services file.
+    File(Arc<str>),
+}
+
+impl Origin {
+    /// Was it registered with our own agent?
+    pub fn is_agent(&self) -> bool {
+        *self != Self::Catalog
+    }
+}
+
+/// What only some instances have; one that has none of it holds no such thing.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Extra {
+    /// A mesh kind such as `connect-proxy`.
+    pub kind: Option<Arc<str>>,
+    pub tagged_addresses: Option<BTreeMap<String, ServiceAddress>>,
+    pub meta: Option<BTreeMap<String, String>>,
+    /// Ports by name, where there are several; `port` is then the default one.
+    pub ports: Vec<NamedPort>,
+    pub socket_path: Option<Arc<str>>,
+    /// Mesh fields, kept as they came.
+    pub proxy: Option<Json>,
+    pub connect: Option<Json>,
+}
+
+impl Extra {
+    const NONE: Self = Self {
+        kind: None,
+        tagged_addresses: None,
+        meta: None,
+        ports: Vec::new(),
+        socket_path: None,
+        proxy: None,
+        connect: None,
+    };
+
+    /// As an instance holds it.
+    pub fn boxed(self) -> Option<Box<Self>> {
+        (self != Self::NONE).then(|| Box::new(self))
+    }
+}
+
 /// One instance of a service on a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Instance {
@@ -180,46 +301,35 @@ pub struct Instance {
     #[serde(deserialize_with = "text")]
     pub node: Arc<str>,
     /// Unique on its node.
-    #[serde(deserialize_with = "text")]
-    pub id: Arc<str>,
+    pub id: SmolStr,
     /// The service's name as registered.
     #[serde(deserialize_with = "text")]
     pub service: Arc<str>,
-    /// Empty, or a mesh kind such as `connect-proxy`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<Arc<str>>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tags: Vec<Arc<str>>,
-    /// An IP address or a host name; empty means the node's address.
-    #[serde(deserialize_with = "text")]
-    pub address: Arc<str>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tagged_addresses: Option<Box<BTreeMap<String, ServiceAddress>>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub meta: Option<Box<BTreeMap<String, String>>>,
+    #[serde(default)]
+    pub tags: Arc<[Arc<str>]>,
+    #[serde(default)]
+    pub address: Address,
     pub port: u16,
-    /// Ports by name, where there are several; `port` is then the default one.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ports: Vec<NamedPort>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub socket_path: Option<Arc<str>>,
     #[serde(default)]
     pub weights: Weights,
     #[serde(default)]
     pub enable_tag_override: bool,
-    /// Mesh fields, kept as they came.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub proxy: Option<Box<Json>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connect: Option<Box<Json>>,
-    /// Registered with our own agent (its API, or a services file), rather than written to the catalog from outside.
     #[serde(default)]
-    pub agent: bool,
+    pub origin: Origin,
+    /// See [`Instance::extra`].
+    #[serde(default, with = "extra_text")]
+    pub extra: Option<Box<Extra>>,
     pub create_index: Index,
     pub modify_index: Index,
 }
 
 impl Instance {
+    /// What only some have.
+    pub fn extra(&self) -> &Extra {
+        static NONE: Extra = Extra::NONE;
+        self.extra.as_deref().unwrap_or(&NONE)
+    }
+
     pub fn node_key(&self) -> NodeKey {
         NodeKey::of(self.source, &self.node)
     }
@@ -230,29 +340,33 @@ impl Instance {
 
     /// Natural order: by node name in any case, then by source and id.
     pub fn cmp_natural(&self, other: &Instance) -> Ordering {
-        fn lower(name: &str) -> impl Iterator<Item = char> {
-            name.chars().flat_map(char::to_lowercase)
-        }
-        let same = Arc::ptr_eq(&self.node, &other.node);
-        let names = if same { Ordering::Equal } else { lower(&self.node).cmp(lower(&other.node)) };
+        let names = if Arc::ptr_eq(&self.node, &other.node) || self.node == other.node {
+            Ordering::Equal
+        } else {
+            lowered(&self.node).cmp(lowered(&other.node))
+        };
         names.then(self.source.cmp(&other.source)).then_with(|| self.id.cmp(&other.id))
     }
 
     /// The service that this instance takes mesh connections for, in lower case: the one that a sidecar proxy stands in
     /// front of, or its own when it speaks the mesh's protocol itself.
     pub fn mesh_destination(&self) -> Option<Arc<str>> {
-        if self.kind.as_deref() == Some("connect-proxy") {
-            let proxy = self.proxy.as_ref()?;
-            return Some(proxy.get("DestinationServiceName")?.as_str()?.to_lowercase().into());
+        let Extra { kind, proxy, connect, .. } = self.extra();
+        if kind.as_deref() == Some("connect-proxy") {
+            return Some(proxy.as_ref()?.get("DestinationServiceName")?.as_str()?.to_lowercase().into());
         }
-        let native = self.connect.as_ref()?.get("Native")?.as_bool()?;
+        let native = connect.as_ref()?.get("Native")?.as_bool()?;
         native.then(|| self.service.to_lowercase().into())
     }
 
     /// How this instance's key compares with another, without making the key.
     pub fn cmp_key(&self, key: &InstanceKey) -> Ordering {
-        let name = self.node.chars().flat_map(char::to_lowercase).cmp(key.node.name.chars());
-        name.then(self.source.cmp(&key.node.source)).then_with(|| self.id.cmp(&key.id))
+        let names = if Arc::ptr_eq(&self.node, &key.node.name) || self.node == key.node.name {
+            Ordering::Equal
+        } else {
+            lowered(&self.node).cmp(key.node.name.chars())
+        };
+        names.then(self.source.cmp(&key.node.source)).then_with(|| self.id.cmp(&key.id))
     }
 }
 
@@ -272,11 +386,11 @@ pub struct Check {
     pub output: Arc<str>,
     /// The instance it belongs to; empty for a node-level check.
     #[serde(default)]
-    pub service_id: Arc<str>,
+    pub service_id: SmolStr,
     #[serde(default)]
     pub service_name: Arc<str>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub service_tags: Vec<Arc<str>>,
+    #[serde(default)]
+    pub service_tags: Arc<[Arc<str>]>,
     /// `http`, `tcp`, `ttl`, …, or empty.
     #[serde(default)]
     pub kind: Arc<str>,
@@ -347,19 +461,42 @@ impl Coordinate {
 /// Reads a text into the one place where it stays; serde's own way makes a `String` of it first, which is felt a million
 /// times.
 fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
-    struct Text;
-    impl Visitor<'_> for Text {
-        type Value = Arc<str>;
+    deserializer.deserialize_str(Text(|text: &str| Arc::from(text)))
+}
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a string")
-        }
+/// What becomes of a text that is read.
+struct Text<F>(F);
 
-        fn visit_str<E>(self, text: &str) -> Result<Arc<str>, E> {
-            Ok(text.into())
-        }
+impl<T, F: FnOnce(&str) -> T> Visitor<'_> for Text<F> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
     }
-    deserializer.deserialize_str(Text)
+
+    fn visit_str<E>(self, text: &str) -> Result<T, E> {
+        Ok(self.0(text))
+    }
+}
+
+/// As JSON within one text, in whatever form the row around it is kept: what it holds came as JSON, and is rare.
+mod extra_text {
+    use serde::de::Error as _;
+    use serde::ser::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Extra;
+
+    #[allow(clippy::ref_option, reason = "the form that serde asks for")]
+    pub(super) fn serialize<S: Serializer>(extra: &Option<Box<Extra>>, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = extra.as_ref().map(serde_json::to_string).transpose().map_err(S::Error::custom)?;
+        text.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<Extra>>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| serde_json::from_str(&text)).transpose().map_err(D::Error::custom)
+    }
 }
 
 mod base64_octets {

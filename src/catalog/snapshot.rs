@@ -7,8 +7,10 @@ use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use equivalent::{Comparable, Equivalent};
 use foldhash::quality::RandomState;
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use super::{
     Check, CheckKey, Coordinate, HashTrie, Health, Instance, InstanceKey, KvEntry, Memo, Node, NodeKey, SourceId, Tree,
@@ -72,61 +74,122 @@ impl Deref for InstanceEntry {
     }
 }
 
-/// An instance in the order of addresses; none comes before all that have the same address. It holds the row rather than
-/// its key, which takes a third of the memory.
+/// An instance in natural order. It is its own key: a key beside it would take as much again.
 #[derive(Debug, Clone)]
-pub(super) struct Located {
-    pub(super) address: IpAddr,
-    pub(super) instance: Option<Arc<Instance>>,
+pub(super) struct Placed(pub(super) InstanceEntry);
+
+impl Ord for Placed {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.cmp_natural(&other.0)
+    }
 }
 
+impl Equivalent<Placed> for InstanceKey {
+    fn equivalent(&self, other: &Placed) -> bool {
+        self.compare(other).is_eq()
+    }
+}
+
+impl Comparable<Placed> for InstanceKey {
+    fn compare(&self, other: &Placed) -> Ordering {
+        other.0.cmp_key(self).reverse()
+    }
+}
+
+/// An instance whose own address is an IP address, in the order of addresses, then in natural order.
+#[derive(Debug, Clone)]
+pub(super) struct Located(Arc<Instance>);
+
 impl Located {
-    /// Of an instance whose own address is an IP address.
     pub(super) fn of(instance: &Arc<Instance>) -> Option<Self> {
-        Some(Self { address: instance.address.parse().ok()?, instance: Some(instance.clone()) })
+        instance.address.ip().map(|_| Self(instance.clone()))
     }
 }
 
 impl Ord for Located {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.address.cmp(&other.address).then_with(|| match (&self.instance, &other.instance) {
-            (Some(own), Some(other)) => own.cmp_natural(other),
-            (own, other) => own.is_some().cmp(&other.is_some()),
-        })
+        self.0.address.ip().cmp(&other.0.address.ip()).then_with(|| self.0.cmp_natural(&other.0))
     }
 }
 
-impl PartialOrd for Located {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+/// Before all that are at this address.
+struct First(IpAddr);
+
+impl Equivalent<Located> for First {
+    fn equivalent(&self, _: &Located) -> bool {
+        false
     }
 }
 
-impl PartialEq for Located {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
+impl Comparable<Located> for First {
+    fn compare(&self, other: &Located) -> Ordering {
+        Some(self.0).cmp(&other.0.address.ip()).then(Ordering::Less)
     }
 }
 
-impl Eq for Located {}
+/// What has an order has the rest, too.
+macro_rules! ordered {
+    ($($name:ty),*) => {$(
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                self.cmp(other).is_eq()
+            }
+        }
+
+        impl Eq for $name {}
+    )*};
+}
+
+ordered!(Placed, Located);
+
+/// All instances, in natural order: by node name, then by id.
+#[derive(Debug, Clone, Default)]
+pub struct Instances(pub(super) Tree<Placed, ()>);
+
+impl Instances {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn get(&self, key: &InstanceKey) -> Option<&InstanceEntry> {
+        self.0.get_key_value(key).map(|(placed, ())| &placed.0)
+    }
+
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &InstanceEntry> {
+        self.0.keys().map(|placed| &placed.0)
+    }
+}
 
 /// All instances of one service, in natural order: by node name, then by instance id.
+///
+/// What the answer path reads stands in front, side by side.
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub struct Service {
     /// The name in lower case.
-    pub key: Arc<str>,
+    pub key: SmolStr,
+    /// What readers make of it.
+    pub memo: Memo,
     /// As the first of its instances spelled it.
     pub name: Arc<str>,
     pub instances: Vec<InstanceEntry>,
     /// The last change of any of its instances or their checks.
     pub index: Index,
-    /// What readers make of it.
-    pub memo: Memo,
 }
 
 impl Service {
     /// One without instances, which the catalog has only while it changes.
-    pub(super) fn new(key: Arc<str>, name: &Arc<str>, index: Index) -> Self {
+    pub(super) fn new(key: SmolStr, name: &Arc<str>, index: Index) -> Self {
         Self { key, name: name.clone(), instances: Vec::new(), index, memo: Memo::default() }
     }
 }
@@ -152,9 +215,9 @@ pub struct Catalog {
     pub(super) index: Index,
     pub(super) tables: Tables,
     pub(super) nodes: Tree<NodeKey, NodeEntry>,
-    pub(super) instances: Tree<InstanceKey, InstanceEntry>,
+    pub(super) instances: Instances,
     /// By name in lower case.
-    pub(super) services: Tree<Arc<str>, Arc<Service>>,
+    pub(super) services: Tree<SmolStr, Arc<Service>>,
     /// The same services, for look-ups that cost the same whatever their number.
     pub(super) services_by_hash: HashTrie<Arc<Service>>,
     /// Names come from the network, so the hash is seeded anew in each process.
@@ -188,12 +251,12 @@ impl Catalog {
     }
 
     /// All instances, by node name, then by id.
-    pub fn instances(&self) -> &Tree<InstanceKey, InstanceEntry> {
+    pub fn instances(&self) -> &Instances {
         &self.instances
     }
 
     /// All services that have an instance, by name in lower case.
-    pub fn services(&self) -> &Tree<Arc<str>, Arc<Service>> {
+    pub fn services(&self) -> &Tree<SmolStr, Arc<Service>> {
         &self.services
     }
 
@@ -243,8 +306,15 @@ impl Catalog {
     /// The instances on a node, by id.
     pub fn instances_on<'a>(&'a self, node: &NodeKey) -> impl Iterator<Item = &'a InstanceEntry> + use<'a> {
         let node = node.clone();
-        let first = InstanceKey { node: node.clone(), id: "".into() };
-        self.instances.range(first..).take_while(move |(key, _)| key.node == node).map(|(_, entry)| entry)
+        let first = InstanceKey { node: node.clone(), id: SmolStr::default() };
+        let from_first = self.instances.0.range(first..).map(|(placed, ())| &placed.0);
+        // Most share their node's name with the one before, and need no key to be compared by.
+        let mut last: Option<&'a InstanceEntry> = None;
+        from_first.take_while(move |entry| {
+            let same = last.is_some_and(|last| Arc::ptr_eq(&last.node, &entry.node) && last.source == entry.source);
+            last = Some(entry);
+            same || entry.node_key() == node
+        })
     }
 
     /// All checks on a node, its instances' too, by id.
@@ -281,16 +351,15 @@ impl Catalog {
 
     /// The first instance, in natural order, whose own address is this one.
     pub fn instance_at(&self, address: IpAddr) -> Option<&InstanceEntry> {
-        let (located, ()) = self.instance_addresses.range(Located { address, instance: None }..).next()?;
-        let instance = located.instance.as_ref().filter(|_| located.address == address)?;
-        self.instances.get(&instance.key())
+        let (Located(instance), ()) = self.instance_addresses.range(First(address)..).next()?;
+        (instance.address.ip() == Some(address)).then(|| self.instances.get(&instance.key()))?
     }
 
     /// The instances that take mesh connections for a service, by its name in any case, in natural order.
     pub fn mesh_instances<'a>(&'a self, service: &str) -> impl Iterator<Item = &'a InstanceEntry> + use<'a> {
         let service: Arc<str> = service.to_lowercase().into();
         let node = NodeKey { name: "".into(), source: SourceId(0) };
-        let first = (service.clone(), InstanceKey { node, id: "".into() });
+        let first = (service.clone(), InstanceKey { node, id: SmolStr::default() });
         let of_service = self.mesh.range(first..).take_while(move |((name, _), ())| *name == service);
         of_service.filter_map(|((_, key), ())| self.instances.get(key))
     }

@@ -10,7 +10,6 @@
 //!
 //! Start at [`Tree`]; the shape of the nodes, and what always holds of it, is told at [`Node`].
 
-use std::borrow::Borrow;
 use std::collections::VecDeque;
 use std::fmt;
 use std::iter::FusedIterator;
@@ -18,6 +17,8 @@ use std::mem;
 use std::ops::{Bound, RangeBounds};
 use std::slice;
 use std::sync::Arc;
+
+use equivalent::Comparable;
 
 /// The most entries of a leaf, and the most children of a branch.
 ///
@@ -102,15 +103,22 @@ impl<K, V> Tree<K, V> {
     /// The value at `key`. O(log n), allocates nothing.
     pub fn get<Q>(&self, key: &Q) -> Option<&V>
     where
-        K: Borrow<Q>,
-        Q: ?Sized + Ord,
+        Q: ?Sized + Comparable<K>,
+    {
+        self.get_key_value(key).map(|(_, value)| value)
+    }
+
+    /// The entry at `key`. O(log n), allocates nothing.
+    pub fn get_key_value<Q>(&self, key: &Q) -> Option<(&K, &V)>
+    where
+        Q: ?Sized + Comparable<K>,
     {
         let mut node = &self.root;
         loop {
             match &**node {
                 Node::Leaf(entries) => {
                     let index = search(entries, key).ok()?;
-                    return entries.get(index).map(|(_, value)| value);
+                    return entries.get(index).map(pair);
                 }
                 Node::Branch(branch) => node = branch.children.get(branch.child_of(key))?,
             }
@@ -120,8 +128,7 @@ impl<K, V> Tree<K, V> {
     /// Whether there is an entry at `key`. O(log n), allocates nothing.
     pub fn contains_key<Q>(&self, key: &Q) -> bool
     where
-        K: Borrow<Q>,
-        Q: ?Sized + Ord,
+        Q: ?Sized + Comparable<K>,
     {
         self.get(key).is_some()
     }
@@ -130,8 +137,7 @@ impl<K, V> Tree<K, V> {
     /// O(log n) to start, O(1) amortized a step. Bounds that end before they start hold nothing.
     pub fn range<Q, R>(&self, bounds: R) -> Iter<'_, K, V>
     where
-        K: Borrow<Q>,
-        Q: ?Sized + Ord,
+        Q: ?Sized + Comparable<K>,
         R: RangeBounds<Q>,
     {
         let (start, end) = (bounds.start_bound(), bounds.end_bound());
@@ -163,7 +169,7 @@ impl<K, V> Tree<K, V> {
 }
 
 impl<K: Clone + Ord, V: Clone> Tree<K, V> {
-    /// Puts `value` at `key` and returns the value that it replaces, whose key stays. O(log n), copies a path.
+    /// Puts `value` at `key` and returns the value that it replaces, whose key goes too. O(log n), copies a path.
     ///
     /// Keys that come in ascending order leave full nodes behind.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
@@ -184,8 +190,7 @@ impl<K: Clone + Ord, V: Clone> Tree<K, V> {
     /// The value at `key`, to be changed. O(log n), copies a path if there is such an entry.
     pub fn get_mut<Q>(&mut self, key: &Q) -> Option<&mut V>
     where
-        K: Borrow<Q>,
-        Q: ?Sized + Ord,
+        Q: ?Sized + Comparable<K>,
     {
         // A key that is not here must not cost the copies.
         if !self.contains_key(key) {
@@ -210,8 +215,7 @@ impl<K: Clone + Ord, V: Clone> Tree<K, V> {
     /// O(log n), copies a path, and at most one neighbour of each node on it, if there is such an entry.
     pub fn remove<Q>(&mut self, key: &Q) -> Option<V>
     where
-        K: Borrow<Q>,
-        Q: ?Sized + Ord,
+        Q: ?Sized + Comparable<K>,
     {
         // A key that is not here must not cost the copies.
         if !self.contains_key(key) {
@@ -241,8 +245,8 @@ impl<K: Clone + Ord, V: Clone> Tree<K, V> {
             while let Some(entry) = entries.next_if(|(new, _)| new < key) {
                 all.push(entry);
             }
-            let value = entries.next_if(|(new, _)| new == key).map_or_else(|| value.clone(), |(_, new)| new);
-            all.push((key.clone(), value));
+            let replaced = entries.next_if(|(new, _)| new == key);
+            all.push(replaced.unwrap_or_else(|| (key.clone(), value.clone())));
         }
         all.extend(entries);
         *self = Self::from_sorted(all);
@@ -340,8 +344,7 @@ impl<'a, K, V> Iter<'a, K, V> {
     /// Puts what `node` holds from `start` on before everything else.
     fn start_at<Q>(&mut self, mut node: &'a Arc<Node<K, V>>, start: Bound<&Q>)
     where
-        K: Borrow<Q>,
-        Q: ?Sized + Ord,
+        Q: ?Sized + Comparable<K>,
     {
         loop {
             match &**node {
@@ -361,8 +364,7 @@ impl<'a, K, V> Iter<'a, K, V> {
     /// Puts what `node` holds up to `end` after everything else.
     fn end_at<Q>(&mut self, mut node: &'a Arc<Node<K, V>>, end: Bound<&Q>)
     where
-        K: Borrow<Q>,
-        Q: ?Sized + Ord,
+        Q: ?Sized + Comparable<K>,
     {
         loop {
             match &**node {
@@ -501,17 +503,15 @@ impl<K, V> Branch<K, V> {
     /// The index of the only child that can hold `key`.
     fn child_of<Q>(&self, key: &Q) -> usize
     where
-        K: Borrow<Q>,
-        Q: ?Sized + Ord,
+        Q: ?Sized + Comparable<K>,
     {
-        self.separators.partition_point(|separator| separator.borrow() <= key)
+        self.separators.partition_point(|separator| key.compare(separator).is_ge())
     }
 
     /// The index of the first child that can hold a key from `start` on.
     fn child_of_start<Q>(&self, start: Bound<&Q>) -> usize
     where
-        K: Borrow<Q>,
-        Q: ?Sized + Ord,
+        Q: ?Sized + Comparable<K>,
     {
         match start {
             Bound::Included(key) | Bound::Excluded(key) => self.child_of(key),
@@ -522,8 +522,7 @@ impl<K, V> Branch<K, V> {
     /// The index of the last child that can hold a key up to `end`.
     fn child_of_end<Q>(&self, end: Bound<&Q>) -> usize
     where
-        K: Borrow<Q>,
-        Q: ?Sized + Ord,
+        Q: ?Sized + Comparable<K>,
     {
         match end {
             Bound::Included(key) | Bound::Excluded(key) => self.child_of(key),
@@ -574,7 +573,7 @@ fn insert<K: Clone + Ord, V: Clone>(node: &mut Arc<Node<K, V>>, key: K, value: V
     match Arc::make_mut(node) {
         Node::Leaf(entries) => {
             let index = match search(entries, &key) {
-                Ok(index) => return Inserted::Replaced(mem::replace(&mut entries[index].1, value)),
+                Ok(index) => return Inserted::Replaced(mem::replace(&mut entries[index], (key, value)).1),
                 Err(index) => index,
             };
             if entries.len() < CAPACITY {
@@ -618,9 +617,9 @@ fn insert<K: Clone + Ord, V: Clone>(node: &mut Arc<Node<K, V>>, key: K, value: V
 /// Removes below `node`, which may be left sparse: its parent sees to that.
 fn remove<K, V, Q>(node: &mut Arc<Node<K, V>>, key: &Q) -> Option<V>
 where
-    K: Clone + Ord + Borrow<Q>,
+    K: Clone + Ord,
     V: Clone,
-    Q: ?Sized + Ord,
+    Q: ?Sized + Comparable<K>,
 {
     match Arc::make_mut(node) {
         Node::Leaf(entries) => {
@@ -641,21 +640,19 @@ where
 /// Where `key` is among `entries`, or where it would be.
 fn search<K, V, Q>(entries: &[(K, V)], key: &Q) -> Result<usize, usize>
 where
-    K: Borrow<Q>,
-    Q: ?Sized + Ord,
+    Q: ?Sized + Comparable<K>,
 {
-    entries.binary_search_by(|(other, _)| other.borrow().cmp(key))
+    entries.binary_search_by(|(other, _)| key.compare(other).reverse())
 }
 
 /// The index of the first of `entries` that is within a range from `start` on.
 fn start_in<K, V, Q>(entries: &[(K, V)], start: Bound<&Q>) -> usize
 where
-    K: Borrow<Q>,
-    Q: ?Sized + Ord,
+    Q: ?Sized + Comparable<K>,
 {
     match start {
-        Bound::Included(key) => entries.partition_point(|(other, _)| other.borrow() < key),
-        Bound::Excluded(key) => entries.partition_point(|(other, _)| other.borrow() <= key),
+        Bound::Included(key) => entries.partition_point(|(other, _)| key.compare(other).is_gt()),
+        Bound::Excluded(key) => entries.partition_point(|(other, _)| key.compare(other).is_ge()),
         Bound::Unbounded => 0,
     }
 }
@@ -663,12 +660,11 @@ where
 /// The index after the last of `entries` that is within a range up to `end`.
 fn end_in<K, V, Q>(entries: &[(K, V)], end: Bound<&Q>) -> usize
 where
-    K: Borrow<Q>,
-    Q: ?Sized + Ord,
+    Q: ?Sized + Comparable<K>,
 {
     match end {
-        Bound::Included(key) => entries.partition_point(|(other, _)| other.borrow() <= key),
-        Bound::Excluded(key) => entries.partition_point(|(other, _)| other.borrow() < key),
+        Bound::Included(key) => entries.partition_point(|(other, _)| key.compare(other).is_ge()),
+        Bound::Excluded(key) => entries.partition_point(|(other, _)| key.compare(other).is_gt()),
         Bound::Unbounded => entries.len(),
     }
 }

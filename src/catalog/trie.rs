@@ -2,13 +2,20 @@
 //!
 //! The catalog's ordered tables are [`Tree`](super::Tree)s; this stands beside one of them where the answer path needs an
 //! entry by its name at once. Values bring their own key: who looks up gives a hash and says which value is meant.
+//!
+//! Among a million entries most of what a look-up reads is in no cache of the processor, so that it costs as many
+//! memory accesses as it follows pointers: a node's slots stand in it, and the values of one slot beside one another.
 
+use std::array;
 use std::sync::Arc;
 
-/// Hash bits that one level uses: 64 ways.
+/// Hash bits that one level uses.
 const BITS: u32 = 6;
-/// Levels until the hash's 64 bits are used up.
-const DEPTH_MAX: u32 = u64::BITS.div_ceil(BITS);
+const WAYS: usize = 1 << BITS;
+/// Values that one slot holds before they are spread over a node of their own.
+const FEW: usize = 8;
+/// Levels until the hash's 64 bits are used up; below them values are alike in every bit, which is hardly ever seen.
+const LEVELS: u32 = u64::BITS.div_ceil(BITS);
 
 /// A hash trie with cheap clones. An insert or a removal copies the nodes on its path that a clone shares, at most
 /// log64(n) of them, and changes the others in place.
@@ -19,18 +26,14 @@ pub struct HashTrie<V> {
 }
 
 #[derive(Debug, Clone)]
-struct Node<V> {
-    /// Which of the 64 ways are taken; the slots stand in that order.
-    taken: u64,
-    slots: Vec<Slot<V>>,
-}
+struct Node<V>([Slot<V>; WAYS]);
 
 #[derive(Debug, Clone)]
 enum Slot<V> {
+    Empty,
+    /// Values with their hashes.
+    Few(Arc<[(u64, V)]>),
     Node(Arc<Node<V>>),
-    One(u64, V),
-    /// Values whose hashes are alike in every bit; hardly ever seen, but a wrong answer otherwise.
-    Alike(u64, Vec<V>),
 }
 
 impl<V> Default for HashTrie<V> {
@@ -50,15 +53,14 @@ impl<V> HashTrie<V> {
 
     /// The value with this hash that is meant.
     pub fn get(&self, hash: u64, meant: impl Fn(&V) -> bool) -> Option<&V> {
-        let mut node = &self.root;
-        for level in 0..=DEPTH_MAX {
-            match node.slots.get(node.position(hash, level)?)? {
-                Slot::Node(next) => node = next,
-                Slot::One(other, value) => return (*other == hash && meant(value)).then_some(value),
-                Slot::Alike(other, values) => return values.iter().find(|value| *other == hash && meant(value)),
+        let (mut node, mut level) = (&self.root, 0);
+        loop {
+            match node.0.get(way(hash, level))? {
+                Slot::Empty => return None,
+                Slot::Few(values) => return place(values, hash, &meant).and_then(|at| Some(&values.get(at)?.1)),
+                Slot::Node(next) => (node, level) = (next, level + 1),
             }
         }
-        None
     }
 }
 
@@ -79,92 +81,72 @@ impl<V: Clone> HashTrie<V> {
     }
 }
 
-/// The bit that stands for a hash at a level. Below the last level all hashes are alike.
-fn bit(hash: u64, level: u32) -> u64 {
-    1 << (hash.checked_shr(level * BITS).unwrap_or(0) & 63)
+/// The slot of a hash in a node of this level.
+fn way(hash: u64, level: u32) -> usize {
+    hash.checked_shr(level * BITS).unwrap_or(0) as usize % WAYS
+}
+
+/// Where the value that is meant stands.
+fn place<V>(values: &[(u64, V)], hash: u64, meant: impl Fn(&V) -> bool) -> Option<usize> {
+    values.iter().position(|(other, value)| *other == hash && meant(value))
 }
 
 impl<V> Node<V> {
     fn empty() -> Self {
-        Self { taken: 0, slots: Vec::new() }
+        Self(array::from_fn(|_| Slot::Empty))
     }
 
-    /// Where a hash's slot stands, if it is taken.
-    fn position(&self, hash: u64, level: u32) -> Option<usize> {
-        let bit = bit(hash, level);
-        (self.taken & bit != 0).then(|| self.before(bit))
-    }
-
-    fn before(&self, bit: u64) -> usize {
-        (self.taken & (bit - 1)).count_ones() as usize
+    fn slot(&mut self, hash: u64, level: u32) -> &mut Slot<V> {
+        &mut self.0[way(hash, level)]
     }
 }
 
 impl<V: Clone> Node<V> {
     /// Says whether the value is one more.
-    fn insert(&mut self, hash: u64, value: V, meant: &impl Fn(&V) -> bool, level: u32) -> bool {
-        let bit = bit(hash, level);
-        let at = self.before(bit);
-        if self.taken & bit == 0 {
-            self.slots.reserve_exact(1);
-            self.slots.insert(at, Slot::One(hash, value));
-            self.taken |= bit;
-            return true;
-        }
-        let slot = &mut self.slots[at];
+    fn insert(&mut self, hash: u64, value: V, meant: &dyn Fn(&V) -> bool, level: u32) -> bool {
+        let slot = self.slot(hash, level);
         match slot {
-            Slot::Node(node) => Arc::make_mut(node).insert(hash, value, meant, level + 1),
-            Slot::One(other, old) if *other == hash => {
-                let replaced = meant(old);
-                *slot = if replaced { Slot::One(hash, value) } else { Slot::Alike(hash, vec![old.clone(), value]) };
-                !replaced
-            }
-            Slot::Alike(other, values) if *other == hash => match values.iter_mut().find(|value| meant(value)) {
-                Some(old) => {
-                    *old = value;
-                    false
+            Slot::Empty => *slot = Slot::Few([(hash, value)].into()),
+            Slot::Node(node) => return Arc::make_mut(node).insert(hash, value, meant, level + 1),
+            Slot::Few(values) => match place(values, hash, meant) {
+                Some(at) => {
+                    Arc::make_mut(values)[at] = (hash, value);
+                    return false;
+                }
+                None if values.len() < FEW || level + 1 >= LEVELS => {
+                    *values = values.iter().cloned().chain([(hash, value)]).collect();
                 }
                 None => {
-                    values.push(value);
-                    true
+                    let mut node = Node::empty();
+                    for (hash, value) in values.iter().cloned().chain([(hash, value)]) {
+                        node.insert(hash, value, &|_| false, level + 1);
+                    }
+                    *slot = Slot::Node(Arc::new(node));
                 }
             },
-            Slot::One(other, _) | Slot::Alike(other, _) => {
-                let mut node = Node { taken: self::bit(*other, level + 1), slots: vec![slot.clone()] };
-                node.insert(hash, value, meant, level + 1);
-                *slot = Slot::Node(Arc::new(node));
-                true
-            }
         }
+        true
     }
 
-    /// Removes a value that is there.
-    fn remove(&mut self, hash: u64, meant: &impl Fn(&V) -> bool, level: u32) {
-        let bit = bit(hash, level);
-        let Some(at) = self.position(hash, level) else { return };
-        let gone = match &mut self.slots[at] {
+    /// Removes a value that is there. A node stays until it is empty, so that what comes and goes does not make and unmake
+    /// one each time.
+    fn remove(&mut self, hash: u64, meant: &dyn Fn(&V) -> bool, level: u32) {
+        let slot = self.slot(hash, level);
+        let empty = match slot {
+            Slot::Empty => return,
             Slot::Node(node) => {
                 let node = Arc::make_mut(node);
                 node.remove(hash, meant, level + 1);
-                if let [only @ (Slot::One(..) | Slot::Alike(..))] = &node.slots[..] {
-                    self.slots[at] = only.clone();
-                    return;
-                }
-                node.slots.is_empty()
+                node.0.iter().all(|slot| matches!(slot, Slot::Empty))
             }
-            Slot::One(..) => true,
-            Slot::Alike(_, values) => {
-                values.retain(|value| !meant(value));
-                if let [only] = &values[..] {
-                    self.slots[at] = Slot::One(hash, only.clone());
-                    return;
-                }
+            Slot::Few(values) => {
+                let gone = |value: &(u64, V)| value.0 == hash && meant(&value.1);
+                *values = values.iter().filter(|value| !gone(value)).cloned().collect();
                 values.is_empty()
             }
         };
-        if gone {
-            self.slots.remove(at);
-            self.taken &= !bit;
+        if empty {
+            *slot = Slot::Empty;
         }
     }
 }
@@ -231,7 +213,7 @@ mod tests {
             if Arc::ptr_eq(a, b) {
                 return 0;
             }
-            let pairs = a.slots.iter().zip(&b.slots);
+            let pairs = a.0.iter().zip(&b.0);
             1 + pairs.map(|pair| if let (Slot::Node(a), Slot::Node(b)) = pair { copied(a, b) } else { 0 }).sum::<usize>()
         }
         assert!((1..=4).contains(&copied(&published.root, &trie.root)));

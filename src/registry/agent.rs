@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use smol_str::SmolStr;
 use tokio::sync::mpsc;
 
 use super::checks::Report;
 use super::definition::{CheckDefinition, CheckKind, Definitions, ServiceDefinition};
 use super::writer::Transaction;
 use super::{Error, Identity, Registry};
-use crate::catalog::{Change, Check, CheckKey, Health, Index, Instance, InstanceKey, NodeKey, Refused, SourceId, Tree};
+use crate::catalog::{Change, Check, CheckKey, Health, Index, Instance, InstanceKey, NodeKey, Origin, Refused, SourceId, Tree};
 use crate::limits;
 use crate::problem::Problem;
 
@@ -32,9 +33,7 @@ pub(super) struct State {
     definitions: Tree<Arc<str>, Arc<CheckDefinition>>,
     /// Those of the definitions that are aliases.
     aliases: Tree<Arc<str>, ()>,
-    /// Which file a service is from; one from none is not here.
-    files: Tree<Arc<str>, Arc<str>>,
-    /// The same of checks, those of services included.
+    /// Which file a check is from, those of services included; one from none is not here.
     files_of_checks: Tree<Arc<str>, Arc<str>>,
 }
 
@@ -69,33 +68,11 @@ impl State {
         self.definitions.remove(id).is_some()
     }
 
-    pub(super) fn file(&self, service: &str) -> Option<&Arc<str>> {
-        self.files.get(service)
-    }
-
-    /// Whether that changed anything.
-    pub(super) fn set_file(&mut self, service: &Arc<str>, file: Option<&Arc<str>>) -> bool {
-        set(&mut self.files, service, file)
-    }
-
-    /// The same of many services of one file. Says which it changed.
-    pub(super) fn set_files(&mut self, mut services: Vec<Arc<str>>, file: &Arc<str>) -> Vec<Arc<str>> {
-        services.sort_unstable();
-        services.dedup();
-        services.retain(|service| self.files.get(service) != Some(file));
-        self.files.extend_sorted(services.iter().map(|service| (service.clone(), file.clone())).collect());
-        services
-    }
-
-    /// Takes in which file each service is from, in the order of their ids.
-    pub(super) fn restore_files(&mut self, files: Vec<(Arc<str>, Arc<str>)>) {
-        self.files.extend_sorted(files);
-    }
-
     pub(super) fn file_of_check(&self, check: &str) -> Option<&Arc<str>> {
         self.files_of_checks.get(check)
     }
 
+    /// Whether that changed anything.
     pub(super) fn set_file_of_check(&mut self, check: &Arc<str>, file: Option<&Arc<str>>) -> bool {
         set(&mut self.files_of_checks, check, file)
     }
@@ -205,7 +182,15 @@ impl Registry {
         let change = move |transaction: &mut Transaction| {
             let former = transaction.agent().clone();
             let identity = registry.identity();
-            let (mut services, mut checks) = (Vec::<Arc<str>>::new(), BTreeSet::<Arc<str>>::new());
+            let services_of_files = || {
+                let ours = transaction.edit.catalog().instances_on(&registry.node());
+                ours.filter_map(|entry| match &entry.origin {
+                    Origin::File(file) => Some((entry.id.clone(), file.clone())),
+                    Origin::Catalog | Origin::Agent => None,
+                })
+            };
+            let former_services: Vec<(SmolStr, Arc<str>)> = services_of_files().collect();
+            let (mut services, mut checks) = (Vec::<SmolStr>::new(), BTreeSet::<Arc<str>>::new());
             let mut problems = Vec::new();
             let mut alone = Vec::new();
             for (path, definitions) in files {
@@ -213,13 +198,13 @@ impl Registry {
                 let file: Arc<str> = path.to_string_lossy().into();
                 let mut plain = Vec::with_capacity(definitions.services.len());
                 for service in definitions.services {
-                    let id = service.id.clone();
                     if let Err(error) = registry.allow(&service.checks, scripts) {
-                        problems.push(Problem::new(format!("service {id:?}: {error}")).in_file(&path));
+                        problems.push(Problem::new(format!("service {:?}: {error}", service.id)).in_file(&path));
                         continue;
                     }
                     checks.extend(service.checks.iter().map(|check| check.id.clone()));
-                    let instance = service.instance(&identity.node_name);
+                    let instance = service.instance(&identity.node_name, Some(&file));
+                    services.push(instance.id.clone());
                     if instance.mesh_destination().is_none() {
                         plain.push((instance, service.checks));
                     } else {
@@ -227,7 +212,6 @@ impl Registry {
                         registry.put_plain_services(transaction, std::mem::take(&mut plain), &file)?;
                         registry.put_service(transaction, service, false, Some(&file))?;
                     }
-                    services.push(id);
                 }
                 registry.put_plain_services(transaction, plain, &file)?;
                 alone.extend(definitions.checks.into_iter().map(|check| (path.clone(), file.clone(), check)));
@@ -248,14 +232,12 @@ impl Registry {
                     registry.remove_check(transaction, id)?;
                 }
             }
-            if !former.files.is_empty() {
+            if !former_services.is_empty() {
                 services.sort_unstable();
             }
-            for (id, file) in former.files.iter() {
+            for (id, file) in &former_services {
                 if services.binary_search(id).is_err() && !kept(file) {
-                    // It may be gone already, by way of the catalog.
-                    let _ = registry.remove_service(transaction, id);
-                    transaction.set_file(id, None);
+                    registry.remove_service(transaction, id)?;
                 }
             }
             Ok(problems)
@@ -326,7 +308,7 @@ impl Registry {
     }
 
     /// Removes a service that was critical for too long, if its check still is.
-    async fn reap(&self, service_id: Arc<str>, check_id: Arc<str>, after: Duration) -> Result<(), Error> {
+    async fn reap(&self, service_id: SmolStr, check_id: Arc<str>, after: Duration) -> Result<(), Error> {
         let registry = self.clone();
         let change = move |transaction: &mut Transaction| {
             let check = transaction.edit.catalog().checks().get(&registry.check_key(&check_id));
@@ -380,11 +362,10 @@ impl Registry {
         file: Option<&Arc<str>>,
     ) -> Result<(), Error> {
         let identity = self.identity();
-        let mut instance = definition.instance(&identity.node_name);
+        // Who registers it over HTTP has it now; a file no longer speaks for it.
+        let mut instance = definition.instance(&identity.node_name, file);
         transaction.edit.give_virtual_address(&mut instance);
-        let (id, key) = (instance.id.clone(), instance.key());
-        // Who registers it over HTTP has it now; its file no longer speaks for it.
-        transaction.set_file(&id, file);
+        let key = instance.key();
         transaction.edit.apply(Change::PutInstance(instance))?;
         if replace_existing_checks {
             let named = |id: &str| definition.checks.iter().any(|check| *check.id == *id);
@@ -396,7 +377,7 @@ impl Registry {
             }
         }
         for check in definition.checks {
-            self.put_check(transaction, CheckDefinition { service_id: id.clone(), ..check }, file)?;
+            self.put_check(transaction, CheckDefinition { service_id: definition.id.clone(), ..check }, file)?;
         }
         Ok(())
     }
@@ -417,7 +398,6 @@ impl Registry {
             checks.extend(own.into_iter().map(owned));
             instances.push(instance);
         }
-        transaction.set_files(instances.iter().map(|instance| instance.id.clone()).collect(), file);
         transaction.edit.put_instances(instances)?;
         for check in checks {
             self.put_check(transaction, check, Some(file))?;
@@ -425,16 +405,14 @@ impl Registry {
         Ok(())
     }
 
-    fn remove_service(&self, transaction: &mut Transaction, id: &Arc<str>) -> Result<(), Error> {
+    fn remove_service(&self, transaction: &mut Transaction, id: &str) -> Result<(), Error> {
         let instance = self.own_instance(transaction, id)?;
         let key = instance.key();
         let checks = transaction.edit.catalog().instances().get(&key).map(|entry| entry.checks.clone()).unwrap_or_default();
         for check in checks.iter() {
             self.remove_check(transaction, &check.id)?;
         }
-        transaction.edit.apply(Change::RemoveInstance(key))?;
-        transaction.set_file(id, None);
-        Ok(())
+        Ok(transaction.edit.apply(Change::RemoveInstance(key))?)
     }
 
     /// Puts a check. One that was there keeps its status and output, so that registering again does not flap.
@@ -495,7 +473,7 @@ impl Registry {
     fn own_instance(&self, transaction: &Transaction, id: &str) -> Result<Arc<Instance>, Error> {
         let key = InstanceKey { node: self.node(), id: id.into() };
         match transaction.edit.catalog().instances().get(&key) {
-            Some(entry) if entry.agent => Ok(entry.instance.clone()),
+            Some(entry) if entry.origin.is_agent() => Ok(entry.instance.clone()),
             _ => Err(Error::UnknownService { id: id.to_owned() }),
         }
     }
@@ -549,7 +527,7 @@ pub(super) fn follow_aliases(transaction: &mut Transaction, ours: &NodeKey) -> R
             let others: Vec<&Arc<Check>> = if service.is_empty() {
                 catalog.checks_on(&node).collect()
             } else {
-                let instance = catalog.instances().get(&InstanceKey { node: node.clone(), id: service.clone() });
+                let instance = catalog.instances().get(&InstanceKey { node: node.clone(), id: (&**service).into() });
                 let of_instance = instance.into_iter().flat_map(|entry| entry.checks.iter());
                 let of_node = catalog.nodes().get(&node).into_iter().flat_map(|entry| entry.checks.iter());
                 of_instance.chain(of_node).collect()

@@ -21,7 +21,9 @@ use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::{Catalog, Change, Check, CheckKey, Edit, Health, Index, Instance, Node, NodeKey, SourceId, Weights};
+use crate::catalog::{
+    Address, Catalog, Change, Check, CheckKey, Edit, Health, Index, Instance, Node, NodeKey, Origin, SourceId, Weights,
+};
 use crate::limits;
 use crate::problem::Problem;
 use checks::{Report, Runner};
@@ -294,7 +296,7 @@ fn put_ourselves(edit: &mut Edit, identity: &Identity) -> Result<(), crate::cata
         output: "Agent alive and reachable".into(),
         service_id: "".into(),
         service_name: "".into(),
-        service_tags: Vec::new(),
+        service_tags: Arc::default(),
         kind: "".into(),
         interval: "".into(),
         timeout: "".into(),
@@ -309,19 +311,13 @@ fn put_ourselves(edit: &mut Edit, identity: &Identity) -> Result<(), crate::cata
         node: identity.node_name.clone(),
         id: "consul".into(),
         service: "consul".into(),
-        kind: None,
-        tags: Vec::new(),
-        address: "".into(),
-        tagged_addresses: None,
-        meta: None,
+        tags: Arc::default(),
+        address: Address::OfNode,
         port: 8300,
-        ports: Vec::new(),
-        socket_path: None,
         weights: Weights::default(),
         enable_tag_override: false,
-        proxy: None,
-        connect: None,
-        agent: false,
+        origin: Origin::Catalog,
+        extra: None,
         create_index: Index(0),
         modify_index: Index(0),
     }))
@@ -329,8 +325,12 @@ fn put_ourselves(edit: &mut Edit, identity: &Identity) -> Result<(), crate::cata
 
 /// Gives what the agent held on a node to the node as it is called now.
 fn move_agent(edit: &mut Edit, former: &NodeKey, identity: &Identity) -> Result<(), crate::catalog::Refused> {
-    let instances: Vec<Instance> =
-        edit.catalog().instances_on(former).filter(|entry| entry.agent).map(|entry| (*entry.instance).clone()).collect();
+    let instances: Vec<Instance> = edit
+        .catalog()
+        .instances_on(former)
+        .filter(|entry| entry.origin.is_agent())
+        .map(|entry| (*entry.instance).clone())
+        .collect();
     let checks: Vec<Check> =
         edit.catalog().checks_on(former).filter(|check| check.agent).map(|check| (**check).clone()).collect();
     for instance in instances {
@@ -594,7 +594,7 @@ mod tests {
             writes.spawn(async move {
                 registry.register_service(definition::service(&service).unwrap(), false).await.unwrap();
                 // What was acknowledged is published.
-                assert!(registry.snapshot().instances().keys().any(|key| *key.id == *format!("web-{i}")));
+                assert!(registry.snapshot().instances().iter().any(|entry| *entry.id == *format!("web-{i}")));
             });
         }
         while let Some(write) = writes.join_next().await {

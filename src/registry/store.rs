@@ -1,4 +1,5 @@
-//! The registry on disk: an embedded database (redb), one table a kind of row, rows as JSON; and before it a journal.
+//! The registry on disk: an embedded database (redb), one table a kind of row; and before it a journal. Rows are JSON, but for
+//! those of instances, of which there may be a million: they have a form that is read several times as fast (postcard).
 //!
 //! Only the writer thread writes. What somebody waits for goes to the journal, which is quick ([`Store::note`]); the
 //! database takes it all a moment later ([`Store::commit`]), and stays readable without a long walk after a crash (quick
@@ -22,14 +23,13 @@ use crate::limits;
 type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 /// The tables. A journal names one by its place here, so that a new one goes to the end.
-static TABLES: [Table; 9] = [
+static TABLES: [Table; 8] = [
     Table::new("nodes"),
     Table::new("instances"),
     Table::new("checks"),
     Table::new("kv"),
     Table::new("coordinates"),
     Table::new("definitions"),
-    Table::new("files"),
     Table::new("files_of_checks"),
     Table::new("meta"),
 ];
@@ -40,14 +40,12 @@ const KV: u8 = 3;
 const COORDINATES: u8 = 4;
 /// How our own agent runs a check, by check id.
 const DEFINITIONS: u8 = 5;
-/// Which file a service was read from, by service id.
-const FILES: u8 = 6;
 /// Which file a check was read from, by check id.
-const FILES_OF_CHECKS: u8 = 7;
-const META: u8 = 8;
+const FILES_OF_CHECKS: u8 = 6;
+const META: u8 = 7;
 
-/// The form of the rows. One that is newer than this program knows is not touched.
-const FORMAT: u32 = 1;
+/// The form of the rows. A registry of another form is not touched.
+const FORMAT: u32 = 2;
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -76,13 +74,22 @@ pub enum Fault {
     )]
     Database(#[from] Box<redb::Error>),
     #[error(
-        "expected  JSON as this program writes it in table {table}\n  got       {source}\n  hint      the file was written by something else, or is damaged; put back a copy, or move it away to start empty"
+        "expected  a row as this program writes it in table {table}\n  got       {source}\n  hint      the file was written by something else, or is damaged; put back a copy, or move it away to start empty"
     )]
-    Row { table: &'static str, source: serde_json::Error },
+    Row { table: &'static str, source: RowError },
     #[error(
-        "expected  format {FORMAT} or older\n  got       format {found}\n  hint      it was written by a newer rollcall; use that one"
+        "expected  format {FORMAT}\n  got       format {found}\n  hint      it was written by another version of rollcall; use that one, or move the file away to start empty"
     )]
     Format { found: u32 },
+}
+
+/// What is wrong with a row.
+#[derive(Debug, thiserror::Error)]
+pub enum RowError {
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Postcard(#[from] postcard::Error),
 }
 
 fn open_hint(error: &redb::DatabaseError) -> &'static str {
@@ -120,7 +127,6 @@ pub(super) struct Loaded {
 pub(super) struct Changes {
     pub(super) touched: BTreeSet<Touched>,
     pub(super) definitions: BTreeSet<Arc<str>>,
-    pub(super) files: BTreeSet<Arc<str>>,
     pub(super) files_of_checks: BTreeSet<Arc<str>>,
 }
 
@@ -130,7 +136,7 @@ impl Changes {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.touched.len() + self.definitions.len() + self.files.len() + self.files_of_checks.len()
+        self.touched.len() + self.definitions.len() + self.files_of_checks.len()
     }
 
     /// Adds what these rows belong to: without its owner a row means nothing.
@@ -164,7 +170,6 @@ impl Changes {
         Self {
             touched: some(&mut self.touched, &mut room),
             definitions: some(&mut self.definitions, &mut room),
-            files: some(&mut self.files, &mut room),
             files_of_checks: some(&mut self.files_of_checks, &mut room),
         }
     }
@@ -172,7 +177,6 @@ impl Changes {
     pub(super) fn append(&mut self, mut other: Changes) {
         self.touched.append(&mut other.touched);
         self.definitions.append(&mut other.definitions);
-        self.files.append(&mut other.files);
         self.files_of_checks.append(&mut other.files_of_checks);
     }
 }
@@ -298,7 +302,7 @@ fn replay(database: &Database, mut rows: Vec<Row>) -> Result<(), Fault> {
 }
 
 fn read_meta(read: &redb::ReadTransaction) -> Result<Meta, Fault> {
-    let mut meta = Meta::default();
+    let mut meta = Meta { format: FORMAT, ..Meta::default() };
     each(read, META, |_, row| meta = row)?;
     Ok(meta)
 }
@@ -306,7 +310,7 @@ fn read_meta(read: &redb::ReadTransaction) -> Result<Meta, Fault> {
 fn load(database: &Database) -> Result<Loaded, Fault> {
     let read = database!(database.begin_read())?;
     let meta = read_meta(&read)?;
-    if meta.format > FORMAT {
+    if meta.format != FORMAT {
         return Err(Fault::Format { found: meta.format });
     }
     let mut restore = Restore::new(meta.index, meta.tables);
@@ -318,20 +322,6 @@ fn load(database: &Database) -> Result<Loaded, Fault> {
     let mut loaded = Loaded { catalog: restore.finish(), ..Loaded::default() };
     let text = |key: &[u8]| Arc::from(String::from_utf8_lossy(key));
     each(&read, DEFINITIONS, |key, row| loaded.agent.set_definition(text(key), row))?;
-    // Rows stand in the order of ids, as instances do, and most of them are of one file: each text is held once.
-    let mut ids = loaded.catalog.instances().keys().map(|key| &key.id).peekable();
-    let mut file: Arc<str> = Arc::default();
-    let mut files = Vec::new();
-    each(&read, FILES, |key, row: String| {
-        while ids.next_if(|id| id.as_bytes() < key).is_some() {}
-        let id = ids.next_if(|id| id.as_bytes() == key).cloned();
-        if *file != *row {
-            file = Arc::from(&*row);
-        }
-        files.push((id.unwrap_or_else(|| text(key)), file.clone()));
-    })?;
-    drop(ids);
-    loaded.agent.restore_files(files);
     each(&read, FILES_OF_CHECKS, |key, row| {
         loaded.agent.set_file_of_check(&text(key), Some(&row));
     })?;
@@ -361,9 +351,6 @@ fn rows(catalog: &Catalog, agent: &State, changes: &Changes) -> Result<Vec<Row>,
     for id in &changes.definitions {
         rows.put(DEFINITIONS, id.as_bytes().into(), agent.definition(id).map(|definition| &**definition))?;
     }
-    for id in &changes.files {
-        rows.put(FILES, id.as_bytes().into(), agent.file(id))?;
-    }
     for id in &changes.files_of_checks {
         rows.put(FILES_OF_CHECKS, id.as_bytes().into(), agent.file_of_check(id))?;
     }
@@ -375,7 +362,11 @@ struct Rows(Vec<Row>);
 
 impl Rows {
     fn put<T: Serialize>(&mut self, table: u8, key: Vec<u8>, row: Option<&T>) -> Result<(), Fault> {
-        let value = row.map(serde_json::to_vec).transpose();
+        let write = |row: &T| match table {
+            INSTANCES => Ok(postcard::to_stdvec(row)?),
+            _ => Ok(serde_json::to_vec(row)?),
+        };
+        let value = row.map(write).transpose();
         let value = value.map_err(|source| Fault::Row { table: "to be written", source })?;
         self.0.push(Row { table, key, value });
         Ok(())
@@ -405,11 +396,14 @@ fn write(database: &Database, rows: &[Row]) -> Result<(), Fault> {
 
 /// Reads a table in the order of its keys.
 fn each<T: DeserializeOwned>(read: &redb::ReadTransaction, table: u8, mut take: impl FnMut(&[u8], T)) -> Result<(), Fault> {
-    let name = TABLES[usize::from(table)].name();
-    let table = database!(read.open_table(TABLES[usize::from(table)]))?;
-    for entry in database!(table.iter())? {
+    let definition = &TABLES[usize::from(table)];
+    let read_row = |octets: &[u8]| match table {
+        INSTANCES => postcard::from_bytes(octets).map_err(RowError::from),
+        _ => serde_json::from_slice(octets).map_err(RowError::from),
+    };
+    for entry in database!(database!(read.open_table(*definition))?.iter())? {
         let (key, value) = database!(entry)?;
-        let row = serde_json::from_slice(value.value()).map_err(|source| Fault::Row { table: name, source })?;
+        let row = read_row(value.value()).map_err(|source| Fault::Row { table: definition.name(), source })?;
         take(key.value(), row);
     }
     Ok(())
@@ -434,14 +428,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mut store, loaded) = Store::open(dir.path()).unwrap();
         let mut agent = State::default();
-        agent.set_file(&"web".into(), Some(&"a.json".into()));
-        let changes = Changes { files: ["web".into()].into(), ..Changes::default() };
+        agent.set_file_of_check(&"web".into(), Some(&"a.json".into()));
+        let changes = Changes { files_of_checks: ["web".into()].into(), ..Changes::default() };
         // As an error of the disk leaves it.
         store.database = None;
         store.commit(&loaded.catalog, &agent, &changes).unwrap();
         drop(store);
         let (mut store, loaded) = Store::open(dir.path()).unwrap();
-        assert_eq!(loaded.agent.file("web").map(|file| &**file), Some("a.json"));
+        assert_eq!(loaded.agent.file_of_check("web").map(|file| &**file), Some("a.json"));
 
         store.database = None;
         std::fs::remove_file(dir.path().join("registry.redb")).unwrap();

@@ -73,19 +73,7 @@ impl Transaction {
         }
     }
 
-    /// Keeps from which file a service was read, or that it is from none.
-    pub(super) fn set_file(&mut self, service: &Arc<str>, file: Option<&Arc<str>>) {
-        if self.agent.set_file(service, file) {
-            self.changes.files.insert(service.clone());
-        }
-    }
-
-    /// The same for many services of one file.
-    pub(super) fn set_files(&mut self, services: Vec<Arc<str>>, file: &Arc<str>) {
-        self.changes.files.append(&mut self.agent.set_files(services, file).into_iter().collect());
-    }
-
-    /// The same for a check.
+    /// Keeps from which file a check was read, or that it is from none.
     pub(super) fn set_file_of_check(&mut self, check: &Arc<str>, file: Option<&Arc<str>>) {
         if self.agent.set_file_of_check(check, file) {
             self.changes.files_of_checks.insert(check.clone());

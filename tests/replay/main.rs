@@ -24,7 +24,7 @@ use std::fs;
 use std::path::Path;
 
 use rollcall::catalog::{
-    Catalog, Change, Check, CheckKey, Health, Index, Instance, InstanceKey, Node, NodeKey, SourceId, Weights,
+    Catalog, Change, Check, CheckKey, Health, Index, Instance, InstanceKey, Node, NodeKey, Origin, SourceId, Weights,
 };
 use rollcall::dns::{Class, Edns, Flags, Message, Name, Opcode, Query, Question, RData, Record, Type};
 use rollcall::resolve::answer::{Chase, Client, Discovery, Settings, Step, Transport};
@@ -268,19 +268,13 @@ fn instance(id: &str, service: &str, node: &str, address: &str, rest: &[&str]) -
         node: node.into(),
         id: id.into(),
         service: service.into(),
-        kind: None,
-        tags,
+        tags: tags.into(),
         address: host.trim_matches(['[', ']', '-']).into(),
-        tagged_addresses: None,
-        meta: None,
         port: parsed(port)?,
-        ports: Vec::new(),
-        socket_path: None,
         weights,
         enable_tag_override: false,
-        proxy: None,
-        connect: None,
-        agent: false,
+        extra: None,
+        origin: Origin::Catalog,
         create_index: Index(0),
         modify_index: Index(0),
     })
@@ -297,7 +291,7 @@ fn check(id: &str, owner: &str, node: &str, status: &str) -> Result<Check, Strin
         output: "".into(),
         service_id: owner.into(),
         service_name: "".into(),
-        service_tags: Vec::new(),
+        service_tags: Default::default(),
         kind: "".into(),
         interval: "".into(),
         timeout: "".into(),

@@ -16,6 +16,7 @@ mod udp;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use smol_str::SmolStr;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -45,7 +46,7 @@ pub enum Report {
     Result { id: Arc<str>, status: Health, output: Arc<str> },
     /// The check has been critical for as long as its service may be; told again from time to time until the check is
     /// removed or recovers.
-    Reap { service_id: Arc<str>, check_id: Arc<str>, after: Duration },
+    Reap { service_id: SmolStr, check_id: Arc<str>, after: Duration },
 }
 
 /// All checks of an agent. Telling it of checks needs no runtime and never waits; [`Runner::run`] does the work.

@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+use smol_str::SmolStr;
 
-use crate::catalog::{Health, Index, Instance, NamedPort, ServiceAddress, SourceId, Weights};
+use crate::catalog::{Address, Extra, Health, Index, Instance, NamedPort, Origin, ServiceAddress, SourceId, Weights};
 use crate::duration;
 
 pub use file::{Definitions, Form, Written, file, written};
@@ -23,16 +24,15 @@ pub use read::{check, port_is_sound, service};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceDefinition {
     /// The name, unless another was given.
-    pub id: Arc<str>,
+    pub id: SmolStr,
     pub name: Arc<str>,
     /// Empty, or a mesh kind such as `connect-proxy`.
     #[serde(default)]
     pub kind: Arc<str>,
     #[serde(default)]
     pub tags: Vec<Arc<str>>,
-    /// Empty means the node's address.
     #[serde(default)]
-    pub address: Arc<str>,
+    pub address: Address,
     #[serde(default)]
     pub port: u16,
     /// Named ports, kept as they came.
@@ -67,7 +67,7 @@ pub struct CheckDefinition {
     pub notes: Arc<str>,
     /// Empty for a check of the whole node.
     #[serde(default)]
-    pub service_id: Arc<str>,
+    pub service_id: SmolStr,
     /// Defined inside its service, not by itself.
     #[serde(default)]
     pub within_service: bool,
@@ -154,27 +154,30 @@ impl ServiceDefinition {
         named.collect()
     }
 
-    /// The row of the catalog for this instance on `node`; the catalog numbers it.
-    pub fn instance(&self, node: &Arc<str>) -> Instance {
+    /// The row of the catalog for this instance on `node`, registered by this file or by the API; the catalog numbers it.
+    pub fn instance(&self, node: &Arc<str>, file: Option<&Arc<str>>) -> Instance {
         let some = |text: &Arc<str>| (!text.is_empty()).then(|| text.clone());
+        let extra = Extra {
+            kind: some(&self.kind),
+            tagged_addresses: (!self.tagged_addresses.is_empty()).then(|| self.tagged_addresses.clone()),
+            meta: (!self.meta.is_empty()).then(|| self.meta.clone()),
+            ports: self.named_ports(),
+            socket_path: some(&self.socket_path),
+            proxy: self.proxy.clone(),
+            connect: self.connect.clone(),
+        };
         Instance {
             source: SourceId::LOCAL,
             node: node.clone(),
             id: self.id.clone(),
             service: self.name.clone(),
-            kind: some(&self.kind),
-            tags: self.tags.clone(),
+            tags: self.tags.iter().cloned().collect(),
             address: self.address.clone(),
-            tagged_addresses: (!self.tagged_addresses.is_empty()).then(|| Box::new(self.tagged_addresses.clone())),
-            meta: (!self.meta.is_empty()).then(|| Box::new(self.meta.clone())),
             port: self.port,
-            ports: self.named_ports(),
-            socket_path: some(&self.socket_path),
             weights: self.weights,
             enable_tag_override: self.enable_tag_override,
-            proxy: self.proxy.clone().map(Box::new),
-            connect: self.connect.clone().map(Box::new),
-            agent: true,
+            origin: file.map_or(Origin::Agent, |file| Origin::File(file.clone())),
+            extra: extra.boxed(),
             create_index: Index::default(),
             modify_index: Index::default(),
         }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
+use smol_str::SmolStr;
 
 use super::{CheckDefinition, CheckKind, Invalid, MetaFault, OUTPUT_MAX_SIZE, ServiceDefinition};
-use crate::catalog::{Health, ServiceAddress, Weights};
+use crate::catalog::{Address, Health, ServiceAddress, Weights};
 use crate::duration;
 
 /// Keys of a service, as they are to be spelled.
@@ -94,18 +95,19 @@ pub(super) struct Reader {
     /// Keys that mean nothing in a service (`false`) or a check (`true`), as they are spelled.
     pub(super) unknown: Vec<(String, bool)>,
     folded: String,
+    last_name: Arc<str>,
 }
 
 impl Reader {
     pub(super) fn service(&mut self, json: &Json) -> Result<ServiceDefinition, Invalid> {
         let empty = Map::new();
-        let mut id: Arc<str> = Arc::default();
+        let mut id = SmolStr::default();
         let mut service = ServiceDefinition {
-            id: Arc::default(),
+            id: SmolStr::default(),
             name: Arc::default(),
             kind: Arc::default(),
             tags: Vec::new(),
-            address: Arc::default(),
+            address: Address::OfNode,
             port: 0,
             ports: None,
             socket_path: Arc::default(),
@@ -117,7 +119,7 @@ impl Reader {
             connect: None,
             checks: Vec::new(),
         };
-        let mut port = 0;
+        let (mut port, mut any) = (0, false);
         let mut weights = None;
         let (mut one, mut several) = (None, [].as_slice());
         for (key, value) in object("service", json)?.unwrap_or(&empty) {
@@ -125,11 +127,14 @@ impl Reader {
                 continue;
             }
             match fold(&mut self.folded, key) {
-                "name" => service.name = text(key, value)?.into(),
+                "name" => service.name = self.name(text(key, value)?),
                 "id" => id = text(key, value)?.into(),
                 "kind" => service.kind = text(key, value)?.into(),
                 "tags" => service.tags = texts(key, value)?,
-                "address" => service.address = text(key, value)?.into(),
+                "address" => {
+                    let address = text(key, value)?;
+                    (service.address, any) = (address.into(), is_any(address));
+                }
                 "port" => port = integer(key, value)?,
                 "ports" => service.ports = Some(value.clone()),
                 "socketpath" => service.socket_path = text(key, value)?.into(),
@@ -148,8 +153,8 @@ impl Reader {
         if service.name.is_empty() {
             return Err(Invalid::ServiceName);
         }
-        service.id = if id.is_empty() { service.name.clone() } else { id };
-        if is_any(&service.address) {
+        service.id = if id.is_empty() { (&*service.name).into() } else { id };
+        if any {
             return Err(Invalid::Address { key: "address" });
         }
         if let Some(weights) = weights {
@@ -163,6 +168,14 @@ impl Reader {
         service.port = port as u16;
         service.checks = self.checks_of(&service, one, several)?;
         Ok(service)
+    }
+
+    /// Instances of one service most often stand together, and hold its name once.
+    fn name(&mut self, name: &str) -> Arc<str> {
+        if *self.last_name != *name {
+            self.last_name = name.into();
+        }
+        self.last_name.clone()
     }
 
     fn checks_of(
@@ -303,7 +316,7 @@ struct Draft {
     id: Arc<str>,
     name: Arc<str>,
     notes: Arc<str>,
-    service_id: Arc<str>,
+    service_id: SmolStr,
     status: String,
     interval: Duration,
     timeout: Duration,
@@ -570,6 +583,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::catalog::Origin;
 
     #[test]
     fn keys_are_read_in_every_spelling() {
@@ -589,10 +603,10 @@ mod tests {
             ("http", Duration::from_secs(5), Some(Duration::from_secs(20)))
         );
         assert_eq!(check.initial_status(), Health::Critical);
-        let row = service.instance(&"node-1".into());
+        let row = service.instance(&"node-1".into(), None);
         assert_eq!(
-            (&*row.service, row.meta.as_ref().unwrap()["k"].as_str(), row.socket_path, row.agent),
-            ("web", "v", None, true)
+            (&*row.service, row.extra().meta.as_ref().unwrap()["k"].as_str(), &row.extra().socket_path, &row.origin),
+            ("web", "v", &None, &Origin::Agent)
         );
         assert_eq!((check.interval_text(), check.timeout_text()), ("5s".to_owned(), String::new()));
         let kept = serde_json::to_string(&service).unwrap();

@@ -7,7 +7,7 @@ use fastrand::Rng;
 
 use super::grammar::{Form, Lookup, Place};
 use super::presence::{Candidate, Presence, Wanted};
-use super::records::{self, Spot};
+use super::records::{self, InstanceAddress, Spot};
 use super::{Client, Learned, Settings, order, reverse, trim, zone};
 use crate::catalog::{Catalog, NodeEntry, NodeKey, SourceId};
 use crate::dns::{
@@ -342,7 +342,7 @@ impl<'a> Asking<'a> {
         let mut seen = HashSet::new();
         for candidate in candidates {
             let Some(port) = records::port(candidate, port_name, settings) else { continue };
-            let own = records::instance_address(candidate, Type::SRV, settings);
+            let own = InstanceAddress::of(candidate, Type::SRV, settings);
             if !seen.insert((&*candidate.node.name, own, port)) {
                 continue;
             }
@@ -434,7 +434,7 @@ impl<'a> Asking<'a> {
         let mut addresses = self.catalog.mesh_instances(service).filter_map(|instance| {
             let node = self.catalog.node_of(instance)?;
             let local = node.datacenter.eq_ignore_ascii_case(&self.settings.datacenter);
-            let tagged = instance.tagged_addresses.as_ref()?.get("consul-virtual")?;
+            let tagged = instance.extra().tagged_addresses.as_ref()?.get("consul-virtual")?;
             records::ip(&tagged.address).filter(|_| local)
         });
         addresses.next()

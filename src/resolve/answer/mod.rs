@@ -203,7 +203,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::catalog::{Change, Check, Health, Instance, Node};
+    use crate::catalog::{Change, Check, Extra, Health, Instance, Node};
     use crate::dns::{Edns, Flags, Opcode, RData, Rcode, Type, option};
 
     const NOW: u64 = 1_800_000_000;
@@ -219,7 +219,8 @@ mod tests {
         let mut row = json!({"source": 0, "node": node, "id": id, "service": service, "address": address, "port": 80,
             "create_index": 0, "modify_index": 0});
         row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        Change::PutInstance(serde_json::from_value::<Instance>(row).unwrap())
+        let extra = serde_json::from_value::<Extra>(more).unwrap().boxed();
+        Change::PutInstance(Instance { extra, ..serde_json::from_value(row).unwrap() })
     }
 
     fn check(node: &str, id: &str, service_id: &str, status: Health) -> Change {

@@ -14,7 +14,7 @@ use super::grammar::{Form, Place};
 use super::presence::{Presence, Wanted};
 use super::records::{self, Spot};
 use super::{Client, Compat, Discovery, Settings, Step, Transport, order, zone};
-use crate::catalog::{Catalog, Prepared, Service};
+use crate::catalog::{Catalog, Octets, Prepared, Service};
 use crate::dns::{Class, Edns, Message, Name, PlainQuery, Query, Question, RData, Rcode, Record, Type};
 use crate::limits;
 
@@ -173,7 +173,7 @@ impl Discovery {
         let nodes = catalog.nodes_index();
         let mut memo = service.memo.get(kind as usize)?;
         if !memo.as_ref().is_some_and(|memo| memo.maker == self.plain.maker && memo.nodes == nodes) {
-            let octets = self.prepare(catalog, service, kind).map(Vec::into_boxed_slice);
+            let octets = self.prepare(catalog, service, kind).map(|octets| Octets::from_slice(&octets));
             service.memo.set(kind as usize, Prepared { maker: self.plain.maker, nodes, octets });
             memo = service.memo.get(kind as usize)?;
         }
@@ -389,7 +389,7 @@ fn servers(prepared: &[u8], start: usize, rng: &mut Rng, out: &mut Vec<u8>) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Change, Check, Health, Index, Instance, Node, SourceId, Weights};
+    use crate::catalog::{Change, Check, Health, Index, Instance, Node, Origin, SourceId, Weights};
     use crate::dns::{Edns, Flags, Opcode};
 
     fn node(name: &str, address: &str, datacenter: &str) -> Change {
@@ -412,19 +412,13 @@ mod tests {
             node: node.into(),
             id: id.to_string().into(),
             service: "Web".into(),
-            kind: None,
-            tags: Vec::new(),
+            tags: Default::default(),
             address: address.into(),
-            tagged_addresses: None,
-            meta: None,
             port: 80,
-            ports: Vec::new(),
-            socket_path: None,
             weights: Weights { passing: weight, warning: weight },
             enable_tag_override: false,
-            proxy: None,
-            connect: None,
-            agent: false,
+            extra: None,
+            origin: Origin::Catalog,
             create_index: Index(0),
             modify_index: Index(0),
         })
@@ -441,7 +435,7 @@ mod tests {
             output: "".into(),
             service_id: service_id.into(),
             service_name: "".into(),
-            service_tags: Vec::new(),
+            service_tags: Default::default(),
             kind: "".into(),
             interval: "".into(),
             timeout: "".into(),

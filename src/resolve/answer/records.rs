@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::catalog::{Node, NodeEntry};
+use crate::catalog::{Address, Node, NodeEntry};
 use crate::dns::{Name, RData, Record, Srv, Type};
 
 use super::Settings;
@@ -22,7 +22,11 @@ pub(super) enum Spot<'a> {
 impl<'a> Spot<'a> {
     /// Where this instance is reached, for a question of this type about `asked`.
     pub(super) fn of(candidate: &Candidate<'a>, asked: &Name, qtype: Type, settings: &Settings) -> Option<Self> {
-        let own = instance_address(candidate, qtype, settings);
+        let own = match InstanceAddress::of(candidate, qtype, settings) {
+            InstanceAddress::OfNode => "",
+            InstanceAddress::Ip(address) => return Some(Spot::Address(address)),
+            InstanceAddress::Host(host) => host,
+        };
         let node = node_address(candidate.node, qtype, settings);
         let node_ip = ip(node);
         if own.is_empty() {
@@ -32,9 +36,6 @@ impl<'a> Spot<'a> {
                 Some(address) => Some(Spot::Node(address)),
                 None => (!node.is_empty()).then_some(Spot::Host(node)),
             };
-        }
-        if let Some(address) = ip(own) {
-            return Some(Spot::Address(address));
         }
         // A service whose address is its own DNS name would lead round in a circle.
         let circular = own.parse::<Name>().is_ok_and(|own| match settings.is_consul() {
@@ -48,14 +49,14 @@ impl<'a> Spot<'a> {
     }
 }
 
-/// An address as text: `address` unless a tagged one fits the question better.
-fn choose<'a>(address: &'a str, tagged: impl Fn(&str) -> Option<&'a str>, translate: bool, qtype: Type) -> &'a str {
+/// The tagged address that fits the question better than the address itself, if there is one.
+fn choose<'a>(tagged: impl Fn(&str) -> Option<&'a str>, translate: bool, qtype: Type) -> Option<&'a str> {
     let tagged = |tag: &str| tagged(tag).filter(|address| !address.is_empty());
     let pick = |wan: &str, lan: &str| if translate { tagged(wan).or_else(|| tagged(lan)) } else { tagged(lan) };
-    let default = if translate { tagged("wan").unwrap_or(address) } else { address };
+    let default = || if translate { tagged("wan") } else { None };
     let v6 = if qtype == Type::A { None } else { pick("wan_ipv6", "lan_ipv6") };
     let v4 = if qtype == Type::AAAA { None } else { pick("wan_ipv4", "lan_ipv4") };
-    v6.or(v4).unwrap_or(default)
+    v6.or(v4).or_else(default)
 }
 
 fn is_far(datacenter: &str, settings: &Settings) -> bool {
@@ -65,27 +66,47 @@ fn is_far(datacenter: &str, settings: &Settings) -> bool {
 /// A node's address for a question of this type.
 pub(super) fn node_address<'a>(node: &'a Node, qtype: Type, settings: &Settings) -> &'a str {
     let tagged = |tag: &str| Some(node.tagged_addresses.as_ref()?.get(tag)?.as_str());
-    choose(&node.address, tagged, is_far(&node.datacenter, settings), qtype)
+    choose(tagged, is_far(&node.datacenter, settings), qtype).unwrap_or(&node.address)
 }
 
-/// An instance's own address for a question of this type, or "".
-pub(super) fn instance_address<'a>(candidate: &Candidate<'a>, qtype: Type, settings: &Settings) -> &'a str {
-    let instance = &candidate.instance.instance;
-    let tagged = |tag: &str| Some(instance.tagged_addresses.as_ref()?.get(tag)?.address.as_str());
-    choose(&instance.address, tagged, is_far(&candidate.node.datacenter, settings), qtype)
+/// An instance's own address for a question of some type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum InstanceAddress<'a> {
+    /// It has none.
+    OfNode,
+    Ip(IpAddr),
+    /// A host that only DNS knows the address of.
+    Host(&'a str),
+}
+
+impl<'a> InstanceAddress<'a> {
+    pub(super) fn of(candidate: &Candidate<'a>, qtype: Type, settings: &Settings) -> Self {
+        let instance = &candidate.instance.instance;
+        if let Some(addresses) = &instance.extra().tagged_addresses {
+            let tagged = |tag: &str| Some(addresses.get(tag)?.address.as_str());
+            if let Some(chosen) = choose(tagged, is_far(&candidate.node.datacenter, settings), qtype) {
+                return ip(chosen).map_or(Self::Host(chosen), Self::Ip);
+            }
+        }
+        match &instance.address {
+            Address::OfNode => Self::OfNode,
+            Address::Ip(address) => Self::Ip(address.to_canonical()),
+            Address::Text(text) => ip(text).map_or(Self::Host(text), Self::Ip),
+        }
+    }
 }
 
 /// The port of an instance, or the one of that name; `None` when it has none of that name.
 pub(super) fn port(candidate: &Candidate<'_>, name: Option<&str>, settings: &Settings) -> Option<u16> {
     let instance = &candidate.instance.instance;
     if let Some(name) = name {
-        return instance.ports.iter().find(|port| port.name.eq_ignore_ascii_case(name)).map(|port| port.port);
+        return instance.extra().ports.iter().find(|port| port.name.eq_ignore_ascii_case(name)).map(|port| port.port);
     }
-    let wan = instance.tagged_addresses.as_ref().and_then(|tagged| tagged.get("wan")).map(|wan| wan.port);
+    let wan = instance.extra().tagged_addresses.as_ref().and_then(|tagged| tagged.get("wan")).map(|wan| wan.port);
     if let Some(port @ 1..) = wan.filter(|_| is_far(&candidate.node.datacenter, settings)) {
         return Some(port);
     }
-    let default = || instance.ports.iter().find(|port| port.default).or(instance.ports.first());
+    let default = || instance.extra().ports.iter().find(|port| port.default).or(instance.extra().ports.first());
     Some(if instance.port == 0 { default().map_or(0, |port| port.port) } else { instance.port })
 }
 
@@ -203,12 +224,11 @@ mod tests {
             (true, Type::AAAA, "2001:db8::6"),
             (true, Type::ANY, "2001:db8::6"),
         ] {
-            assert_eq!(choose("127.0.0.1", tags, translate, qtype), expected, "{translate} {qtype}");
+            assert_eq!(choose(tags, translate, qtype), Some(expected), "{translate} {qtype}");
         }
         let wan_only = |tag: &str| (tag == "wan").then_some("198.51.100.1");
-        assert_eq!(choose("127.0.0.1", wan_only, false, Type::A), "127.0.0.1");
-        assert_eq!(choose("127.0.0.1", wan_only, true, Type::A), "198.51.100.1");
-        assert_eq!(choose("::1", |_| None, false, Type::A), "::1", "of the wrong family rather than none");
+        assert_eq!(choose(wan_only, false, Type::A), None);
+        assert_eq!(choose(wan_only, true, Type::A), Some("198.51.100.1"));
     }
 
     #[test]
