@@ -57,6 +57,9 @@ pub const CHECK_REPORTS_WAITING_MAX: usize = 1_024;
 /// name takes some four times its line.
 pub const HOSTS_OCTETS_MAX: u64 = 64 << 20;
 
+/// Hosts files of one folder.
+pub const HOSTS_FILES_MAX: usize = 10_000;
+
 /// Problems that are told of one file; the rest are counted. A file of the wrong kind has one on every line.
 pub const PROBLEMS_PER_FILE_MAX: usize = 20;
 
