@@ -6,6 +6,7 @@
 mod agent;
 mod file;
 pub mod host;
+pub mod import;
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};

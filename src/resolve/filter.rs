@@ -173,15 +173,16 @@ fn is_loopback(address: IpAddr) -> bool {
 fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
-            let [first, second, ..] = v4.octets();
-            // This network (RFC 1122, 3.2.1.3), and what providers share (RFC 6598).
-            let is_shared = first == 100 && (64..128).contains(&second);
-            first == 0 || is_shared || v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_broadcast()
+            // This network (RFC 1122, 3.2.1.3). What providers share (RFC 6598) is not one's own: overlay networks are found so.
+            let is_this = v4.octets()[0] == 0;
+            is_this || v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_broadcast() || v4.is_documentation()
         }
         IpAddr::V6(v6) => {
             // Site-local addresses are deprecated (RFC 3879) and still routed inside of networks.
             let is_site_local = v6.segments()[0] & 0xffc0 == 0xfec0;
-            v6.is_unspecified() || v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unique_local() || is_site_local
+            let is_documentation = v6.segments()[..2] == [0x2001, 0xdb8];
+            let is_own = v6.is_unicast_link_local() || v6.is_unique_local() || is_site_local;
+            is_own || v6.is_unspecified() || v6.is_loopback() || is_documentation
         }
     }
 }
@@ -222,20 +223,20 @@ mod tests {
             "172.31.0.1",
             "192.168.1.1",
             "169.254.1.1",
-            "100.64.0.1",
+            "192.0.2.1",
             "0.0.0.0",
             "::ffff:10.0.0.1",
             "fd00::1",
             "fe80::1",
         ] {
             assert_eq!(
-                passed(&config, "www.example", &["192.0.2.1", address]),
+                passed(&config, "www.example", &["198.18.0.1", address]),
                 (Rcode::NOERROR, vec![], Some(15)),
                 "{address}"
             );
             assert_eq!(passed(&config, "x.corp.example", &[address]).2, None, "{address}");
         }
-        for address in ["172.32.0.1", "100.128.0.1", "2001:db8::1", "127.0.0.1", "::1"] {
+        for address in ["172.32.0.1", "100.64.0.1", "2001:2::1", "127.0.0.1", "::1"] {
             assert_eq!(passed(&config, "www.example", &[address]), (Rcode::NOERROR, vec![address.into()], None));
         }
         let strict = Config { loopback_allowed: false, ..config };

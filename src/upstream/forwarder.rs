@@ -483,10 +483,13 @@ impl Forwarder {
     ) {
         let place = UnderWay { forwarder: &self, key: &key };
         let answer = self.look_up(group, &query, &passed_on(&query), Transport::Udp, first).await;
-        let answer: Option<Arc<[u8]>> = answer.map(|answer| completed(answer, &query).into());
+        let mut answer: Option<Arc<[u8]>> = answer.map(|answer| completed(answer, &query).into());
         match &answer {
             Some(octets) if is_good(octets) => {
-                self.cache.put(key.clone(), octets, Instant::now());
+                // The first to ask gets the TTLs that the next ones get.
+                if let Some(entry) = self.cache.put(key.clone(), octets, Instant::now()) {
+                    answer = Some(entry.octets().into());
+                }
             }
             _ => self.failures.insert(key.clone(), ()),
         }
@@ -970,6 +973,18 @@ mod tests {
         assert!(ask(&forwarder, &authentic).await.flags.authentic_data);
         let message = ask(&forwarder, &plain).await;
         assert_eq!((message.rcode, message.flags.authentic_data), (Rcode::NOERROR, false));
+    }
+
+    #[tokio::test]
+    async fn the_first_answer_keeps_to_the_bounds_of_ttls_too() {
+        let peer = Peer::start(0, right).await;
+        for (min_ttl, max_ttl, ttl) in [(0, 20, 20), (300, 86_400, 300)] {
+            let cache = cache::Config { min_ttl, max_ttl, ..cache::Config::default() };
+            let forwarder = forwarder(&Config { cache, ..config(&[&peer]) }).await;
+            for _ in 0..2 {
+                assert_eq!(ask(&forwarder, &query("www.example.net", false)).await.answers[0].ttl, ttl);
+            }
+        }
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ mod differences;
 mod durability;
 mod errors;
 mod forwarding;
+mod importing;
 mod namespace;
 mod signals;
 mod support;
