@@ -134,3 +134,90 @@ fn copy(from: &Path, to: &Path, filled: &impl Fn(String) -> String) {
         if entry.is_dir() { copy(&entry, &target, filled) } else { fs::write(target, filled(read(&entry))).expect("written") }
     }
 }
+
+#[test]
+fn every_option_of_the_dnsmasq_that_is_here_has_a_verdict() {
+    let directory = directory();
+    let help = run(Command::new("env").args(["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "dnsmasq", "--help"])).ok();
+    let names: Vec<&str> =
+        help.lines().filter_map(|line| line.split("--").nth(1)?.split([' ', '=', ',', '[']).next()).collect();
+    assert!(names.len() > 150, "{help}");
+    let file = directory.path().join("all.conf");
+    fs::write(&file, names.join("\n")).expect("written");
+    let told = json(run(Command::new(BINARY).args(["import", "dnsmasq", "--json"]).arg(&file)).stdout);
+    let unknown: Vec<&Value> = told["remarks"].as_array().expect("a list").iter().filter(|remark| is_unknown(remark)).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+    fs::write(&file, "no-such-option").expect("written");
+    let told = json(run(Command::new(BINARY).args(["import", "dnsmasq", "--json"]).arg(&file)).stdout);
+    assert!(told["remarks"].as_array().expect("a list").iter().any(is_unknown), "{told}");
+}
+
+fn is_unknown(remark: &Value) -> bool {
+    remark["why"].as_str().is_some_and(|why| why.contains("knows no option"))
+}
+
+fn json(text: String) -> Value {
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn an_import_says_what_is_lost_and_writes_over_nothing() {
+    let directory = directory();
+    let file = |name: &str| directory.path().join(name);
+    fs::write(file("whole.conf"), "no-resolv\nserver=192.0.2.1\nlisten-address=127.0.0.1\n").expect("written");
+    fs::write(file("partly.conf"), "no-resolv\nserver=192.0.2.1\nipset=/example/set\n").expect("written");
+    let import = |words: &str| run(Command::new(BINARY).arg("import").args(words.split(' ')).current_dir(directory.path()));
+
+    let whole = import("dnsmasq whole.conf");
+    assert!(whole.stdout.contains("# whole.conf:2: server=192.0.2.1\nupstreams = [\"192.0.2.1\"]\n"), "{whole:?}");
+    assert!(whole.stderr.contains("3 settings read: 0 not carried over"), "{whole:?}");
+    assert_eq!(whole.status, 0, "{whole:?}");
+    let partly = import("dnsmasq partly.conf --output out.toml");
+    assert_eq!((partly.status, &*partly.stdout), (1, ""), "{partly:?}");
+    assert!(partly.stderr.contains("not carried over: partly.conf:3: ipset=/example/set\n  "), "{partly:?}");
+    assert!(partly.stderr.contains("\n  hint: "), "{partly:?}");
+    let first = read(&file("out.toml"));
+    let again = import("dnsmasq whole.conf --output out.toml");
+    assert_eq!((again.status, read(&file("out.toml"))), (2, first), "{again:?}");
+    assert!(again.stderr.contains("--force"), "{again:?}");
+    assert_eq!(import("dnsmasq whole.conf --output out.toml --force").status, 0);
+    assert!(read(&file("out.toml")).contains("whole.conf:3"));
+    let checked = run(Command::new(BINARY).args(["check", "--config", "out.toml"]).current_dir(directory.path()));
+    assert_eq!(checked.status, 0, "{checked:?}");
+    for wrong in ["dnsmasq", "dnsmasq absent.conf", "dnsmasq .", "consul whole.conf", "named whole.conf"] {
+        assert_eq!(import(wrong).status, 2, "{wrong}");
+    }
+}
+
+/// Neither an exception's neighbour nor a private server that is dead sends a private name to a public server.
+#[test]
+fn an_imported_private_domain_never_reaches_the_public_server() {
+    let directory = directory();
+    let public = Oracle::start(1);
+    let dead = crate::support::upstream::Silent::start();
+    let (config, toml) = (directory.path().join("dnsmasq.conf"), directory.path().join("rollcall.toml"));
+    let place = |address: SocketAddr| format!("{}#{}", address.ip(), address.port());
+    let text = format!(
+        "no-resolv\nno-hosts\nserver={}\nserver=/corp.example/{}\nserver=/bound.example/{}@eth9\nlocal=/lan.example/\n\
+         rev-server=10.0.0.0/8,{}\ncname=out.test.example,x.corp.example\n",
+        place(public.address),
+        place(dead.address),
+        place(public.address),
+        place(dead.address)
+    );
+    fs::write(&config, text).expect("written");
+    run(Command::new(BINARY).args(["import", "dnsmasq"]).arg(&config).arg("--output").arg(&toml));
+    let rollcall = Launch::serve(directory.path()).option("--config", &toml).start();
+    let names = ["x.corp.example", "corp.example", "X.Corp.EXAMPLE", "y.bound.example", "z.lan.example", "out.test.example"];
+    for name in names {
+        for qtype in ["A", "TXT"] {
+            let reply = rollcall.ask(name, qtype);
+            let is_dead = name.to_lowercase().ends_with("corp.example");
+            assert_eq!(reply.rcode().to_string() == "Server Failure", is_dead, "{name} {qtype}: {reply:?}");
+        }
+    }
+    rollcall.ask("4.3.2.10.in-addr.arpa", "PTR");
+    assert_eq!(public.asked(), [""; 0], "a private name was told to the public server");
+    assert_eq!(rollcall.ask("www.example", "A").answers(), ["203.0.113.1"]);
+    assert_eq!(public.asked().first().map(String::as_str), Some("www.example."));
+}

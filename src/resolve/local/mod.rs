@@ -73,6 +73,14 @@ pub struct RecordConfig {
     pub ttl: Option<u32>,
 }
 
+impl RecordConfig {
+    /// The data, or what is wrong with it and what to do.
+    pub fn data(&self) -> Result<RData, (String, Option<&'static str>)> {
+        let read = read_type(&self.record_type).and_then(|kind| read_data(kind, &self.value, &Name::root()));
+        read.map_err(|error| (error.to_string(), error.hint()))
+    }
+}
+
 /// What becomes of names that mean something only in one's own network, when nothing here knows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -237,10 +245,9 @@ impl Local {
         if ttl > i32::MAX.cast_unsigned() {
             return Err(told(format!("expected a ttl of at most 2147483647 seconds (RFC 2181, 8), got {ttl}")));
         }
-        let read = read_type(&record.record_type).and_then(|kind| read_data(kind, &record.value, &Name::root()));
-        let data = read.map_err(|error| {
-            let problem = told(error.to_string());
-            error.hint().map_or(problem.clone(), |hint| problem.hint(hint))
+        let data = record.data().map_err(|(error, hint)| {
+            let problem = told(error);
+            hint.map_or(problem.clone(), |hint| problem.hint(hint))
         })?;
         let is_alias = data.record_type() == Type::CNAME;
         let present = self.names.get(&record.name).map_or(&[][..], Vec::as_slice);

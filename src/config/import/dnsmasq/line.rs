@@ -86,10 +86,26 @@ pub(super) fn number<T: std::str::FromStr>(text: &str) -> Result<T, Left> {
 
 pub(super) fn name_of(text: &str) -> Result<Name, Left> {
     match text.parse::<Name>() {
-        Ok(name) if text.is_ascii() && !name.is_root() && !text.contains(char::is_whitespace) => Ok(name),
+        Ok(name) if text.is_ascii() && !name.is_root() && !text.contains(|c: char| c.is_control() || c == '\\') => Ok(name),
         _ if !text.is_ascii() => Err(expected("a name in ASCII", text).hint("write it as xn--…; `idn` shows how")),
         _ => Err(expected("a name", text)),
     }
+}
+
+/// A name where a record's data has one beside others.
+pub(super) fn host_of(text: &str) -> Result<Name, Left> {
+    name_of(text).and_then(|name| if is_simple(text) { Ok(name) } else { Err(expected("the name of a host", text)) })
+}
+
+/// Does a text read as a name wherever a zone file has one?
+fn is_simple(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c))
+}
+
+/// A name that is all of a record's data; names of services may have any characters.
+pub(super) fn name_data(name: &Name) -> String {
+    let text = name.to_string();
+    if is_simple(&text) { text } else { generic(name.wire()) }
 }
 
 /// `address[/length]`

@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use line::{
-    character_strings, domains, expected, fields, generic, name_of, network, number, plain, reverse_zones, shown, statement,
-    upstream,
+    character_strings, domains, expected, fields, generic, host_of, name_data, name_of, network, number, plain, reverse_zones,
+    shown, statement, upstream,
 };
 
 use super::draft::{Draft, Item, Section, quoted, quoted_name};
@@ -26,6 +26,7 @@ use super::{Disk, Found, Import, Left, Origin, Remarks, absolute, texts};
 use crate::dns::{Name, Type};
 use crate::limits;
 use crate::problem::Problem;
+use crate::resolve::local::RecordConfig;
 
 /// What a handler makes of a value.
 type Taken = Result<(), Left>;
@@ -34,7 +35,8 @@ type Taken = Result<(), Left>;
 pub fn dnsmasq(files: &[PathBuf]) -> Result<Import, Vec<Problem>> {
     let mut disk = Disk::new();
     let texts = texts(files, &mut disk)?;
-    let mut import = Dnsmasq::new(disk);
+    let start = Origin { file: files.first().cloned().unwrap_or_default(), line: None, text: String::new() };
+    let mut import = Dnsmasq::new(disk, start);
     for (path, text) in &texts {
         import.file(path, text, false);
     }
@@ -45,6 +47,8 @@ pub fn dnsmasq(files: &[PathBuf]) -> Result<Import, Vec<Problem>> {
 #[derive(Debug)]
 struct Dnsmasq {
     disk: Disk,
+    /// The first file as a whole.
+    start: Origin,
     remarks: Remarks,
     settings: usize,
     /// How deep the file that is being read was included.
@@ -67,7 +71,7 @@ struct Dnsmasq {
     /// `srv-host` of two labels waits for the domain.
     services: Vec<(Vec<String>, Origin)>,
     ttls: HashMap<&'static str, (u32, Origin)>,
-    records: Vec<Record>,
+    records: Vec<(RecordConfig, Origin)>,
     /// Reverse names that have their PTR record.
     reversed: HashSet<Name>,
     /// Names with records, and where those lead that are aliases.
@@ -95,19 +99,11 @@ struct Domain {
     from: Vec<Origin>,
 }
 
-#[derive(Debug)]
-struct Record {
-    name: Name,
-    record_type: &'static str,
-    value: String,
-    ttl: Option<u32>,
-    from: Origin,
-}
-
 impl Dnsmasq {
-    fn new(disk: Disk) -> Self {
+    fn new(disk: Disk, start: Origin) -> Self {
         Self {
             disk,
+            start,
             remarks: Remarks::default(),
             settings: 0,
             depth: 0,
@@ -239,7 +235,7 @@ impl Dnsmasq {
                 self.record(origin, name_of(&plain(owner.trim()))?, "TXT", value, None)
             }
             "ptr-record" => match &fields(value)[..] {
-                [owner, target] => self.record(origin, name_of(owner)?, "PTR", name_of(target)?, None),
+                [owner, target] => self.record(origin, name_of(owner)?, "PTR", name_data(&name_of(target)?), None),
                 _ => Err(expected("NAME,TARGET", value)),
             },
             "caa-record" => match &fields(value)[..] {
@@ -487,7 +483,7 @@ impl Dnsmasq {
             if let (Some(Ok(reverse)), Some(name)) = (reverse.first().map(|zone| zone.parse::<Name>()), names.first())
                 && self.reversed.insert(reverse.clone())
             {
-                self.record(origin, reverse, "PTR", name, ttl)?;
+                self.record(origin, reverse, "PTR", name_data(name), ttl)?;
             }
         }
         Ok(())
@@ -522,7 +518,7 @@ impl Dnsmasq {
             return Err(expected("ALIAS,TARGET", value));
         }
         for alias in fields {
-            self.record(origin, name_of(&alias)?, "CNAME", &target, ttl)?;
+            self.record(origin, name_of(&alias)?, "CNAME", name_data(&target), ttl)?;
         }
         Ok(())
     }
@@ -539,7 +535,7 @@ impl Dnsmasq {
         }
         let or = |at: usize, default: u16| if field(at).is_empty() { Ok(default) } else { number(field(at)) };
         let (port, priority, weight) = (or(2, 1)?, or(3, 0)?, or(4, 0)?);
-        let target = if field(1).is_empty() { Name::root() } else { name_of(field(1))? };
+        let target = if field(1).is_empty() { Name::root() } else { host_of(field(1))? };
         self.record(origin, name, "SRV", format!("{priority} {weight} {port} {target}"), None)
     }
 
@@ -553,7 +549,7 @@ impl Dnsmasq {
                 return Err(expected("NAME,HOST,PREFERENCE", value).hint("dnsmasq would name its own host: write the host"));
             }
         };
-        let value = format!("{} {}", number::<u16>(preference)?, name_of(host)?);
+        let value = format!("{} {}", number::<u16>(preference)?, host_of(host)?);
         self.record(origin, name_of(name)?, "MX", value, None)
     }
 
@@ -596,39 +592,16 @@ impl Dnsmasq {
             return Err(expected("two digits for each octet", hex));
         }
         let octets: Vec<u8> = pairs.iter().map(|[high, low]| (high << 4 | low) as u8).collect();
-        let number = number::<u16>(kind)?;
-        self.raw_record(origin, name_of(name)?, format!("TYPE{number}"), generic(&octets))
+        self.record(origin, name_of(name)?, &format!("TYPE{}", number::<u16>(kind)?), generic(&octets), None)
     }
 
-    /// A record of a type that has no name here; its data must be what the type allows.
-    fn raw_record(&mut self, origin: &Origin, name: Name, record_type: String, value: String) -> Taken {
-        let known: Option<Type> = record_type.parse().ok();
-        let type_name = KNOWN_TYPES.iter().find(|(number, _)| known == Some(*number)).map(|(_, name)| *name);
-        match type_name {
-            Some(type_name) => self.record(origin, name, type_name, value, None),
-            None => {
-                self.claim(&name, None)?;
-                self.draft.begin(Section::Record);
-                self.draft.set(Section::Record, "name", quoted_name(&name), vec![origin.clone()]);
-                self.draft.set(Section::Record, "type", quoted(record_type), vec![]);
-                self.draft.set(Section::Record, "value", quoted(value), vec![]);
-                Ok(())
-            }
-        }
-    }
-
-    /// Takes note of one record, unless the name cannot have it.
-    fn record(
-        &mut self,
-        origin: &Origin,
-        name: Name,
-        record_type: &'static str,
-        value: impl Display,
-        ttl: Option<u32>,
-    ) -> Taken {
-        let value = value.to_string();
-        self.claim(&name, (record_type == "CNAME").then_some(&value))?;
-        self.records.push(Record { name, record_type, value, ttl, from: origin.clone() });
+    /// Takes note of one record, unless its data is wrong or the name cannot have it.
+    fn record(&mut self, origin: &Origin, name: Name, record_type: &str, value: impl Display, ttl: Option<u32>) -> Taken {
+        let ttl = ttl.map(|ttl| ttl.min(i32::MAX.cast_unsigned()));
+        let record = RecordConfig { name, record_type: record_type.to_owned(), value: value.to_string(), ttl };
+        let data = record.data().map_err(|(error, _)| Left::new(error))?;
+        self.claim(&record.name, (data.record_type() == Type::CNAME).then_some(&record.value))?;
+        self.records.push((record, origin.clone()));
         Ok(())
     }
 
@@ -730,21 +703,6 @@ impl Dnsmasq {
     }
 }
 
-/// Record types that are written by name.
-const KNOWN_TYPES: &[(Type, &str)] = &[
-    (Type::A, "A"),
-    (Type::NS, "NS"),
-    (Type::CNAME, "CNAME"),
-    (Type::PTR, "PTR"),
-    (Type::MX, "MX"),
-    (Type::TXT, "TXT"),
-    (Type::AAAA, "AAAA"),
-    (Type::SRV, "SRV"),
-    (Type::NAPTR, "NAPTR"),
-    (Type::CAA, "CAA"),
-    (Type::HINFO, "HINFO"),
-];
-
 /// Does an interface's name fit one that may end in `*`?
 fn is_like(pattern: &str, name: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
@@ -755,4 +713,102 @@ fn addresses_of(is_meant: impl Fn(&str) -> bool) -> Vec<IpAddr> {
     let all = if_addrs::get_if_addrs().unwrap_or_default();
     let wanted = |address: &IpAddr| !matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
     all.into_iter().filter(|interface| is_meant(&interface.name)).map(|interface| interface.ip()).filter(wanted).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::import::Fate;
+
+    /// The configuration as a table, and the lines that did not come over with their reasons.
+    fn import(text: &str) -> (toml::Table, Vec<(Option<usize>, String)>) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("dnsmasq.conf");
+        fs::write(&file, text.replace("@DIR@", &folder.path().display().to_string())).unwrap();
+        let import = dnsmasq(&[file]).unwrap();
+        let lost = import.remarks.iter().filter(|remark| remark.fate == Fate::LeftOut);
+        let lost = lost.map(|remark| (remark.origin.line, remark.why.clone())).collect();
+        (import.toml.parse().unwrap(), lost)
+    }
+
+    fn strings(value: &toml::Value) -> Vec<&str> {
+        value.as_array().unwrap().iter().map(|value| value.as_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_domain_whose_server_cannot_come_over_is_asked_of_nobody() {
+        for target in ["10.0.0.2@eth0", "fe80::1%eth0", "10.0.0.2#text", "10.0.0.2#0", "[::1]#53", "10.0.0.2,10.0.0.3"] {
+            let (table, lost) = import(&format!("no-resolv\nserver=192.0.2.1\nserver=/corp.example/{target}\n"));
+            assert_eq!(lost.len(), 1, "{target}: {lost:?}");
+            let route = &table["forward"]["route"][0];
+            assert_eq!((strings(&route["domains"]), strings(&route["upstreams"])), (vec!["corp.example"], vec![]), "{target}");
+        }
+        // Another server of the domain is enough.
+        let (table, _) = import("no-resolv\nserver=/corp.example/10.0.0.2@eth0\nserver=/corp.example/10.0.0.3\n");
+        assert_eq!(strings(&table["forward"]["route"][0]["upstreams"]), ["10.0.0.3"]);
+        assert_eq!(strings(&table["forward"]["upstreams"]), [""; 0], "and nobody is asked about the rest");
+    }
+
+    #[test]
+    fn lists_of_domains_are_one_route() {
+        let text: String =
+            (0..3_000).map(|n| format!("address=/ads{n}.example/\nserver=/corp{n}.example/10.0.0.2\n")).collect();
+        let (table, lost) = import(&format!("no-resolv\n{text}"));
+        let routes = table["forward"]["route"].as_array().unwrap();
+        assert_eq!((lost.len(), routes.len()), (0, 2));
+        assert!(routes.iter().all(|route| strings(&route["domains"]).len() == 3_000));
+    }
+
+    #[test]
+    fn lines_that_dnsmasq_refuses_are_told_with_their_numbers() {
+        let text = "no-resolv=yes\ncache-size=10\ncache-size=20\nsever=1.2.3.4\ntxt-record=\"open\nhost-record=a.example\n\
+                    address=/x/host\ncname=a.example,b.example\nhost-record=a.example,192.0.2.1\nlocal=/*wild.example/\n\
+                    conf-file=@DIR@/absent\nmin-cache-ttl=x\ncname=*.w.example,t.example\nptr-record=münchen.example,a\n";
+        let (_, lost) = import(text);
+        let lines: Vec<usize> = lost.iter().filter_map(|(line, _)| *line).collect();
+        assert_eq!(lines, [1, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14], "{lost:?}");
+    }
+
+    #[test]
+    fn files_that_include_themselves_are_read_once_and_not_too_deep() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |n: usize| folder.path().join(format!("{n}.conf"));
+        for n in 0..100 {
+            let text = format!("conf-file={}\nconf-file={}\n", path(n).display(), path(n + 1).display());
+            fs::write(path(n), text).unwrap();
+        }
+        let import = dnsmasq(&[path(0)]).unwrap();
+        let lost: Vec<_> = import.remarks.iter().filter(|remark| remark.fate == Fate::LeftOut).collect();
+        assert_eq!((lost.len(), import.settings), (2, 2 * (limits::IMPORT_DEPTH_MAX + 1)), "{lost:?}");
+        assert!(lost[0].why.contains("too deep"), "{lost:?}");
+        for (text, why) in [("conf-file=/dev/zero", "regular file"), ("servers-file=/nonexistent", "No such file")] {
+            fs::write(path(0), text).unwrap();
+            let import = dnsmasq(&[path(0)]).unwrap();
+            assert!(import.remarks.iter().any(|remark| remark.why.contains(why)), "{text}: {:?}", import.remarks);
+        }
+        assert!(dnsmasq(&[folder.path().join("absent")]).is_err());
+    }
+
+    #[test]
+    fn reverse_ranges_end_at_labels() {
+        let zones = |text: &str| reverse_zones(text.parse().unwrap());
+        assert_eq!(zones("10.0.0.0/8"), ["10.in-addr.arpa."]);
+        assert_eq!(zones("192.0.2.1/32"), ["1.2.0.192.in-addr.arpa."]);
+        assert_eq!(zones("172.16.0.0/12").len(), 16);
+        assert_eq!(zones("172.16.0.0/12")[15], "31.172.in-addr.arpa.");
+        assert_eq!(zones("0.0.0.0/0"), ["in-addr.arpa."]);
+        assert_eq!(zones("2001:db8::/31"), ["8.b.d.0.1.0.0.2.ip6.arpa.", "9.b.d.0.1.0.0.2.ip6.arpa."]);
+        assert_eq!(zones("2001:db8::/32"), ["8.b.d.0.1.0.0.2.ip6.arpa."]);
+    }
+
+    #[test]
+    fn listening_follows_interfaces_as_they_are_now() {
+        let (table, _) = import("interface=lo\nexcept-interface=eth0\nport=5353\n");
+        assert!(strings(&table["dns"]["listen"]).contains(&"127.0.0.1:5353"), "{table:?}");
+        let (table, lost) = import("interface=nosuch0\nlisten-address=127.0.0.5,::1\n");
+        assert_eq!(strings(&table["dns"]["listen"])[..2], ["127.0.0.5:53", "[::1]:53"]);
+        assert_eq!(lost.len(), 1, "{lost:?}");
+        let (table, _) = import("interface-name=host.example,lo/4\n");
+        assert!(table["record"].as_array().unwrap().iter().any(|record| record["value"].as_str() == Some("127.0.0.1")));
+    }
 }

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 
 use super::super::draft::{Item, Section, quoted, quoted_name};
 use super::super::{Import, Left, Origin, finish};
-use super::{Dnsmasq, Domain, Record, addresses_of};
+use super::{Dnsmasq, Domain, addresses_of};
 use crate::dns::Name;
 use crate::problem::Problem;
 use crate::resolve::answer::Settings;
+use crate::resolve::local::RecordConfig;
 use crate::upstream;
 
 impl Dnsmasq {
@@ -32,13 +33,13 @@ impl Dnsmasq {
                 self.write_strategy(&origin, key);
             }
         }
-        for Record { name, record_type, value, ttl, from } in self.records {
+        for (RecordConfig { name, record_type, value, ttl }, from) in self.records {
             self.draft.begin(Section::Record);
             self.draft.set(Section::Record, "name", quoted_name(&name), vec![from]);
             self.draft.set(Section::Record, "type", quoted(record_type), vec![]);
             self.draft.set(Section::Record, "value", quoted(value), vec![]);
             if let Some(ttl) = ttl {
-                self.draft.set(Section::Record, "ttl", ttl.min(i32::MAX.cast_unsigned()).to_string(), vec![]);
+                self.draft.set(Section::Record, "ttl", ttl.to_string(), vec![]);
             }
         }
         let title = "Made by `rollcall import dnsmasq`; above each setting stands the line that it comes from.";
@@ -98,7 +99,9 @@ impl Dnsmasq {
             found.extend(loopback.map(|address| (address, Vec::new())));
         }
         if found.is_empty() {
-            // dnsmasq would listen everywhere; whom to serve is a decision that an import does not make.
+            // Whom to serve is a decision that an import does not make.
+            let why = "no line says where to listen: dnsmasq would do so on every address, and this does on 127.0.0.1";
+            self.remarks.changed(&self.start, why);
             found.push((Ipv4Addr::LOCALHOST.into(), Vec::new()));
         }
         let items: Vec<Item> = found
