@@ -12,7 +12,7 @@ use super::{Done, Error};
 use crate::config::import::{self, Fate, Import};
 use crate::problem::Problem;
 
-/// Make a configuration of another program's.
+/// Make a configuration from another program's.
 ///
 /// Reads the files of the program that rollcall is to replace and prints rollcall's own configuration (TOML), with the
 /// original line as a comment above each setting. What did not come over is told on standard error with its line, the reason and

@@ -160,7 +160,7 @@ Examples:
   rollcall query web.service.consul SRV @127.0.0.1:1053       ask, and see who answered and why
   rollcall catalog services --tags                            what is known
   rollcall check --config rollcall.toml                       find mistakes before starting
-  rollcall import dnsmasq /etc/dnsmasq.conf                   make a configuration of another program's
+  rollcall import dnsmasq /etc/dnsmasq.conf                   make a configuration from another program's
 
 Flags of Consul's commands may be written with one dash, as Consul writes them.
 Exit codes: 0 done, 1 the answer is no, 2 usage or configuration.";

@@ -346,24 +346,22 @@ impl Dnsmasq {
                 None => Err(Left::new("expected a server, got none")),
             };
         }
+        let mut taken = Ok(());
+        // A domain that cannot be read keeps no other of its line from going its own way.
         for domain in &domains {
-            let Some(entry) = self.entry(origin, domain)? else {
-                if let Ok(Some(upstream)) = &upstream {
+            match (self.entry(origin, domain), &upstream, &*target) {
+                (Ok(Some(entry)), Ok(Some(upstream)), _) => entry.upstreams.push(upstream.clone()),
+                (Ok(Some(entry)), Ok(None), "#") => entry.default = true,
+                (Ok(Some(entry)), Ok(None), _) => entry.nobody = true,
+                (Ok(Some(entry)), Err(_), _) => entry.lost = true,
+                (Ok(None), Ok(Some(upstream)), _) => {
                     self.general.push(Item { value: quoted(upstream), from: vec![origin.clone()] });
                 }
-                continue;
-            };
-            match (&upstream, &*target) {
-                (Ok(Some(upstream)), _) => entry.upstreams.push(upstream.clone()),
-                (Ok(None), "#") => entry.default = true,
-                (Ok(None), _) => entry.nobody = true,
-                (Err(_), _) => entry.lost = true,
+                (Ok(None), ..) => taken = Err(Left::new("a line about all names says nothing without a server")),
+                (Err(left), ..) => taken = Err(left),
             }
         }
-        upstream.map(|_| ()).map_err(|left| Left {
-            why: format!("{}; its domains are asked of nobody, lest they go to the usual upstreams", left.why),
-            ..left
-        })
+        upstream.map_err(asked_of_nobody).and(taken)
     }
 
     /// What is said of a domain so far; `None` for `#`, which stands for all names.
@@ -406,7 +404,7 @@ impl Dnsmasq {
                 Some(Err(_)) => entry.lost = true,
             }
         }
-        upstream.map_or(Ok(()), |upstream| upstream.map(|_| ()))
+        upstream.map_or(Ok(()), |upstream| upstream.map(|_| ()).map_err(asked_of_nobody))
     }
 
     /// `address=/domain/…/[address]`
@@ -419,13 +417,18 @@ impl Dnsmasq {
             target => vec![target.parse().map_err(|_| expected("an address", target))?],
         };
         let all = vec!["#".to_owned()];
+        let mut taken = Ok(());
         for domain in if domains.is_empty() { &all } else { &domains } {
-            let entry = match self.entry(origin, domain)? {
-                Some(entry) => entry,
-                None => {
+            let entry = match self.entry(origin, domain) {
+                Ok(Some(entry)) => entry,
+                Ok(None) => {
                     let entry = self.domains.entry(".".to_owned()).or_default();
                     entry.from.push(origin.clone());
                     entry
+                }
+                Err(left) => {
+                    taken = Err(left);
+                    continue;
                 }
             };
             match addresses.is_empty() {
@@ -433,7 +436,7 @@ impl Dnsmasq {
                 false => entry.addresses.extend(&addresses),
             }
         }
-        Ok(())
+        taken
     }
 
     fn hosts_file(&mut self, origin: &Origin, name: &str, value: &str) -> Taken {
@@ -703,6 +706,12 @@ impl Dnsmasq {
     }
 }
 
+/// A server could not come over, and its domains go to no other.
+fn asked_of_nobody(left: Left) -> Left {
+    let why = format!("{}; its domains are asked of nobody, lest they go to the usual upstreams", left.why);
+    Left { why, ..left }
+}
+
 /// Does an interface's name fit one that may end in `*`?
 fn is_like(pattern: &str, name: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
@@ -743,6 +752,12 @@ mod tests {
             let route = &table["forward"]["route"][0];
             assert_eq!((strings(&route["domains"]), strings(&route["upstreams"])), (vec!["corp.example"], vec![]), "{target}");
         }
+        // Nor does a domain that cannot be read take its neighbours with it.
+        let (table, lost) = import("no-resolv\nserver=192.0.2.1\nserver=/*wild.example/corp.example/10.0.0.2\nlocal=/#/\n");
+        assert_eq!(lost.iter().map(|(line, _)| line.unwrap()).collect::<Vec<_>>(), [3, 4], "{lost:?}");
+        assert_eq!(strings(&table["forward"]["route"][0]["domains"]), ["corp.example"]);
+        let (table, _) = import("no-resolv\nrev-server=10.0.0.0/8,10.0.0.2@eth0\n");
+        assert_eq!(strings(&table["forward"]["route"][0]["upstreams"]), [""; 0]);
         // Another server of the domain is enough.
         let (table, _) = import("no-resolv\nserver=/corp.example/10.0.0.2@eth0\nserver=/corp.example/10.0.0.3\n");
         assert_eq!(strings(&table["forward"]["route"][0]["upstreams"]), ["10.0.0.3"]);
