@@ -57,6 +57,15 @@ pub const CHECK_REPORTS_WAITING_MAX: usize = 1_024;
 /// name takes some four times its line.
 pub const HOSTS_OCTETS_MAX: u64 = 64 << 20;
 
+/// Hosts files of one folder.
+pub const HOSTS_FILES_MAX: usize = 10_000;
+
+/// Octets of all files of one import together, and how many there may be: the longest lists of unwanted names included.
+pub const IMPORT_OCTETS_MAX: u64 = 64 << 20;
+pub const IMPORT_FILES_MAX: usize = 1_000;
+/// How deep imported files may include one another; each level costs a few stack frames.
+pub const IMPORT_DEPTH_MAX: usize = 32;
+
 /// Problems that are told of one file; the rest are counted. A file of the wrong kind has one on every line.
 pub const PROBLEMS_PER_FILE_MAX: usize = 20;
 

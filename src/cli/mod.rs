@@ -11,6 +11,7 @@ mod api;
 mod catalog;
 mod check;
 mod definitions;
+mod import;
 mod members;
 mod output;
 mod query;
@@ -159,6 +160,7 @@ Examples:
   rollcall query web.service.consul SRV @127.0.0.1:1053       ask, and see who answered and why
   rollcall catalog services --tags                            what is known
   rollcall check --config rollcall.toml                       find mistakes before starting
+  rollcall import dnsmasq /etc/dnsmasq.conf                   make a configuration from another program's
 
 Flags of Consul's commands may be written with one dash, as Consul writes them.
 Exit codes: 0 done, 1 the answer is no, 2 usage or configuration.";
@@ -172,6 +174,7 @@ enum Command {
     Members(members::MembersArgs),
     Query(query::QueryArgs),
     Check(check::CheckArgs),
+    Import(import::ImportArgs),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
 }
@@ -186,6 +189,7 @@ impl Command {
             Self::Members(args) => args.run(output),
             Self::Query(args) => args.run(output),
             Self::Check(args) => args.run(output),
+            Self::Import(args) => args.run(output),
             Self::Completions(args) => args.run(output),
             Self::Man(args) => args.run(output),
         }

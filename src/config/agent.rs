@@ -51,7 +51,7 @@ pub(super) struct Addresses {
     pub http: Option<String>,
 }
 
-const OBEYED: &[&str] = &[
+pub(super) const OBEYED: &[&str] = &[
     "node_name",
     "node_id",
     "node_meta",
@@ -76,7 +76,7 @@ const OBEYED: &[&str] = &[
 ];
 
 /// Keys of Consul's that say nothing to a single server without a cluster, mesh or ACLs; taken without a word.
-const NEEDLESS: &[&str] = &[
+pub(super) const NEEDLESS: &[&str] = &[
     "$schema",
     "bootstrap",
     "bootstrap_expect",

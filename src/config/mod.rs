@@ -6,6 +6,7 @@
 mod agent;
 mod file;
 pub mod host;
+pub mod import;
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -93,6 +94,8 @@ struct File {
     forward: upstream::Config,
     record: Vec<local::RecordConfig>,
     hosts: Vec<PathBuf>,
+    hosts_domain: Option<Name>,
+    local_ttl: u32,
     private_names: local::PrivateNames,
     zones: zone::Config,
     log: Log,
@@ -110,6 +113,8 @@ impl Default for File {
             forward: upstream::Config::default(),
             record: local.record,
             hosts: local.hosts,
+            hosts_domain: local.hosts_domain,
+            local_ttl: local.local_ttl,
             private_names: local.private_names,
             zones: zone::Config::default(),
             log: Log::default(),
@@ -180,7 +185,7 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
         Some(path) => {
             let mut file: File = file::load(path).map_err(|problem| vec![problem])?;
             let folder = path.parent().unwrap_or(Path::new(""));
-            relative_to(folder, file.hosts.iter_mut().chain(&mut file.zones.folder));
+            relative_to(folder, file.hosts.iter_mut().chain(&mut file.zones.folder).chain(&mut file.forward.resolv_conf));
             relative_to(folder, file.registry.services.0.iter_mut().chain(&mut file.registry.data));
             file
         }
@@ -244,7 +249,13 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
         local: if consul {
             local::Config { hosts: Vec::new(), record: Vec::new(), ..local::Config::default() }
         } else {
-            local::Config { hosts: file.hosts, record: file.record, private_names: file.private_names }
+            local::Config {
+                hosts: file.hosts,
+                hosts_domain: file.hosts_domain,
+                record: file.record,
+                private_names: file.private_names,
+                local_ttl: file.local_ttl,
+            }
         },
         zones: file.zones,
         forward,

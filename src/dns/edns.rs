@@ -132,8 +132,10 @@ impl ClientSubnet {
 pub enum ExtendedError {
     Other = 0,
     StaleAnswer = 3,
+    Forged = 4,
     NotReady = 14,
     Blocked = 15,
+    Filtered = 17,
     Prohibited = 18,
     StaleNxdomain = 19,
     NotSupported = 21,

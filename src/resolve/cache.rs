@@ -109,6 +109,11 @@ impl Entry {
         self.octets.len()
     }
 
+    /// The answer as it was when it was kept, its TTLs within their bounds.
+    pub fn octets(&self) -> &[u8] {
+        &self.octets
+    }
+
     /// Writes the answer to this query, given by its octets. TTLs are what is left of them, or that of a stale answer.
     pub fn write(&self, query: &[u8], now: Instant, out: &mut Vec<u8>) {
         let start = out.len();

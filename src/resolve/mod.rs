@@ -4,9 +4,11 @@
 
 pub mod answer;
 pub mod cache;
+pub mod filter;
 pub mod forward;
 pub mod local;
 mod presentation;
+pub mod route;
 pub mod zone;
 
 use crate::dns::{Message, Name, RData, Rcode, Type};

@@ -4,9 +4,10 @@
 //! must wait for somebody else becomes [`Pending`], which [`Responder::finish`] carries to its end.
 //!
 //! The order in which it is asked who knows a name: data of exactly this name (hosts files, `[[record]]`, zones), the
-//! discovery domain and the reverse names of what is in it, a route of its own, names that never leave a host, what is
-//! kept of upstreams' answers, the upstreams.
+//! discovery domain and the reverse names of what is in it, a route that answers by itself or names its own upstreams, names
+//! that never leave a host, what is kept of upstreams' answers, the upstreams.
 
+use std::collections::HashSet;
 use std::ptr;
 use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -15,12 +16,13 @@ use arc_swap::{ArcSwap, Cache};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::catalog::Catalog;
-use crate::dns::{Class, Edns, ExtendedError, Message, Opcode, PlainQuery, Query, Question, Rcode, Reject};
+use crate::dns::{Class, Edns, ExtendedError, Message, Name, Opcode, PlainQuery, Query, Question, Rcode, Reject};
 use crate::limits;
 use crate::resolve::answer::{Chase, Client, Compat, Discovery, Step, Transport};
 use crate::resolve::cache::{self, Entry, Key, Near};
 use crate::resolve::local::Local;
 use crate::resolve::open_alias;
+use crate::resolve::route::Way;
 use crate::resolve::zone::Zones;
 use crate::upstream::{FirstAttempt, Forwarder, Kept, truncated, write_kept};
 
@@ -34,6 +36,8 @@ pub struct Setup {
     /// No local data stands in front of names of the discovery domain.
     at_once: bool,
     local: Local,
+    /// Names without data of their own that have local names below them, in domains that a route answers by itself.
+    parents: HashSet<Name>,
     pub zones: Zones,
     pub forwarder: Arc<Forwarder>,
 }
@@ -43,7 +47,26 @@ impl Setup {
         let domain = &discovery.settings().domain;
         let in_zones = zones.covers(domain) || zones.apexes().iter().any(|apex| apex.is_within(domain));
         let at_once = !in_zones && !local.has_within(domain);
-        Self { discovery, at_once, local, zones, forwarder }
+        let mut parents = HashSet::new();
+        for name in local.names().chain(&zones.apexes()) {
+            let mut above = name.parent();
+            while let Some(name) = above.filter(|name| forwarder.is_answered_here(name)) {
+                above = name.parent();
+                parents.insert(name);
+            }
+        }
+        Self { discovery, at_once, local, parents, zones, forwarder }
+    }
+
+    /// What others say of a question, or the route that answers by itself.
+    async fn elsewhere(&self, question: Question) -> Option<Message> {
+        match self.forwarder.way(&question) {
+            Way::Here(here) => {
+                let exists = self.parents.contains(&question.name);
+                Some(self.local.answer_here(&Query::of(question), &here, exists))
+            }
+            Way::None | Way::Group(_) => self.forwarder.ask(question).await,
+        }
     }
 
     fn is_consul(&self) -> bool {
@@ -313,14 +336,19 @@ impl Responder {
                 Step::Forward => {}
             }
         }
+        let way = setup.forwarder.way(&query.question);
+        if let Way::Here(here) = &way {
+            fit(setup.local.answer_here(query, here, setup.parents.contains(name)), query, client.transport, out);
+            return Found::Answered;
+        }
         if !consul
-            && !setup.forwarder.has_route(name)
+            && way == Way::None
             && let Some(message) = setup.local.special(query)
         {
             fit(message, query, client.transport, out);
             return Found::Answered;
         }
-        if !setup.forwarder.has_upstreams() && !setup.forwarder.has_route(name) {
+        if !setup.forwarder.has_upstreams() && matches!(way, Way::None | Way::Group(0)) {
             let reason = (ExtendedError::Prohibited, "this server has nobody to ask about other names");
             out.extend(error(query, Rcode::REFUSED, (!consul).then_some(reason)).compose(true));
             return Found::Answered;
@@ -348,7 +376,7 @@ impl Responder {
                 loop {
                     step = match step {
                         Step::Chase(chase) => {
-                            let heard = setup.forwarder.ask(chase.question().clone()).await;
+                            let heard = setup.elsewhere(chase.question().clone()).await;
                             chase.resume(heard)
                         }
                         Step::Reply(message) => return setup.discovery.compose(&message),
@@ -407,7 +435,7 @@ impl Responder {
                 Step::Chase(_) | Step::Forward => None,
             };
         }
-        setup.forwarder.ask(question.clone()).await
+        setup.elsewhere(question.clone()).await
     }
 }
 

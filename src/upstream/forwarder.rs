@@ -5,8 +5,8 @@
 //! attempt at a plain question by itself ([`Forwarder::favourite`]) and leave only what does not come of it to a look-up.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::path::Path;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use serde::Deserialize;
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use tokio::sync::{oneshot, watch};
 
 use super::address::{Host, Upstream};
@@ -25,7 +27,9 @@ use crate::limits;
 use crate::problem::Problem;
 use crate::resolve::answer::Transport;
 use crate::resolve::cache::{self, Cache, Entry, HOP_BY_HOP, Key};
+use crate::resolve::filter;
 use crate::resolve::forward::{self, Condition, Lookup, Step, Strategy, is_good};
+use crate::resolve::route::{self, Routes, To, Way};
 
 /// How long a client waits for a fresh answer when a stale one is at hand.
 const STALE_AFTER: Duration = Duration::from_millis(200);
@@ -40,11 +44,17 @@ const FAILURE_TTL: Duration = Duration::from_secs(1);
 pub struct Config {
     /// Whom to ask about names that have no route of their own; the system's own servers when unset.
     pub upstreams: Option<Vec<Upstream>>,
+    /// Where the system's own servers stand, when not in /etc/resolv.conf.
+    pub resolv_conf: Option<PathBuf>,
     /// How long a look-up may take.
     #[serde(deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
     pub cache: cache::Config,
     pub route: Vec<Route>,
+    /// Addresses of names of one label are asked of nobody but a route of their own.
+    pub domain_needed: bool,
+    /// What of upstreams' answers is not passed on.
+    pub filter: filter::Config,
     /// Consul's way: one after the other, nothing kept, nothing changed.
     #[serde(skip)]
     pub sequential: Option<Sequential>,
@@ -59,17 +69,93 @@ pub struct Sequential {
 
 impl Default for Config {
     fn default() -> Self {
-        let timeout = Duration::from_millis(2_500);
-        Self { upstreams: None, timeout, cache: cache::Config::default(), route: Vec::new(), sequential: None }
+        Self {
+            upstreams: None,
+            resolv_conf: None,
+            timeout: Duration::from_millis(2_500),
+            cache: cache::Config::default(),
+            route: Vec::new(),
+            domain_needed: false,
+            filter: filter::Config::default(),
+            sequential: None,
+        }
     }
 }
 
-/// Domains that have upstreams of their own. They never fall back to the others.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Who answers below some domains. What has upstreams of its own never falls back to the others.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "RouteText")]
 pub struct Route {
     pub domains: Vec<Name>,
-    pub upstreams: Vec<Upstream>,
+    /// Names of one label that are no domain of another route.
+    pub single_label: bool,
+    /// A and AAAA records of the domains and of all names below them.
+    pub addresses: Vec<IpAddr>,
+    /// Who is asked for all else; without it, whoever is without this route.
+    pub upstreams: Option<Whom>,
+}
+
+/// A route as it is written.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Default)]
+struct RouteText {
+    domains: Vec<Name>,
+    single_label: bool,
+    addresses: Vec<IpAddr>,
+    upstreams: Option<Whom>,
+}
+
+impl TryFrom<RouteText> for Route {
+    type Error = &'static str;
+
+    fn try_from(text: RouteText) -> Result<Self, &'static str> {
+        let RouteText { domains, single_label, addresses, upstreams } = text;
+        if domains.is_empty() && !single_label {
+            return Err("expected `domains` of this route, got none");
+        }
+        // A route that was to be private must not be none because a line of it is missing.
+        if addresses.is_empty() && upstreams.is_none() {
+            return Err("expected `upstreams` or `addresses` of this route, got neither (`upstreams = []` asks nobody)");
+        }
+        Ok(Self { domains, single_label, addresses, upstreams })
+    }
+}
+
+/// Whom a route asks: `["10.0.0.2"]`, nobody with `[]`, or the usual upstreams with `"default"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whom {
+    Default,
+    Own(Vec<Upstream>),
+}
+
+impl<'de> Deserialize<'de> for Whom {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Whom;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list of upstreams, [] for nobody, or \"default\"")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Whom, E> {
+                if text == "default" {
+                    Ok(Whom::Default)
+                } else {
+                    Err(E::invalid_value(serde::de::Unexpected::Str(text), &self))
+                }
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Whom, A::Error> {
+                let upstreams = Vec::deserialize(SeqAccessDeserializer::new(list));
+                upstreams.map(Whom::Own).map_err(A::Error::custom)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 /// Names to upstreams to answers.
@@ -78,8 +164,9 @@ pub struct Forwarder {
     strategy: Strategy,
     /// The first is the default group.
     groups: Vec<Group>,
-    /// Domains with a group of their own.
-    routes: HashMap<Name, u16>,
+    /// Domains that are answered by others than that.
+    routes: Routes,
+    filter: filter::Config,
     cache: Cache,
     sockets: Arc<Sockets>,
     failures: moka::sync::Cache<Key, (), RandomState>,
@@ -166,7 +253,7 @@ impl Forwarder {
         let defaults = match &config.upstreams {
             Some(upstreams) => addresses(upstreams, own, &mut problems).await,
             None if config.sequential.is_some() => Vec::new(),
-            None => match system::upstreams(Path::new(system::RESOLV_CONF), Path::new(system::RESOLVED_CONF), own) {
+            None => match system_upstreams(config, own) {
                 Ok(addresses) => addresses.into_iter().map(|address| (address, Transport::Udp)).collect(),
                 Err(problem) => {
                     problems.push(problem);
@@ -175,11 +262,36 @@ impl Forwarder {
             },
         };
         let mut groups = vec![Group::new(defaults)];
-        let mut routes = HashMap::new();
+        let mut routes = Routes::new(config.domain_needed);
+        // Lists of domains may have a route each, and all of them the same upstreams, which are told by how they are written.
+        let mut numbers: HashMap<String, u16> = HashMap::new();
         for route in &config.route {
-            let group = u16::try_from(groups.len()).unwrap_or(u16::MAX);
-            groups.push(Group::new(addresses(&route.upstreams, own, &mut problems).await));
-            routes.extend(route.domains.iter().map(|domain| (domain.to_lowercase(), group)));
+            let to = match &route.upstreams {
+                None => None,
+                Some(Whom::Default) => Some(To::Group(0)),
+                Some(Whom::Own(upstreams)) if upstreams.is_empty() => Some(To::Nobody),
+                Some(Whom::Own(upstreams)) => {
+                    let written = format!("{upstreams:?}");
+                    match (numbers.get(&written), u16::try_from(groups.len())) {
+                        (Some(number), _) => Some(To::Group(*number)),
+                        (None, Ok(number)) => {
+                            groups.push(Group::new(addresses(upstreams, own, &mut problems).await));
+                            numbers.insert(written, number);
+                            Some(To::Group(number))
+                        }
+                        (None, Err(_)) => {
+                            let problem = Problem::new("expected at most 65,535 different lists of upstreams, got more");
+                            problems.push(problem.hint("names of the routes beyond that do not exist"));
+                            Some(To::Nobody)
+                        }
+                    }
+                }
+            };
+            let own = route::Route { addresses: route.addresses.clone().into(), to };
+            route.domains.iter().for_each(|domain| routes.add(domain, own.clone()));
+            if route.single_label {
+                routes.add_single_label(own);
+            }
         }
         let strategy = match config.sequential {
             Some(Sequential { timeout, random }) => Strategy::Sequential { timeout, random },
@@ -190,6 +302,7 @@ impl Forwarder {
             other.routes == routes
                 && upstreams(other) == groups.iter().map(|g| g.upstreams.clone()).collect::<Vec<_>>()
                 && *other.cache.config() == config.cache
+                && other.filter == config.filter
         };
         let cache = previous.filter(same).map_or_else(|| Cache::new(config.cache.clone()), |other| other.cache.clone());
         let sockets = match previous {
@@ -199,7 +312,8 @@ impl Forwarder {
         let failures = moka::sync::Cache::builder().max_capacity(10_000).time_to_live(FAILURE_TTL);
         let failures = failures.build_with_hasher(RandomState::default());
         let (under_way, counters) = (Mutex::default(), Counters::default());
-        (Self { strategy, groups, routes, cache, sockets, failures, under_way, counters }, problems)
+        let filter = config.filter.clone();
+        (Self { strategy, groups, routes, filter, cache, sockets, failures, under_way, counters }, problems)
     }
 
     /// Is there anybody to ask about names without a route?
@@ -207,14 +321,19 @@ impl Forwarder {
         self.groups.first().is_some_and(|group| !group.upstreams.is_empty())
     }
 
-    /// Does a route of its own lead this name elsewhere?
-    pub fn has_route(&self, name: &Name) -> bool {
-        self.group(name) != 0
+    /// The way that a route has for this question.
+    pub fn way(&self, question: &Question) -> Way {
+        self.routes.way(question)
+    }
+
+    /// Is a name in a domain that a route answers by itself, at least in part?
+    pub fn is_answered_here(&self, name: &Name) -> bool {
+        self.routes.is_answered_here(name)
     }
 
     /// What is kept for a query: `plain` is the same as `query`, if it is plain. Never waits.
     pub fn kept(&self, query: &Query, plain: Option<&PlainQuery<'_>>, now: Instant) -> Kept {
-        let group = self.group(&query.question.name);
+        let Some(group) = self.routes.group(&query.question) else { return Kept::Elsewhere };
         let key = match plain {
             _ if self.is_sequential() => None,
             Some(plain) => Some(Key::of(plain, group)),
@@ -233,7 +352,8 @@ impl Forwarder {
 
     /// Whom to ask first about names of this group, by UDP; `None` when that is for [`Forwarder::resolve`] to find out.
     pub fn favourite(&self, group: u16, now: Instant) -> Option<Favourite> {
-        let own = self.groups.get(usize::from(group)).filter(|_| !self.is_sequential())?;
+        // Replies that are to be edited go through a look-up.
+        let own = self.groups.get(usize::from(group)).filter(|_| !self.is_sequential() && self.filter.is_empty())?;
         let (upstream, patience) = forward::favourite(&own.lock_conditions(), now)?;
         match *own.upstreams.get(upstream)? {
             (address, Transport::Udp) => Some(Favourite { group, upstream, address, patience }),
@@ -278,7 +398,9 @@ impl Forwarder {
         transport: Transport,
         first: Option<FirstAttempt>,
     ) -> Vec<u8> {
-        let group = self.group(&query.question.name);
+        let Some(group) = self.routes.group(&query.question) else {
+            return self.failure(query, Some("nobody is asked about this name"));
+        };
         if self.is_sequential() {
             let answer = self.look_up(group, query, octets, transport, None).await;
             // Consul's own answer when all recursors fail: SERVFAIL, with the client's OPT.
@@ -328,21 +450,6 @@ impl Forwarder {
         matches!(self.strategy, Strategy::Sequential { .. })
     }
 
-    /// The group that a name goes to: that of the longest domain that it is in.
-    fn group(&self, name: &Name) -> u16 {
-        if self.routes.is_empty() {
-            return 0;
-        }
-        let mut rest = Some(name.clone());
-        while let Some(domain) = rest {
-            if let Some(group) = self.routes.get(&domain) {
-                return *group;
-            }
-            rest = domain.parent();
-        }
-        0
-    }
-
     /// Joins a look-up of the same question, or begins one. It goes on when nobody waits for it any more.
     async fn shared(self: &Arc<Self>, key: Key, group: u16, query: &Query, first: Option<FirstAttempt>) -> Outcome {
         let mut told = {
@@ -376,10 +483,13 @@ impl Forwarder {
     ) {
         let place = UnderWay { forwarder: &self, key: &key };
         let answer = self.look_up(group, &query, &passed_on(&query), Transport::Udp, first).await;
-        let answer: Option<Arc<[u8]>> = answer.map(|answer| completed(answer, &query).into());
+        let mut answer: Option<Arc<[u8]>> = answer.map(|answer| completed(answer, &query).into());
         match &answer {
             Some(octets) if is_good(octets) => {
-                self.cache.put(key.clone(), octets, Instant::now());
+                // The first to ask gets the TTLs that the next ones get.
+                if let Some(entry) = self.cache.put(key.clone(), octets, Instant::now()) {
+                    answer = Some(entry.octets().into());
+                }
             }
             _ => self.failures.insert(key.clone(), ()),
         }
@@ -434,8 +544,8 @@ impl Forwarder {
                 Step::Wait(until) => {
                     tokio::select! {
                         Some((attempt, reply)) = asked.next() => match reply {
-                            Ok(reply) => lookup.heard(attempt, reply, Instant::now()),
-                            Err(_) => lookup.failed(attempt, Instant::now()),
+                            Ok(reply) if !self.filter.ignores(&reply) => lookup.heard(attempt, reply, Instant::now()),
+                            _ => lookup.failed(attempt, Instant::now()),
                         },
                         () = tokio::time::sleep_until(until.into()) => {}
                     }
@@ -450,7 +560,7 @@ impl Forwarder {
         if answer.is_none() {
             self.counters.failed.fetch_add(1, Ordering::Relaxed);
         }
-        answer
+        self.filter.apply(answer?)
     }
 
     /// Asks an upstream only to learn whether it is back.
@@ -569,6 +679,12 @@ impl Group {
     fn lock_conditions(&self) -> MutexGuard<'_, Vec<Condition>> {
         self.conditions.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The servers that the system asks.
+fn system_upstreams(config: &Config, own: &[SocketAddr]) -> Result<Vec<SocketAddr>, Problem> {
+    let resolv_conf = config.resolv_conf.as_deref().unwrap_or(Path::new(system::RESOLV_CONF));
+    system::upstreams(resolv_conf, Path::new(system::RESOLVED_CONF), own)
 }
 
 /// The addresses of upstreams, host names looked up by those that are written as addresses, else by the system's.
@@ -860,6 +976,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_first_answer_keeps_to_the_bounds_of_ttls_too() {
+        let peer = Peer::start(0, right).await;
+        for (min_ttl, max_ttl, ttl) in [(0, 20, 20), (300, 86_400, 300)] {
+            let cache = cache::Config { min_ttl, max_ttl, ..cache::Config::default() };
+            let forwarder = forwarder(&Config { cache, ..config(&[&peer]) }).await;
+            for _ in 0..2 {
+                assert_eq!(ask(&forwarder, &query("www.example.net", false)).await.answers[0].ttl, ttl);
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn what_upstreams_leave_out_is_put_back() {
         let old = |query: &Query| Some(Message { edns: None, ..right(query)? });
         let terse = |query: &Query| Some(Message { questions: Vec::new(), ..query.response(Rcode::REFUSED) });
@@ -930,12 +1058,75 @@ mod tests {
     #[tokio::test]
     async fn a_private_route_never_falls_back() {
         let (public, private) = (Peer::start(0, right).await, Peer::start(0, silent).await);
-        let route = Route { domains: vec!["corp.example".parse().unwrap()], upstreams: vec![private.address.into()] };
+        let domains = vec!["corp.example".parse().unwrap()];
+        let upstreams = Some(Whom::Own(vec![private.address.into()]));
+        let route = Route { domains, upstreams, ..Route::default() };
         let timeout = Duration::from_millis(150);
         let forwarder = forwarder(&Config { route: vec![route], timeout, ..config(&[&public]) }).await;
         assert_eq!(ask(&forwarder, &query("www.CORP.example", false)).await.rcode, Rcode::SERVFAIL);
         assert_eq!(public.asked(), 0);
         assert_eq!(ask(&forwarder, &query("corp.example.net", false)).await.rcode, Rcode::NOERROR);
+    }
+
+    #[tokio::test]
+    async fn a_private_route_whose_upstreams_are_unknown_falls_back_to_nobody() {
+        let public = Peer::start(0, right).await;
+        let text = "[[route]]\ndomains = [\"corp.example\"]\nupstreams = [\"dns.corp.invalid\"]\n\
+                    [[route]]\ndomains = [\"shut.example\"]\nupstreams = []\n\
+                    [[route]]\ndomains = [\"open.corp.example\"]\nupstreams = \"default\"\n";
+        let routes: Config = toml::from_str(text).unwrap();
+        let (forwarder, problems) = Forwarder::new(&Config { route: routes.route, ..config(&[&public]) }, None, &[]).await;
+        assert_eq!(problems.len(), 1, "the host name cannot be looked up: {problems:?}");
+        let (forwarder, asked) = (Arc::new(forwarder), public.asked());
+        for name in ["www.corp.example", "corp.example", "www.shut.example"] {
+            assert_eq!(ask(&forwarder, &query(name, false)).await.rcode, Rcode::SERVFAIL, "{name}");
+            assert_eq!(forwarder.ask(query(name, false).question).await, None, "{name}");
+        }
+        assert_eq!(public.asked(), asked, "nobody else was asked");
+        assert_eq!(ask(&forwarder, &query("x.open.corp.example", false)).await.rcode, Rcode::NOERROR);
+        assert_eq!(public.asked(), asked + 1);
+    }
+
+    #[test]
+    fn a_route_says_whom_it_asks() {
+        let read = |text: &str| toml::from_str::<Route>(text).map_err(|error| error.message().to_owned());
+        let route = read("domains = [\"a\"]\nupstreams = [\"192.0.2.1\"]").unwrap();
+        assert_eq!(route.upstreams, Some(Whom::Own(vec!["192.0.2.1".parse().unwrap()])));
+        assert_eq!(read("single_label = true\nupstreams = \"default\"").unwrap().upstreams, Some(Whom::Default));
+        assert_eq!(read("domains = [\"a\"]\naddresses = [\"192.0.2.1\"]").unwrap().upstreams, None);
+        for (text, said) in [
+            ("domains = [\"a\"]", "expected `upstreams` or `addresses`"),
+            ("upstreams = []", "expected `domains`"),
+            ("domains = [\"a\"]\nupstreams = \"192.0.2.1\"", "a list of upstreams, [] for nobody, or \"default\""),
+            ("domains = [\"a\"]\nupstreams = [\"http://x\"]", "expected an upstream such as"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_to_be_passed_on_is_neither_given_nor_kept() {
+        let private = |query: &Query| {
+            let mut message = query.response(Rcode::NOERROR);
+            message.answers.push(Record::new(query.question.name.clone(), 60, RData::A([10, 0, 0, 1].into())));
+            Some(message)
+        };
+        let (bad, good) = (Peer::start(0, private).await, Peer::start(40, right).await);
+        let filter = filter::Config { private_addresses: true, ..Default::default() };
+        let blocking = forwarder(&Config { filter, ..config(&[&bad]) }).await;
+        // The second time it would be kept.
+        for _ in 0..2 {
+            let message = ask(&blocking, &query("www.example.net", false)).await;
+            assert_eq!((message.rcode, message.answers.len()), (Rcode::NOERROR, 0));
+        }
+        assert!(blocking.favourite(0, Instant::now()).is_none(), "no listener passes on replies by itself");
+        let filter = filter::Config { ignored: vec!["10.0.0.0/8".parse().unwrap()], ..Default::default() };
+        let waiting = forwarder(&Config { filter, ..config(&[&bad, &good]) }).await;
+        for n in 0..5 {
+            let message = ask(&waiting, &query(&format!("n{n}.example.net"), false)).await;
+            assert_eq!(message.answers[0].data, RData::A([192, 0, 2, 1].into()), "the reply that counts is awaited");
+        }
     }
 
     #[tokio::test]

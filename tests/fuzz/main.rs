@@ -1,8 +1,10 @@
-//! A bounded fuzz of the wire code: the recorded questions, answers made from them, and seeded mutations of both.
+//! A bounded fuzz of the wire code: the recorded questions, answers made from them, and seeded mutations of both; and of the
+//! importers of other programs' configurations (`import`).
 //!
 //! It runs for `FUZZ_SECONDS` (10) from `FUZZ_SEED` (by default the clock), and a failure prints the seed, the octets and
 //! how to run them alone. The coverage-guided companion is in `fuzz/`; both hold the same property.
 
+mod import;
 mod property;
 
 use std::env;
@@ -20,8 +22,7 @@ fn any_octets_are_read_without_panic_and_survive_being_written() {
         check(octets, "the corpus itself");
     }
     let seconds = number("FUZZ_SECONDS").unwrap_or(10);
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
-    let seed = number("FUZZ_SEED").unwrap_or(now);
+    let seed = seed();
     let mut chance = fastrand::Rng::with_seed(seed);
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut tried = 0u64;
@@ -53,6 +54,11 @@ fn check(octets: &[u8], origin: &str) {
         let said = cause.downcast_ref::<String>().map(String::as_str).or(cause.downcast_ref::<&str>().copied());
         panic!("{}\n  origin  {origin}\n  octets  {text}", said.unwrap_or("it panicked"));
     }
+}
+
+fn seed() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+    number("FUZZ_SEED").unwrap_or(now)
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -1,5 +1,5 @@
 //! The real binary, as its users run it: real sockets on loopback, real HTTP servers behind the checks, real `dig`,
-//! `nslookup`, NSD and Unbound. Whatever a test starts, it starts on a port that was free, in a directory of its own, and
+//! `nslookup`, NSD, Unbound and dnsmasq. Whatever a test starts, it starts on a port that was free, in a directory of its own, and
 //! ends by its process id.
 //!
 //! Start with `walkthrough`; `support` holds what the tests start and ask.
@@ -9,6 +9,7 @@ mod differences;
 mod durability;
 mod errors;
 mod forwarding;
+mod importing;
 mod namespace;
 mod signals;
 mod support;

@@ -20,9 +20,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::presentation::{read_data, read_type};
+use super::route::Here;
 use crate::dns::{Class, Edns, Message, Name, Query, RData, Rcode, Record, Soa, Type};
 use crate::limits;
-use crate::limits::HOSTS_OCTETS_MAX;
+use crate::limits::{HOSTS_FILES_MAX, HOSTS_OCTETS_MAX};
 use crate::problem::Problem;
 
 /// Seconds that an address of a hosts file may be remembered, and a "no such name" of local data: short, for an edited
@@ -37,13 +38,23 @@ const ALIASES_MAX: usize = 8;
 pub struct Config {
     /// Files in the form of /etc/hosts. One that does not exist is a problem unless it is /etc/hosts itself.
     pub hosts: Vec<PathBuf>,
+    /// Names of one label in hosts files have this domain too.
+    pub hosts_domain: Option<Name>,
     pub record: Vec<RecordConfig>,
     pub private_names: PrivateNames,
+    /// Seconds that local data may be remembered, where it says nothing itself.
+    pub local_ttl: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { hosts: vec![PathBuf::from(SYSTEM_HOSTS)], record: Vec::new(), private_names: PrivateNames::default() }
+        Self {
+            hosts: vec![PathBuf::from(SYSTEM_HOSTS)],
+            hosts_domain: None,
+            record: Vec::new(),
+            private_names: PrivateNames::default(),
+            local_ttl: TTL,
+        }
     }
 }
 
@@ -58,13 +69,16 @@ pub struct RecordConfig {
     pub record_type: String,
     /// As a zone file has it; names in it are absolute.
     pub value: String,
-    /// Seconds.
-    #[serde(default = "default_ttl")]
-    pub ttl: u32,
+    /// Seconds; `local_ttl` when unset.
+    pub ttl: Option<u32>,
 }
 
-fn default_ttl() -> u32 {
-    TTL
+impl RecordConfig {
+    /// The data, or what is wrong with it and what to do.
+    pub fn data(&self) -> Result<RData, (String, Option<&'static str>)> {
+        let read = read_type(&self.record_type).and_then(|kind| read_data(kind, &self.value, &Name::root()));
+        read.map_err(|error| (error.to_string(), error.hint()))
+    }
 }
 
 /// What becomes of names that mean something only in one's own network, when nothing here knows them.
@@ -76,6 +90,9 @@ pub enum PrivateNames {
     Forward,
     /// They do not exist.
     Block,
+    /// Names that lead from private addresses back to names do not exist; the others are forwarded.
+    #[serde(rename = "block-reverse")]
+    BlockReverse,
 }
 
 /// All exact local data.
@@ -83,6 +100,7 @@ pub enum PrivateNames {
 pub struct Local {
     names: HashMap<Name, Vec<Datum>, foldhash::fast::RandomState>,
     private_names: PrivateNames,
+    ttl: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,18 +112,18 @@ struct Datum {
 impl Local {
     /// Reads the hosts files and the records. What is wrong is told, and the rest is there.
     pub fn load(config: &Config) -> (Self, Vec<Problem>) {
-        let mut local = Self { private_names: config.private_names, ..Self::default() };
+        let mut local = Self { private_names: config.private_names, ttl: config.local_ttl, ..Self::default() };
         let mut problems = Vec::new();
         local.add_localhost();
         for record in &config.record {
             problems.extend(local.add_record(record).err());
         }
         let mut room = HOSTS_OCTETS_MAX;
-        for path in &config.hosts {
-            match read_bounded(path, room) {
+        for path in config.hosts.iter().flat_map(|path| files(path)) {
+            match read_bounded(&path, room) {
                 Ok(text) => {
                     room = room.saturating_sub(text.len() as u64);
-                    local.add_hosts(path, &text, &mut problems);
+                    local.add_hosts(&path, &text, config.hosts_domain.as_ref(), &mut problems);
                 }
                 // A container may well have none.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound && path == Path::new(SYSTEM_HOSTS) => {}
@@ -116,6 +134,11 @@ impl Local {
             }
         }
         (local, problems)
+    }
+
+    /// All names.
+    pub fn names(&self) -> impl Iterator<Item = &Name> {
+        self.names.keys()
     }
 
     /// Is there any name in this domain?
@@ -160,8 +183,7 @@ impl Local {
 
     /// The answer to a question about a name that must not leave the host, or that was told not to.
     pub fn special(&self, query: &Query) -> Option<Message> {
-        let blocks_private = self.private_names == PrivateNames::Block;
-        let (zone, meaning) = special::meaning(&query.question.name, blocks_private)?;
+        let (zone, meaning) = special::meaning(&query.question.name, self.private_names)?;
         if query.question.qclass != Class::IN && query.question.qclass != Class::ANY {
             return Some(respond(query, Rcode::REFUSED));
         }
@@ -181,6 +203,28 @@ impl Local {
         Some(message)
     }
 
+    /// The answer that a route gives by itself. `exists` says whether a name of local data is below the one in question,
+    /// which then exists too (RFC 8020).
+    pub fn answer_here(&self, query: &Query, here: &Here, exists: bool) -> Message {
+        if query.question.qclass != Class::IN && query.question.qclass != Class::ANY {
+            return respond(query, Rcode::REFUSED);
+        }
+        let mut message = respond(query, Rcode::NOERROR);
+        match here {
+            Here::Addresses(addresses) => {
+                let records = addresses.iter().map(|ip| Record::address(query.question.name.clone(), self.ttl, *ip));
+                message.answers.extend(records);
+            }
+            Here::Nothing { domain, has_addresses } => {
+                if !exists && !has_addresses {
+                    message.rcode = Rcode::NXDOMAIN;
+                }
+                message.authorities.push(soa(domain.clone()));
+            }
+        }
+        message
+    }
+
     /// How many names there are.
     pub fn len(&self) -> usize {
         self.names.len()
@@ -197,13 +241,13 @@ impl Local {
             return Err(told("expected one exact name, got a wildcard".into())
                 .hint("wildcards are for zone files: `*.apps A 192.0.2.1`"));
         }
-        if record.ttl > i32::MAX.cast_unsigned() {
-            return Err(told(format!("expected a ttl of at most 2147483647 seconds (RFC 2181, 8), got {}", record.ttl)));
+        let ttl = record.ttl.unwrap_or(self.ttl);
+        if ttl > i32::MAX.cast_unsigned() {
+            return Err(told(format!("expected a ttl of at most 2147483647 seconds (RFC 2181, 8), got {ttl}")));
         }
-        let read = read_type(&record.record_type).and_then(|kind| read_data(kind, &record.value, &Name::root()));
-        let data = read.map_err(|error| {
-            let problem = told(error.to_string());
-            error.hint().map_or(problem.clone(), |hint| problem.hint(hint))
+        let data = record.data().map_err(|(error, hint)| {
+            let problem = told(error);
+            hint.map_or(problem.clone(), |hint| problem.hint(hint))
         })?;
         let is_alias = data.record_type() == Type::CNAME;
         let present = self.names.get(&record.name).map_or(&[][..], Vec::as_slice);
@@ -211,27 +255,31 @@ impl Local {
         if conflicts {
             return Err(told("a CNAME is the only record of its name (RFC 1034, 3.6.2), and this name has others".into()));
         }
-        self.add(record.name.clone(), record.ttl, data);
+        self.add(record.name.clone(), ttl, data);
         Ok(())
     }
 
-    fn add_hosts(&mut self, path: &Path, text: &str, problems: &mut Vec<Problem>) {
+    fn add_hosts(&mut self, path: &Path, text: &str, domain: Option<&Name>, problems: &mut Vec<Problem>) {
         let localhost = "localhost".parse::<Name>().ok();
         // `localhost` is said already, and an alias is the only record of its name: the configuration wins.
         let is_taken = |local: &Self, name: &Name| {
             Some(name) == localhost.as_ref() || local.names.get(name).is_some_and(|data| data.iter().any(Datum::is_alias))
         };
-        for entry in hosts::entries(path, text, problems) {
+        let ttl = self.ttl;
+        for mut entry in hosts::entries(path, text, problems) {
+            // The long form stands first: it is what the address is called.
+            let long = |name: &Name| domain.filter(|_| name.label_count() == 1)?.prefixed(name.labels());
+            entry.names = entry.names.into_iter().flat_map(|name| long(&name).into_iter().chain([name])).collect();
             let reverse = reverse_name(entry.address);
             if let (Some(first), Some(reverse)) = (entry.names.first(), reverse)
                 // The first line that names an address says what it is called.
                 && !self.names.contains_key(&reverse)
             {
-                self.add(reverse, TTL, RData::Ptr(first.clone()));
+                self.add(reverse, ttl, RData::Ptr(first.clone()));
             }
             for name in entry.names {
                 if !is_taken(self, &name) {
-                    self.add(name, TTL, entry.address.into());
+                    self.add(name, ttl, entry.address.into());
                 }
             }
         }
@@ -300,6 +348,16 @@ fn reverse_name(address: IpAddr) -> Option<Name> {
     Name::from_labels(labels.iter().map(String::as_bytes))
 }
 
+/// The file itself, or those of a folder in the order of their names. What cannot be read is told when it is read.
+fn files(path: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(path) else { return vec![path.to_owned()] };
+    let is_hidden = |path: &PathBuf| path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+    let entries = entries.flatten().map(|entry| entry.path()).filter(|path| !is_hidden(path) && path.is_file());
+    let mut files: Vec<PathBuf> = entries.take(HOSTS_FILES_MAX).collect();
+    files.sort();
+    files
+}
+
 /// The text of a file that has at most `room` octets. Octets that are no UTF-8 can stand in comments only; elsewhere
 /// they are reported with their line.
 fn read_bounded(path: &Path, room: u64) -> std::io::Result<String> {
@@ -326,14 +384,14 @@ mod tests {
     }
 
     fn record(name: &str, record_type: &str, value: &str) -> RecordConfig {
-        RecordConfig { name: name.parse().unwrap(), record_type: record_type.into(), value: value.into(), ttl: 60 }
+        RecordConfig { name: name.parse().unwrap(), record_type: record_type.into(), value: value.into(), ttl: None }
     }
 
     fn local(hosts: &str, record: Vec<RecordConfig>) -> (Local, Vec<Problem>) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hosts");
         std::fs::write(&path, hosts).unwrap();
-        Local::load(&Config { hosts: vec![path], record, private_names: PrivateNames::Forward })
+        Local::load(&Config { hosts: vec![path], record, ..Config::default() })
     }
 
     fn data(message: &Message) -> Vec<RData> {
@@ -434,6 +492,46 @@ mod tests {
     }
 
     #[test]
+    fn hosts_may_be_folders_and_names_of_one_label_have_a_domain() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("b"), "192.0.2.1 second\n").unwrap();
+        std::fs::write(folder.path().join("a"), "192.0.2.1 web web.example\n").unwrap();
+        std::fs::write(folder.path().join(".hidden"), "192.0.2.9 hidden\n").unwrap();
+        let config = Config {
+            hosts: vec![folder.path().to_owned()],
+            hosts_domain: Some("corp.test".parse().unwrap()),
+            local_ttl: 7,
+            ..Config::default()
+        };
+        let (local, problems) = Local::load(&config);
+        assert_eq!(problems, []);
+        for name in ["web.", "web.corp.test.", "web.example.", "second."] {
+            let message = local.answer(&query(name, Type::A)).unwrap();
+            assert_eq!((data(&message), message.answers[0].ttl), (vec![RData::A([192, 0, 2, 1].into())], 7), "{name}");
+        }
+        assert_eq!(local.answer(&query("web.example.corp.test.", Type::A)), None);
+        assert_eq!(local.answer(&query("hidden.", Type::A)), None);
+        let reverse = local.answer(&query("1.2.0.192.in-addr.arpa.", Type::PTR)).unwrap();
+        assert_eq!(data(&reverse), [RData::Ptr("web.corp.test.".parse().unwrap())]);
+    }
+
+    #[test]
+    fn what_a_route_answers_by_itself() {
+        let (local, _) = local("", vec![]);
+        let addresses = Here::Addresses(["192.0.2.1".parse().unwrap()].into());
+        let message = local.answer_here(&query("x.ads.example.", Type::A), &addresses, false);
+        assert_eq!((data(&message), message.answers[0].ttl), (vec![RData::A([192, 0, 2, 1].into())], 60));
+        for (has_addresses, exists, rcode) in
+            [(false, false, Rcode::NXDOMAIN), (true, false, Rcode::NOERROR), (false, true, Rcode::NOERROR)]
+        {
+            let nothing = Here::Nothing { domain: "ads.example".parse().unwrap(), has_addresses };
+            let message = local.answer_here(&query("x.ads.example.", Type::MX), &nothing, exists);
+            assert_eq!((message.rcode, message.answers.len()), (rcode, 0));
+            assert_eq!(message.authorities[0].owner, "ads.example".parse().unwrap());
+        }
+    }
+
+    #[test]
     fn a_missing_file_is_told() {
         let config = Config { hosts: vec![PathBuf::from("/nonexistent/hosts")], ..Config::default() };
         let (local, problems) = Local::load(&config);
@@ -446,7 +544,7 @@ mod tests {
         let text =
             "hosts = [\"h\"]\nprivate_names = \"block\"\n[[record]]\nname = \"a.b\"\ntype = \"A\"\nvalue = \"192.0.2.1\"";
         let config: Config = toml::from_str(text).unwrap();
-        assert_eq!((config.private_names, config.record[0].ttl), (PrivateNames::Block, 60));
+        assert_eq!((config.private_names, config.record[0].ttl, config.local_ttl), (PrivateNames::Block, None, 60));
         assert!(toml::from_str::<Config>("host = []").is_err());
     }
 }

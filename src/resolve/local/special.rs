@@ -1,5 +1,6 @@
 //! Names that the standards keep on the host: what each means. Not how it is answered.
 
+use super::PrivateNames;
 use crate::dns::Name;
 
 /// What a special-use name stands for.
@@ -43,20 +44,24 @@ const PRIVATE: &[&str] = &[
     "d.f.ip6.arpa",         // RFC 4193
 ];
 
+/// The ends of names that lead from addresses back to names.
+const REVERSE: &[&str] = &["in-addr.arpa", "ip6.arpa"];
+
 /// The last labels of all these names, so that an ordinary name is told apart by a few comparisons.
 const LAST_LABELS: &[&str] = &["arpa", "localhost", "invalid", "test", "local", "onion", "alt", "internal"];
 
 /// The special-use domain that `name` is in, and what that means; `None` for an ordinary name.
-pub(super) fn meaning(name: &Name, blocks_private: bool) -> Option<(Name, Meaning)> {
+pub(super) fn meaning(name: &Name, private_names: PrivateNames) -> Option<(Name, Meaning)> {
     let last = name.labels().last()?;
     if !LAST_LABELS.iter().any(|label| last.eq_ignore_ascii_case(label.as_bytes())) {
         return None;
     }
     let always = ALWAYS.iter().find_map(|&(zone, meaning)| Some((within(name, zone)?, meaning)));
-    if always.is_some() || !blocks_private {
+    if always.is_some() || private_names == PrivateNames::Forward {
         return always;
     }
-    let private = PRIVATE.iter().find_map(|zone| within(name, zone));
+    let is_meant = |zone: &&&str| private_names == PrivateNames::Block || REVERSE.iter().any(|end| zone.ends_with(end));
+    let private = PRIVATE.iter().filter(is_meant).find_map(|zone| within(name, zone));
     private.or_else(|| shared_range(name)).map(|zone| (zone, Meaning::Nothing))
 }
 
@@ -85,7 +90,8 @@ mod tests {
     use super::*;
 
     fn is_kept(name: &str, blocks_private: bool) -> Option<Meaning> {
-        meaning(&name.parse().unwrap(), blocks_private).map(|(_, meaning)| meaning)
+        let private_names = if blocks_private { PrivateNames::Block } else { PrivateNames::Forward };
+        meaning(&name.parse().unwrap(), private_names).map(|(_, meaning)| meaning)
     }
 
     #[test]
@@ -114,6 +120,9 @@ mod tests {
             assert_eq!(is_kept(name, false), None, "{name}");
             assert_eq!(is_kept(name, true), Some(Meaning::Nothing), "{name}");
         }
+        let reverse = |name: &str| meaning(&name.parse().unwrap(), PrivateNames::BlockReverse).is_some();
+        assert!(reverse("1.1.168.192.in-addr.arpa.") && reverse("1.c.f.ip6.arpa.") && reverse("9.16.172.in-addr.arpa."));
+        assert!(!reverse("db.internal.") && !reverse("nas.home.arpa.") && reverse("x.onion."));
         for name in ["1.1.15.172.in-addr.arpa.", "1.32.172.in-addr.arpa.", "9.63.100.in-addr.arpa.", "x.172.in-addr.arpa."] {
             assert_eq!(is_kept(name, true), None, "{name}");
         }

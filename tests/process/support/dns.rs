@@ -77,7 +77,15 @@ impl Reply {
         data(&self.message.answers)
     }
 
-    /// The same, sorted.
+    /// The answer section's records with type and TTL, sorted.
+    pub(crate) fn records(&self) -> Vec<(String, u32)> {
+        let shown = |record: &Record| (format!("{} {}", record.record_type(), record.data), record.ttl);
+        let mut records: Vec<_> = self.message.answers.iter().map(shown).collect();
+        records.sort();
+        records
+    }
+
+    /// The same as text, without types and TTLs.
     pub(crate) fn sorted(&self) -> Vec<String> {
         let mut answers = self.answers();
         answers.sort();

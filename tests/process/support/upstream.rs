@@ -1,4 +1,5 @@
-//! Upstreams: NSD with a zone of our own, Unbound, one that only counts, and one that is silent.
+//! Upstreams: NSD with a zone of our own, Unbound, one that only counts, one that is told what to say by the name, and one
+//! that is silent; and dnsmasq, which rollcall is to take the place of.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -8,11 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use hickory_proto::op::{Message, MessageType};
-use hickory_proto::rr::rdata::A;
-use hickory_proto::rr::{RData, Record};
+use hickory_proto::op::{Message, MessageType, ResponseCode};
+use hickory_proto::rr::rdata::{A, AAAA, PTR, SOA, TXT};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-use super::{dns, free_port, within};
+use super::{dns, free_port, tools, within};
 
 /// `example.net` as the upstreams know it: addresses, a chain of aliases, a wildcard, and a text too large for UDP.
 const ZONE: &str = "\
@@ -82,8 +83,42 @@ impl Server {
         Self::start("unbound", &["-d", "-c"], &directory.join("unbound.conf"), &config, port)
     }
 
+    /// dnsmasq with this configuration, which says nothing of its port.
+    pub(crate) fn dnsmasq(directory: &Path, config: &Path) -> Self {
+        let port = free_port();
+        let file = directory.join("dnsmasq.conf");
+        // The address is said again where the configuration says it, which does no harm.
+        let own = format!(
+            "port={port}\nlisten-address=127.0.0.1\nbind-interfaces\ntxt-record=ready.invalid\nconf-file={}\n",
+            config.display()
+        );
+        fs::write(&file, own).expect("the configuration can be written");
+        // It lets go of root otherwise, and the files of a test are nobody else's.
+        let user = format!("--user={}", tools::run(Command::new("id").arg("-un")).ok().trim());
+        let (program, arguments) = ("dnsmasq", ["--keep-in-foreground", "--log-facility=-", "--pid-file=", &user, "-C"]);
+        Self::start_until(program, &arguments, &file, port, |address| {
+            let answer = dns::udp_within(address, "ready.invalid", "TXT", Duration::from_millis(200));
+            answer.map(|_| ()).map_err(|error| error.to_string())
+        })
+    }
+
     fn start(program: &str, arguments: &[&str], file: &Path, config: &str, port: u16) -> Self {
         fs::write(file, config).expect("the configuration can be written");
+        Self::start_until(program, arguments, file, port, |address| {
+            let answer = dns::udp_within(address, "www.example.net", "A", Duration::from_millis(200));
+            answer
+                .map_err(|error| error.to_string())
+                .and_then(|reply| if reply.answers().len() == 2 { Ok(()) } else { Err(format!("{reply:?}")) })
+        })
+    }
+
+    fn start_until(
+        program: &str,
+        arguments: &[&str],
+        file: &Path,
+        port: u16,
+        ready: impl Fn(SocketAddr) -> Result<(), String>,
+    ) -> Self {
         let log = fs::File::create(file.with_extension("log")).expect("a log");
         let copy = log.try_clone().expect("a second handle of the log");
         // The tests run as root in CI, where /usr/sbin is in the path, and as anyone elsewhere, where it may not be.
@@ -97,10 +132,7 @@ impl Server {
                 let said = fs::read_to_string(file.with_extension("log")).unwrap_or_default();
                 panic!("{program} ended with {status}; scripts/test installs it\n{said}");
             }
-            let answer = dns::udp_within(server.address, "www.example.net", "A", Duration::from_millis(200));
-            answer
-                .map_err(|error| error.to_string())
-                .and_then(|reply| if reply.answers().len() == 2 { Ok(()) } else { Err(format!("{reply:?}")) })
+            ready(server.address)
         });
         server
     }
@@ -151,6 +183,69 @@ impl Witness {
     /// How many of the questions were for this name.
     pub(crate) fn count(&self, name: &str) -> usize {
         self.asked().iter().filter(|line| line.starts_with(&format!("{name} "))).count()
+    }
+}
+
+/// A UDP upstream with a simple answer to every question, told by the first label: `nx` does not exist, `private` and
+/// `loopback` have such an address, `public` one of nobody's, `text` has a TXT record, all others have addresses of its own. TTLs are 60.
+pub(crate) struct Oracle {
+    pub(crate) address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Oracle {
+    /// `number` is the last octet of its answers' addresses.
+    pub(crate) fn start(number: u8) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let address = socket.local_addr().expect("a bound socket has an address");
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&asked);
+        thread::spawn(move || {
+            let mut room = [0; 4096];
+            while let Ok((length, from)) = socket.recv_from(&mut room) {
+                let Ok(mut message) = Message::from_vec(&room[..length]) else { continue };
+                let Some(query) = message.queries.first().cloned() else { continue };
+                noted.lock().expect("no thread panics with it").push(query.name().to_string().to_ascii_lowercase());
+                message.metadata.message_type = MessageType::Response;
+                message.metadata.recursion_available = true;
+                let first = query.name().iter().next().map(|label| String::from_utf8_lossy(label).to_ascii_lowercase());
+                let data = match (first.as_deref(), query.query_type()) {
+                    (Some("private"), RecordType::A) => Some(RData::A(A::new(10, 1, 2, 3))),
+                    (Some("loopback"), RecordType::A) => Some(RData::A(A::new(127, 0, 0, 9))),
+                    // Of the range for benchmarks, which nobody takes for private (RFC 2544).
+                    (Some("public"), RecordType::A) => Some(RData::A(A::new(198, 18, 0, number))),
+                    (Some("text"), RecordType::TXT) => Some(RData::TXT(TXT::new(vec!["some text".to_owned()]))),
+                    (Some("nx"), _) => None,
+                    (_, RecordType::A) => Some(RData::A(A::new(203, 0, 113, number))),
+                    (_, RecordType::AAAA) => Some(RData::AAAA(AAAA::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, number.into()))),
+                    (_, RecordType::PTR) => {
+                        let name = Name::from_ascii(format!("host.up{number}.example.")).expect("a name");
+                        Some(RData::PTR(PTR(name)))
+                    }
+                    _ => None,
+                };
+                match data {
+                    Some(data) => drop(message.add_answer(Record::from_rdata(query.name().clone(), 60, data))),
+                    None => {
+                        let name = |text| Name::from_ascii(text).expect("a name");
+                        let soa = SOA::new(name("ns.example."), name("root.example."), 1, 1, 1, 1, 60);
+                        message.add_authority(Record::from_rdata(name("example."), 60, RData::SOA(soa)));
+                    }
+                }
+                if first.as_deref() == Some("nx") {
+                    message.metadata.response_code = ResponseCode::NXDomain;
+                }
+                if let Ok(octets) = message.to_vec() {
+                    drop(socket.send_to(&octets, from));
+                }
+            }
+        });
+        Self { address, asked }
+    }
+
+    /// The names that it was asked since the last time, in lower case.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock().expect("no thread panics with it"))
     }
 }
 

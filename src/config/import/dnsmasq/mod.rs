@@ -1,0 +1,829 @@
+//! dnsmasq's configuration.
+//!
+//! A file is read line by line as dnsmasq reads it ([`statement`]), with all that it includes. What each line asks for is
+//! gathered first ([`Dnsmasq`]), since lines about one domain stand anywhere and one of them decides, and is written at the
+//! end ([`Dnsmasq::write`]).
+
+mod line;
+mod options;
+mod write;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Display;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+
+use line::{
+    character_strings, domains, expected, fields, generic, host_of, name_data, name_of, network, number, plain, reverse_zones,
+    shown, statement, upstream,
+};
+
+use super::draft::{Draft, Item, Section, quoted, quoted_name};
+use super::{Disk, Found, Import, Left, Origin, Remarks, absolute, texts};
+use crate::dns::{Name, Type};
+use crate::limits;
+use crate::problem::Problem;
+use crate::resolve::local::RecordConfig;
+
+/// What a handler makes of a value.
+type Taken = Result<(), Left>;
+
+/// Reads dnsmasq's files as ours.
+pub fn dnsmasq(files: &[PathBuf]) -> Result<Import, Vec<Problem>> {
+    let mut disk = Disk::new();
+    let texts = texts(files, &mut disk)?;
+    let start = Origin { file: files.first().cloned().unwrap_or_default(), line: None, text: String::new() };
+    let mut import = Dnsmasq::new(disk, start);
+    for (path, text) in &texts {
+        import.file(path, text, false);
+    }
+    import.write()
+}
+
+/// All that the lines ask for.
+#[derive(Debug)]
+struct Dnsmasq {
+    disk: Disk,
+    /// The first file as a whole.
+    start: Origin,
+    remarks: Remarks,
+    settings: usize,
+    /// How deep the file that is being read was included.
+    depth: usize,
+    draft: Draft,
+    /// Options that may come once, and did.
+    once: HashSet<&'static str>,
+    flags: HashMap<&'static str, Vec<Origin>>,
+    general: Vec<Item>,
+    /// By their names in lower case.
+    domains: BTreeMap<String, Domain>,
+    single_label: Domain,
+    listen: Vec<(IpAddr, Origin)>,
+    interfaces: Vec<(String, Origin)>,
+    excepted: Vec<(String, Origin)>,
+    port: Option<(u16, Origin)>,
+    resolv_files: Vec<(PathBuf, Origin)>,
+    hosts: Vec<Item>,
+    domain: Option<(Name, Origin)>,
+    /// `srv-host` of two labels waits for the domain.
+    services: Vec<(Vec<String>, Origin)>,
+    ttls: HashMap<&'static str, (u32, Origin)>,
+    records: Vec<(RecordConfig, Origin)>,
+    /// Reverse names that have their PTR record.
+    reversed: HashSet<Name>,
+    /// Names with records, and where those lead that are aliases.
+    claimed: HashMap<Name, Option<String>>,
+    bogus: Vec<Item>,
+    ignored: Vec<Item>,
+    without: Vec<Item>,
+    translate: Vec<Item>,
+    rebinding_allowed: Vec<Item>,
+}
+
+/// What is said of one domain.
+#[derive(Debug, Default)]
+struct Domain {
+    addresses: Vec<IpAddr>,
+    /// `address=/domain/`
+    nothing: bool,
+    /// `server=/domain/#`
+    default: bool,
+    /// `server=/domain/`
+    nobody: bool,
+    upstreams: Vec<String>,
+    /// A server line for it could not be carried over, and its names must not go elsewhere.
+    lost: bool,
+    from: Vec<Origin>,
+}
+
+impl Dnsmasq {
+    fn new(disk: Disk, start: Origin) -> Self {
+        Self {
+            disk,
+            start,
+            remarks: Remarks::default(),
+            settings: 0,
+            depth: 0,
+            draft: Draft::default(),
+            once: HashSet::new(),
+            flags: HashMap::new(),
+            general: Vec::new(),
+            domains: BTreeMap::new(),
+            single_label: Domain::default(),
+            listen: Vec::new(),
+            interfaces: Vec::new(),
+            excepted: Vec::new(),
+            port: None,
+            resolv_files: Vec::new(),
+            hosts: Vec::new(),
+            domain: None,
+            services: Vec::new(),
+            ttls: HashMap::new(),
+            records: Vec::new(),
+            reversed: HashSet::new(),
+            claimed: HashMap::new(),
+            bogus: Vec::new(),
+            ignored: Vec::new(),
+            without: Vec::new(),
+            translate: Vec::new(),
+            rebinding_allowed: Vec::new(),
+        }
+    }
+
+    /// Reads one file; a servers-file may hold nothing but servers.
+    fn file(&mut self, path: &Path, text: &str, servers_only: bool) {
+        for (number, line) in text.lines().enumerate() {
+            let origin = || Origin { file: path.to_owned(), line: Some(number + 1), text: line.trim().to_owned() };
+            match statement(line) {
+                Ok(None) => {}
+                Ok(Some((name, value))) => {
+                    self.settings += 1;
+                    let origin = origin();
+                    let taken = match servers_only && !["server", "rev-server"].contains(&&*name) {
+                        true => Err(Left::new("a servers-file may hold nothing but server and rev-server")),
+                        false => self.option(&origin, &name, value.as_deref()),
+                    };
+                    if let Err(left) = taken {
+                        self.remarks.left_out(&origin, left);
+                    }
+                }
+                Err(why) => {
+                    self.settings += 1;
+                    self.remarks.left_out(&origin(), Left::new(why));
+                }
+            }
+        }
+    }
+
+    /// Takes one option.
+    fn option(&mut self, origin: &Origin, name: &str, value: Option<&str>) -> Taken {
+        match options::without_effect(name) {
+            Some(Ok(why)) => {
+                self.remarks.needless(origin, why);
+                return Ok(());
+            }
+            Some(Err(left)) => return Err(left),
+            None => {}
+        }
+        let Some(name) = options::carried(name) else {
+            let left = Left::new(format!("dnsmasq knows no option {name:?}"));
+            return Err(match options::near(name) {
+                Some(near) => left.hint(format!("did you mean `{near}`?")),
+                None => left,
+            });
+        };
+        if options::is_once(name) && !self.once.insert(name) {
+            return Err(Left::new("dnsmasq takes this option once; the first one counts"));
+        }
+        if options::is_flag(name) {
+            return match value {
+                None | Some("") => {
+                    self.flags.entry(name).or_default().push(origin.clone());
+                    Ok(())
+                }
+                Some(value) => Err(Left::new(format!("this option takes no value, got {:?}", shown(value)))),
+            };
+        }
+        let value = value.unwrap_or_default();
+        match name {
+            "server" | "local" => self.server(origin, value),
+            "rev-server" => self.rev_server(origin, value),
+            "address" => self.address(origin, value),
+            "conf-file" => self.conf_file(value, false),
+            "servers-file" => self.conf_file(value, true),
+            "conf-dir" => self.conf_dir(origin, value),
+            "resolv-file" if value.is_empty() => {
+                self.flags.entry("no-resolv").or_default().push(origin.clone());
+                Ok(())
+            }
+            "resolv-file" => {
+                self.resolv_files.push((absolute(&plain(value)), origin.clone()));
+                Ok(())
+            }
+            "addn-hosts" | "hostsdir" => self.hosts_file(origin, name, value),
+            "listen-address" => self.listen_address(origin, value),
+            "interface" | "except-interface" => {
+                let list = if name == "interface" { &mut self.interfaces } else { &mut self.excepted };
+                list.extend(fields(value).into_iter().filter(|name| !name.is_empty()).map(|name| (name, origin.clone())));
+                Ok(())
+            }
+            "port" => match number::<u16>(value)? {
+                0 => Err(Left::new("port=0 switches DNS off").hint("this dnsmasq may stay as it is, beside rollcall")),
+                port => {
+                    self.port = Some((port, origin.clone()));
+                    Ok(())
+                }
+            },
+            "host-record" => self.host_record(origin, value),
+            "interface-name" => self.interface_name(origin, value),
+            "cname" => self.cname(origin, value),
+            "srv-host" => {
+                let fields = fields(value);
+                name_of(fields.first().map_or("", |name| name))?;
+                self.services.push((fields, origin.clone()));
+                Ok(())
+            }
+            "mx-host" => self.mx_host(origin, value),
+            "txt-record" => {
+                // Blanks between strings are part of them.
+                let (owner, strings) = value.split_once(',').unwrap_or((value, ""));
+                let strings = strings.trim_start().split(',').flat_map(|text| character_strings(&plain(text)));
+                let value = strings.collect::<Vec<_>>().join(" ");
+                self.record(origin, name_of(&plain(owner.trim()))?, "TXT", value, None)
+            }
+            "ptr-record" => match &fields(value)[..] {
+                [owner, target] => self.record(origin, name_of(owner)?, "PTR", name_data(&name_of(target)?), None),
+                _ => Err(expected("NAME,TARGET", value)),
+            },
+            "caa-record" => match &fields(value)[..] {
+                [owner, flags, tag, text] if tag.chars().all(|c| c.is_ascii_alphanumeric()) && !tag.is_empty() => {
+                    let mut octets = vec![number::<u8>(flags)?, u8::try_from(tag.len()).unwrap_or(u8::MAX)];
+                    octets.extend(tag.bytes().chain(text.bytes()));
+                    let is_simple = text.chars().all(|c| c.is_ascii_graphic() && !['"', '\\'].contains(&c));
+                    let value = if is_simple { format!("{flags} {tag} \"{text}\"") } else { generic(&octets) };
+                    self.record(origin, name_of(owner)?, "CAA", value, None)
+                }
+                _ => Err(expected("NAME,FLAGS,TAG,VALUE", value)),
+            },
+            "naptr-record" => self.naptr_record(origin, value),
+            "dns-rr" => self.dns_rr(origin, value),
+            "domain" | "domain-suffix" => self.domain(origin, value),
+            "alias" => self.alias(origin, value),
+            "bogus-nxdomain" | "ignore-address" => {
+                let network = network(value)?;
+                let item = Item { value: quoted(network.to_string()), from: vec![origin.clone()] };
+                if name == "ignore-address" { &mut self.ignored } else { &mut self.bogus }.push(item);
+                Ok(())
+            }
+            "rebind-domain-ok" => self.rebind_domain_ok(origin, value),
+            "filter-rr" => self.filter_rr(origin, value),
+            "cache-size" => self.cache_size(origin, value),
+            "local-ttl" | "max-ttl" | "max-cache-ttl" | "min-cache-ttl" => {
+                let seconds = number::<u32>(value)?.min(i32::MAX.cast_unsigned());
+                self.ttls.insert(name, (seconds, origin.clone()));
+                Ok(())
+            }
+            "edns-packet-max" => match number::<u32>(value)? {
+                1232 => {
+                    self.remarks.needless(origin, "1232 octets are what rollcall sends and takes");
+                    Ok(())
+                }
+                _ => Err(Left::new("rollcall sends and takes datagrams of 1232 octets (RFC 9715); more goes over TCP")
+                    .hint("take the line out")),
+            },
+            // Every name of the list has its arm; one that had none would be told rather than lost.
+            _ => Err(Left::new("it is not read here")),
+        }
+    }
+
+    fn conf_file(&mut self, value: &str, servers_only: bool) -> Taken {
+        let path = plain(value);
+        match &*path {
+            "" => Ok(()),
+            "-" => Err(Left::new("standard input is not read").hint("import it as a file")),
+            path => self.include(Path::new(path), servers_only),
+        }
+    }
+
+    fn include(&mut self, path: &Path, servers_only: bool) -> Taken {
+        if self.depth == limits::IMPORT_DEPTH_MAX {
+            return Err(Left::new("files include one another too deep").hint("import it as another FILE"));
+        }
+        match self.disk.read(path) {
+            Ok(Found::Text(text)) => {
+                self.depth += 1;
+                self.file(path, &text, servers_only);
+                self.depth -= 1;
+                Ok(())
+            }
+            Ok(Found::Again) => Ok(()),
+            Err(error) => Err(Left::new(format!("cannot read {}: {error}", path.display())).hint("import it as another FILE")),
+        }
+    }
+
+    /// All files of a folder in the order of their names, but for what editors and package managers leave behind.
+    fn conf_dir(&mut self, origin: &Origin, value: &str) -> Taken {
+        let fields = fields(value);
+        let Some((folder, suffixes)) = fields.split_first() else { return Ok(()) };
+        let (wanted, unwanted): (Vec<&str>, Vec<&str>) =
+            suffixes.iter().map(|s| &**s).filter(|suffix| !suffix.is_empty()).partition(|suffix| suffix.starts_with('*'));
+        let entries = fs::read_dir(folder).map_err(|error| {
+            Left::new(format!("cannot read the folder {folder}: {error}")).hint("import its files, each as a FILE")
+        })?;
+        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+        paths.sort();
+        for path in paths {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let is_backup = name.ends_with('~') || name.starts_with('.') || name.starts_with('#') && name.ends_with('#');
+            let is_wanted = wanted.is_empty() || wanted.iter().any(|suffix| name.ends_with(&suffix[1..]));
+            if is_backup || !is_wanted || unwanted.iter().any(|suffix| name.ends_with(suffix)) {
+                continue;
+            }
+            if let Err(left) = self.include(&path, false) {
+                self.remarks.left_out(origin, left);
+            }
+        }
+        Ok(())
+    }
+
+    /// `server=[/domain/…/][target]`
+    fn server(&mut self, origin: &Origin, value: &str) -> Taken {
+        let (domains, target) = domains(value)?;
+        let target = plain(target);
+        let upstream = match &*target {
+            "" | "#" => Ok(None),
+            target => upstream(target).map(Some),
+        };
+        if domains.is_empty() {
+            return match upstream? {
+                Some(upstream) => {
+                    self.general.push(Item { value: quoted(upstream), from: vec![origin.clone()] });
+                    Ok(())
+                }
+                None => Err(Left::new("expected a server, got none")),
+            };
+        }
+        let mut taken = Ok(());
+        // A domain that cannot be read keeps no other of its line from going its own way.
+        for domain in &domains {
+            match (self.entry(origin, domain), &upstream, &*target) {
+                (Ok(Some(entry)), Ok(Some(upstream)), _) => entry.upstreams.push(upstream.clone()),
+                (Ok(Some(entry)), Ok(None), "#") => entry.default = true,
+                (Ok(Some(entry)), Ok(None), _) => entry.nobody = true,
+                (Ok(Some(entry)), Err(_), _) => entry.lost = true,
+                (Ok(None), Ok(Some(upstream)), _) => {
+                    self.general.push(Item { value: quoted(upstream), from: vec![origin.clone()] });
+                }
+                (Ok(None), ..) => taken = Err(Left::new("a line about all names says nothing without a server")),
+                (Err(left), ..) => taken = Err(left),
+            }
+        }
+        upstream.map_err(asked_of_nobody).and(taken)
+    }
+
+    /// What is said of a domain so far; `None` for `#`, which stands for all names.
+    fn entry(&mut self, origin: &Origin, domain: &str) -> Result<Option<&mut Domain>, Left> {
+        let entry = match domain {
+            "#" => return Ok(None),
+            "" => &mut self.single_label,
+            domain => {
+                // `.x` is the old spelling of `x`.
+                let (bare, is_below) = match domain.strip_prefix("*.") {
+                    Some(bare) => (bare, true),
+                    None => (domain.strip_prefix('.').unwrap_or(domain), false),
+                };
+                if bare.starts_with('*') {
+                    let left = Left::new(format!("rollcall knows domains of whole labels only, not {domain:?}"));
+                    return Err(left.hint("write each domain that is meant"));
+                }
+                let name = name_of(bare)?;
+                if is_below {
+                    self.remarks.changed(origin, format!("the name {name} itself goes this way too"));
+                }
+                self.domains.entry(name.to_lowercase().to_string()).or_default()
+            }
+        };
+        entry.from.push(origin.clone());
+        Ok(Some(entry))
+    }
+
+    fn rev_server(&mut self, origin: &Origin, value: &str) -> Taken {
+        let (range, target) = value.split_once(',').unwrap_or((value, ""));
+        let zones = reverse_zones(network(range)?);
+        let target = plain(target.trim());
+        let upstream = if target.is_empty() { None } else { Some(upstream(&target)) };
+        for zone in zones {
+            let entry = self.domains.entry(zone).or_default();
+            entry.from.push(origin.clone());
+            match &upstream {
+                None => entry.nobody = true,
+                Some(Ok(upstream)) => entry.upstreams.push(upstream.clone()),
+                Some(Err(_)) => entry.lost = true,
+            }
+        }
+        upstream.map_or(Ok(()), |upstream| upstream.map(|_| ()).map_err(asked_of_nobody))
+    }
+
+    /// `address=/domain/…/[address]`
+    fn address(&mut self, origin: &Origin, value: &str) -> Taken {
+        let (domains, target) = domains(value)?;
+        let target = plain(target);
+        let addresses: Vec<IpAddr> = match &*target {
+            "" => Vec::new(),
+            "#" => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+            target => vec![target.parse().map_err(|_| expected("an address", target))?],
+        };
+        let all = vec!["#".to_owned()];
+        let mut taken = Ok(());
+        for domain in if domains.is_empty() { &all } else { &domains } {
+            let entry = match self.entry(origin, domain) {
+                Ok(Some(entry)) => entry,
+                Ok(None) => {
+                    let entry = self.domains.entry(".".to_owned()).or_default();
+                    entry.from.push(origin.clone());
+                    entry
+                }
+                Err(left) => {
+                    taken = Err(left);
+                    continue;
+                }
+            };
+            match addresses.is_empty() {
+                true => entry.nothing = true,
+                false => entry.addresses.extend(&addresses),
+            }
+        }
+        taken
+    }
+
+    fn hosts_file(&mut self, origin: &Origin, name: &str, value: &str) -> Taken {
+        let path = absolute(&plain(value));
+        if let Err(error) = fs::metadata(&path) {
+            self.remarks.changed(origin, format!("it is carried over, but cannot be read now: {error}"));
+        } else if name == "hostsdir" {
+            self.remarks.changed(origin, "the folder is read at the start and on SIGHUP, not watched");
+        }
+        self.hosts.push(Item { value: quoted(path.to_string_lossy()), from: vec![origin.clone()] });
+        Ok(())
+    }
+
+    fn listen_address(&mut self, origin: &Origin, value: &str) -> Taken {
+        for field in fields(value) {
+            let address = field.parse().map_err(|_| expected("an address", &field))?;
+            self.listen.push((address, origin.clone()));
+        }
+        Ok(())
+    }
+
+    /// `name[,name…],[IPv4],[IPv6][,TTL]`
+    fn host_record(&mut self, origin: &Origin, value: &str) -> Taken {
+        let (mut names, mut addresses, mut ttl) = (Vec::new(), Vec::new(), None);
+        for field in fields(value).iter().filter(|field| !field.is_empty()) {
+            match field.parse::<IpAddr>() {
+                Ok(address) => addresses.push(address),
+                Err(_) if field.chars().all(|c| c.is_ascii_digit()) => ttl = Some(number(field)?),
+                Err(_) => names.push(name_of(field)?),
+            }
+        }
+        if names.is_empty() || addresses.is_empty() {
+            return Err(expected("names and addresses", value));
+        }
+        self.addresses(origin, &names, &addresses, ttl)
+    }
+
+    /// Names with addresses, and the way back from each address to the first name.
+    fn addresses(&mut self, origin: &Origin, names: &[Name], addresses: &[IpAddr], ttl: Option<u32>) -> Taken {
+        for address in addresses {
+            let record_type = if address.is_ipv4() { "A" } else { "AAAA" };
+            for name in names {
+                self.record(origin, name.clone(), record_type, address, ttl)?;
+            }
+            let bits = if address.is_ipv4() { 32 } else { 128 };
+            let reverse = IpNet::new(*address, bits).map(reverse_zones).unwrap_or_default();
+            if let (Some(Ok(reverse)), Some(name)) = (reverse.first().map(|zone| zone.parse::<Name>()), names.first())
+                && self.reversed.insert(reverse.clone())
+            {
+                self.record(origin, reverse, "PTR", name_data(name), ttl)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn interface_name(&mut self, origin: &Origin, value: &str) -> Taken {
+        let fields = fields(value);
+        let [names @ .., interface] = &fields[..] else { return Err(expected("NAME,INTERFACE", value)) };
+        let (interface, family) = interface.split_once('/').unwrap_or((interface, ""));
+        let wanted = |address: &IpAddr| match family {
+            "4" => address.is_ipv4(),
+            "6" => address.is_ipv6(),
+            _ => true,
+        };
+        let addresses: Vec<IpAddr> = addresses_of(|name| name == interface).into_iter().filter(wanted).collect();
+        if names.is_empty() || addresses.is_empty() {
+            return Err(Left::new(format!("the interface {interface} has no address on this machine"))
+                .hint("write the address: [[record]] with type = \"A\""));
+        }
+        let names = names.iter().map(|name| name_of(name)).collect::<Result<Vec<_>, _>>()?;
+        self.remarks.changed(origin, "these are the addresses that the interface has now; rollcall does not follow it");
+        self.addresses(origin, &names, &addresses, None)
+    }
+
+    /// `alias[,alias…],target[,TTL]`
+    fn cname(&mut self, origin: &Origin, value: &str) -> Taken {
+        let mut fields = fields(value);
+        let is_ttl = |field: &String| field.chars().all(|c| c.is_ascii_digit()) && !field.is_empty();
+        let ttl = fields.pop_if(|field| is_ttl(field)).map(|field| number(&field)).transpose()?;
+        let target = name_of(&fields.pop().unwrap_or_default())?;
+        if fields.is_empty() {
+            return Err(expected("ALIAS,TARGET", value));
+        }
+        for alias in fields {
+            self.record(origin, name_of(&alias)?, "CNAME", name_data(&target), ttl)?;
+        }
+        Ok(())
+    }
+
+    /// `name[,target[,port[,priority[,weight]]]]`; a name of two labels is in the domain.
+    fn srv_host(&mut self, origin: &Origin, fields: &[String]) -> Taken {
+        let field = |at: usize| fields.get(at).map_or("", |field| field);
+        let mut name = name_of(field(0))?;
+        if name.label_count() == 2
+            && let Some((domain, _)) = &self.domain
+        {
+            let labels: Vec<&[u8]> = name.labels().collect();
+            name = domain.prefixed(labels).ok_or_else(|| expected("a shorter name", field(0)))?;
+        }
+        let or = |at: usize, default: u16| if field(at).is_empty() { Ok(default) } else { number(field(at)) };
+        let (port, priority, weight) = (or(2, 1)?, or(3, 0)?, or(4, 0)?);
+        let target = if field(1).is_empty() { Name::root() } else { host_of(field(1))? };
+        self.record(origin, name, "SRV", format!("{priority} {weight} {port} {target}"), None)
+    }
+
+    /// `name[[,host],preference]`
+    fn mx_host(&mut self, origin: &Origin, value: &str) -> Taken {
+        let fields = fields(value);
+        let (name, host, preference) = match &fields[..] {
+            [name, host] => (name, host, "1"),
+            [name, host, preference] => (name, host, &**preference),
+            _ => {
+                return Err(expected("NAME,HOST,PREFERENCE", value).hint("dnsmasq would name its own host: write the host"));
+            }
+        };
+        let value = format!("{} {}", number::<u16>(preference)?, host_of(host)?);
+        self.record(origin, name_of(name)?, "MX", value, None)
+    }
+
+    fn naptr_record(&mut self, origin: &Origin, value: &str) -> Taken {
+        let fields = fields(value);
+        let [name, order, preference, flags, service, regexp, rest @ ..] = &fields[..] else {
+            return Err(expected("NAME,ORDER,PREFERENCE,FLAGS,SERVICE,REGEXP[,REPLACEMENT]", value));
+        };
+        let replacement = match rest {
+            [] => Name::root(),
+            [replacement] => name_of(replacement)?,
+            _ => return Err(expected("no more than one replacement", value)),
+        };
+        // By its octets, as the text form of a regular expression is read differently here and there.
+        let mut octets = Vec::new();
+        octets.extend(number::<u16>(order)?.to_be_bytes());
+        octets.extend(number::<u16>(preference)?.to_be_bytes());
+        for text in [flags, service, regexp] {
+            octets.push(u8::try_from(text.len()).map_err(|_| expected("at most 255 octets", text))?);
+            octets.extend(text.as_bytes());
+        }
+        octets.extend(replacement.wire());
+        self.record(origin, name_of(name)?, "NAPTR", generic(&octets), None)
+    }
+
+    fn dns_rr(&mut self, origin: &Origin, value: &str) -> Taken {
+        let fields = fields(value);
+        let (name, kind, hex) = match &fields[..] {
+            [name, kind] => (name, kind, ""),
+            [name, kind, hex] => (name, kind, &**hex),
+            _ => return Err(expected("NAME,NUMBER,HEX", value)),
+        };
+        let digits: Vec<u32> = hex
+            .chars()
+            .filter(|c| *c != ':' && !c.is_whitespace())
+            .map(|c| c.to_digit(16).ok_or_else(|| expected("hexadecimal digits", hex)))
+            .collect::<Result<_, _>>()?;
+        let (pairs, rest) = digits.as_chunks::<2>();
+        if !rest.is_empty() {
+            return Err(expected("two digits for each octet", hex));
+        }
+        let octets: Vec<u8> = pairs.iter().map(|[high, low]| (high << 4 | low) as u8).collect();
+        self.record(origin, name_of(name)?, &format!("TYPE{}", number::<u16>(kind)?), generic(&octets), None)
+    }
+
+    /// Takes note of one record, unless its data is wrong or the name cannot have it.
+    fn record(&mut self, origin: &Origin, name: Name, record_type: &str, value: impl Display, ttl: Option<u32>) -> Taken {
+        let ttl = ttl.map(|ttl| ttl.min(i32::MAX.cast_unsigned()));
+        let record = RecordConfig { name, record_type: record_type.to_owned(), value: value.to_string(), ttl };
+        let data = record.data().map_err(|(error, _)| Left::new(error))?;
+        self.claim(&record.name, (data.record_type() == Type::CNAME).then_some(&record.value))?;
+        self.records.push((record, origin.clone()));
+        Ok(())
+    }
+
+    /// An alias is the only record of its name (RFC 1034, 3.6.2), and wildcards have no place among records.
+    fn claim(&mut self, name: &Name, alias: Option<&String>) -> Taken {
+        if name.labels().next() == Some(b"*") {
+            return Err(
+                Left::new("a [[record]] has one exact name").hint("write a zone file with the wildcard: `zones.folder`")
+            );
+        }
+        match self.claimed.entry(name.clone()).or_insert_with(|| alias.cloned()).as_ref() == alias {
+            true => Ok(()),
+            false => Err(Left::new(format!("an alias is the only record of its name, and {name} has others"))),
+        }
+    }
+
+    fn domain(&mut self, origin: &Origin, value: &str) -> Taken {
+        if value.contains(',') {
+            return Err(Left::new("rollcall has one domain for the names of hosts files, whatever their addresses")
+                .hint("write the long names into the hosts file"));
+        }
+        let name = match &*plain(value) {
+            "#" => {
+                self.remarks.changed(origin, "it is the domain that /etc/resolv.conf names now");
+                let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+                let line =
+                    text.lines().find_map(|line| line.trim().strip_prefix("search").or(line.trim().strip_prefix("domain")));
+                let word = line.and_then(|line| line.split_ascii_whitespace().next()).map(str::to_owned);
+                word.ok_or_else(|| Left::new("/etc/resolv.conf names no domain"))?
+            }
+            name => name.to_owned(),
+        };
+        self.domain = Some((name_of(&name)?, origin.clone()));
+        Ok(())
+    }
+
+    /// `old[-last],new[,mask]`
+    fn alias(&mut self, origin: &Origin, value: &str) -> Taken {
+        let fields = fields(value);
+        let (old, new, mask) = match &fields[..] {
+            [old, new] => (old, new, "255.255.255.255"),
+            [old, new, mask] => (old, new, &**mask),
+            _ => return Err(expected("OLD,NEW,MASK", value)),
+        };
+        let address = |text: &str| text.trim().parse::<Ipv4Addr>().map_err(|_| expected("an IPv4 address", text));
+        let (first, last) = old.split_once('-').map_or((&**old, None), |(first, last)| (first, Some(last)));
+        let mut table = format!("{{ from = {}", quoted(address(first)?.to_string()));
+        if let Some(last) = last {
+            table.push_str(&format!(", through = {}", quoted(address(last)?.to_string())));
+        }
+        table.push_str(&format!(
+            ", to = {}, mask = {} }}",
+            quoted(address(new)?.to_string()),
+            quoted(address(mask)?.to_string())
+        ));
+        self.translate.push(Item { value: table, from: vec![origin.clone()] });
+        Ok(())
+    }
+
+    fn rebind_domain_ok(&mut self, origin: &Origin, value: &str) -> Taken {
+        for domain in value.split('/').filter(|part| !part.is_empty() || value.is_empty()) {
+            let domain = plain(domain);
+            if domain.is_empty() {
+                return Err(Left::new("rollcall has no word for names of one label here").hint("name each of them"));
+            }
+            let item = Item { value: quoted_name(&name_of(&domain)?), from: vec![origin.clone()] };
+            self.rebinding_allowed.push(item);
+        }
+        Ok(())
+    }
+
+    fn filter_rr(&mut self, origin: &Origin, value: &str) -> Taken {
+        for field in fields(value) {
+            let known = field.parse::<Type>().ok().filter(|kind| *kind != Type::ANY);
+            let known = known.or_else(|| field.parse().ok().map(Type));
+            let kind = known.ok_or_else(|| Left::new(format!("rollcall leaves out single types, not {field:?}")))?;
+            self.without.push(Item { value: quoted(kind.to_string()), from: vec![origin.clone()] });
+        }
+        Ok(())
+    }
+
+    /// dnsmasq counts names, rollcall octets.
+    fn cache_size(&mut self, origin: &Origin, value: &str) -> Taken {
+        /// Octets that one kept answer needs, about, and those of a cache when nothing says otherwise.
+        const OCTETS: u64 = 500;
+        const DEFAULT: u64 = 32 << 20;
+        let names: i64 = if value.is_empty() { 0 } else { number(value)? };
+        match u64::try_from(names).unwrap_or(0).min(5_000_000) * OCTETS {
+            0 => self.draft.set(Section::Cache, "size", "0", vec![origin.clone()]),
+            size if size <= DEFAULT => {
+                self.remarks.needless(origin, "rollcall's cache of 32 MB has room for more names than that")
+            }
+            size => {
+                self.remarks.changed(origin, "the size is in octets: room for about as many names");
+                self.draft.set(Section::Cache, "size", size.to_string(), vec![origin.clone()]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A server could not come over, and its domains go to no other.
+fn asked_of_nobody(left: Left) -> Left {
+    let why = format!("{}; its domains are asked of nobody, lest they go to the usual upstreams", left.why);
+    Left { why, ..left }
+}
+
+/// Does an interface's name fit one that may end in `*`?
+fn is_like(pattern: &str, name: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
+}
+
+/// The addresses that interfaces have now, but for those that mean something on one link only.
+fn addresses_of(is_meant: impl Fn(&str) -> bool) -> Vec<IpAddr> {
+    let all = if_addrs::get_if_addrs().unwrap_or_default();
+    let wanted = |address: &IpAddr| !matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    all.into_iter().filter(|interface| is_meant(&interface.name)).map(|interface| interface.ip()).filter(wanted).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::import::Fate;
+
+    /// The configuration as a table, and the lines that did not come over with their reasons.
+    fn import(text: &str) -> (toml::Table, Vec<(Option<usize>, String)>) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("dnsmasq.conf");
+        fs::write(&file, text.replace("@DIR@", &folder.path().display().to_string())).unwrap();
+        let import = dnsmasq(&[file]).unwrap();
+        let lost = import.remarks.iter().filter(|remark| remark.fate == Fate::LeftOut);
+        let lost = lost.map(|remark| (remark.origin.line, remark.why.clone())).collect();
+        (import.toml.parse().unwrap(), lost)
+    }
+
+    fn strings(value: &toml::Value) -> Vec<&str> {
+        value.as_array().unwrap().iter().map(|value| value.as_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_domain_whose_server_cannot_come_over_is_asked_of_nobody() {
+        for target in ["10.0.0.2@eth0", "fe80::1%eth0", "10.0.0.2#text", "10.0.0.2#0", "[::1]#53", "10.0.0.2,10.0.0.3"] {
+            let (table, lost) = import(&format!("no-resolv\nserver=192.0.2.1\nserver=/corp.example/{target}\n"));
+            assert_eq!(lost.len(), 1, "{target}: {lost:?}");
+            let route = &table["forward"]["route"][0];
+            assert_eq!((strings(&route["domains"]), strings(&route["upstreams"])), (vec!["corp.example"], vec![]), "{target}");
+        }
+        // Nor does a domain that cannot be read take its neighbours with it.
+        let (table, lost) = import("no-resolv\nserver=192.0.2.1\nserver=/*wild.example/corp.example/10.0.0.2\nlocal=/#/\n");
+        assert_eq!(lost.iter().map(|(line, _)| line.unwrap()).collect::<Vec<_>>(), [3, 4], "{lost:?}");
+        assert_eq!(strings(&table["forward"]["route"][0]["domains"]), ["corp.example"]);
+        let (table, _) = import("no-resolv\nrev-server=10.0.0.0/8,10.0.0.2@eth0\n");
+        assert_eq!(strings(&table["forward"]["route"][0]["upstreams"]), [""; 0]);
+        // Another server of the domain is enough.
+        let (table, _) = import("no-resolv\nserver=/corp.example/10.0.0.2@eth0\nserver=/corp.example/10.0.0.3\n");
+        assert_eq!(strings(&table["forward"]["route"][0]["upstreams"]), ["10.0.0.3"]);
+        assert_eq!(strings(&table["forward"]["upstreams"]), [""; 0], "and nobody is asked about the rest");
+    }
+
+    #[test]
+    fn lists_of_domains_are_one_route() {
+        let text: String =
+            (0..3_000).map(|n| format!("address=/ads{n}.example/\nserver=/corp{n}.example/10.0.0.2\n")).collect();
+        let (table, lost) = import(&format!("no-resolv\n{text}"));
+        let routes = table["forward"]["route"].as_array().unwrap();
+        assert_eq!((lost.len(), routes.len()), (0, 2));
+        assert!(routes.iter().all(|route| strings(&route["domains"]).len() == 3_000));
+    }
+
+    #[test]
+    fn lines_that_dnsmasq_refuses_are_told_with_their_numbers() {
+        let text = "no-resolv=yes\ncache-size=10\ncache-size=20\nsever=1.2.3.4\ntxt-record=\"open\nhost-record=a.example\n\
+                    address=/x/host\ncname=a.example,b.example\nhost-record=a.example,192.0.2.1\nlocal=/*wild.example/\n\
+                    conf-file=@DIR@/absent\nmin-cache-ttl=x\ncname=*.w.example,t.example\nptr-record=münchen.example,a\n";
+        let (_, lost) = import(text);
+        let lines: Vec<usize> = lost.iter().filter_map(|(line, _)| *line).collect();
+        assert_eq!(lines, [1, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 14], "{lost:?}");
+    }
+
+    #[test]
+    fn files_that_include_themselves_are_read_once_and_not_too_deep() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |n: usize| folder.path().join(format!("{n}.conf"));
+        for n in 0..100 {
+            let text = format!("conf-file={}\nconf-file={}\n", path(n).display(), path(n + 1).display());
+            fs::write(path(n), text).unwrap();
+        }
+        let import = dnsmasq(&[path(0)]).unwrap();
+        let lost: Vec<_> = import.remarks.iter().filter(|remark| remark.fate == Fate::LeftOut).collect();
+        assert_eq!((lost.len(), import.settings), (2, 2 * (limits::IMPORT_DEPTH_MAX + 1)), "{lost:?}");
+        assert!(lost[0].why.contains("too deep"), "{lost:?}");
+        for (text, why) in [("conf-file=/dev/zero", "regular file"), ("servers-file=/nonexistent", "No such file")] {
+            fs::write(path(0), text).unwrap();
+            let import = dnsmasq(&[path(0)]).unwrap();
+            assert!(import.remarks.iter().any(|remark| remark.why.contains(why)), "{text}: {:?}", import.remarks);
+        }
+        assert!(dnsmasq(&[folder.path().join("absent")]).is_err());
+    }
+
+    #[test]
+    fn reverse_ranges_end_at_labels() {
+        let zones = |text: &str| reverse_zones(text.parse().unwrap());
+        assert_eq!(zones("10.0.0.0/8"), ["10.in-addr.arpa."]);
+        assert_eq!(zones("192.0.2.1/32"), ["1.2.0.192.in-addr.arpa."]);
+        assert_eq!(zones("172.16.0.0/12").len(), 16);
+        assert_eq!(zones("172.16.0.0/12")[15], "31.172.in-addr.arpa.");
+        assert_eq!(zones("0.0.0.0/0"), ["in-addr.arpa."]);
+        assert_eq!(zones("2001:db8::/31"), ["8.b.d.0.1.0.0.2.ip6.arpa.", "9.b.d.0.1.0.0.2.ip6.arpa."]);
+        assert_eq!(zones("2001:db8::/32"), ["8.b.d.0.1.0.0.2.ip6.arpa."]);
+    }
+
+    #[test]
+    fn listening_follows_interfaces_as_they_are_now() {
+        let (table, _) = import("interface=lo\nexcept-interface=eth0\nport=5353\n");
+        assert!(strings(&table["dns"]["listen"]).contains(&"127.0.0.1:5353"), "{table:?}");
+        let (table, lost) = import("interface=nosuch0\nlisten-address=127.0.0.5,::1\n");
+        assert_eq!(strings(&table["dns"]["listen"])[..2], ["127.0.0.5:53", "[::1]:53"]);
+        assert_eq!(lost.len(), 1, "{lost:?}");
+        let (table, _) = import("interface-name=host.example,lo/4\n");
+        assert!(table["record"].as_array().unwrap().iter().any(|record| record["value"].as_str() == Some("127.0.0.1")));
+    }
+}

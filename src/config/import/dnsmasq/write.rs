@@ -1,0 +1,343 @@
+//! What was gathered of dnsmasq's lines, written as our configuration.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use super::super::draft::{Item, Section, quoted, quoted_name};
+use super::super::{Import, Left, Origin, finish};
+use super::{Dnsmasq, Domain, addresses_of};
+use crate::dns::Name;
+use crate::problem::Problem;
+use crate::resolve::answer::Settings;
+use crate::resolve::local::RecordConfig;
+use crate::upstream;
+
+impl Dnsmasq {
+    /// Writes all that was gathered.
+    pub(super) fn write(mut self) -> Result<Import, Vec<Problem>> {
+        for (fields, origin) in std::mem::take(&mut self.services) {
+            if let Err(left) = self.srv_host(&origin, &fields) {
+                self.remarks.left_out(&origin, left);
+            }
+        }
+        self.write_listen();
+        self.write_local();
+        self.write_upstreams();
+        self.write_routes();
+        self.write_filter();
+        self.write_cache();
+        for (flag, key) in [("strict-order", "strict"), ("all-servers", "parallel")] {
+            for origin in self.flags.remove(flag).unwrap_or_default() {
+                self.write_strategy(&origin, key);
+            }
+        }
+        for (RecordConfig { name, record_type, value, ttl }, from) in self.records {
+            self.draft.begin(Section::Record);
+            self.draft.set(Section::Record, "name", quoted_name(&name), vec![from]);
+            self.draft.set(Section::Record, "type", quoted(record_type), vec![]);
+            self.draft.set(Section::Record, "value", quoted(value), vec![]);
+            if let Some(ttl) = ttl {
+                self.draft.set(Section::Record, "ttl", ttl.to_string(), vec![]);
+            }
+        }
+        let title = "Made by `rollcall import dnsmasq`; above each setting stands the line that it comes from.";
+        finish(self.draft.into_toml(title), self.remarks, self.settings)
+    }
+
+    fn write_strategy(&mut self, origin: &Origin, strategy: &str) {
+        // As far as there is a word for it.
+        if toml::from_str::<upstream::Config>(&format!("strategy = {}", quoted(strategy))).is_ok() {
+            return self.draft.set(Section::Forward, "strategy", quoted(strategy), vec![origin.clone()]);
+        }
+        let why = match strategy {
+            "strict" => "rollcall asks the best upstream by measured time first, whatever their order",
+            _ => "rollcall asks one upstream, and another as soon as the first one is late",
+        };
+        self.remarks.left_out(origin, Left::new(why).hint("take the line out"));
+    }
+
+    fn take(&mut self, flag: &str) -> Vec<Origin> {
+        self.flags.remove(flag).unwrap_or_default()
+    }
+
+    fn write_listen(&mut self) {
+        let (port, from_port) = match self.port.take() {
+            Some((port, origin)) => (port, vec![origin]),
+            None => (53, Vec::new()),
+        };
+        let mut found: Vec<(IpAddr, Vec<Origin>)> = Vec::new();
+        for (address, origin) in std::mem::take(&mut self.listen) {
+            found.push((address, vec![origin]));
+        }
+        let excepted = std::mem::take(&mut self.excepted);
+        let is_excepted = |name: &str| excepted.iter().any(|(pattern, _)| super::is_like(pattern, name));
+        let interfaces = std::mem::take(&mut self.interfaces);
+        for (pattern, origin) in &interfaces {
+            let addresses = addresses_of(|name| super::is_like(pattern, name) && !is_excepted(name));
+            if addresses.is_empty() {
+                let left = Left::new(format!("no interface {pattern} of this machine has an address now"));
+                self.remarks.left_out(origin, left.hint("write its addresses into `dns.listen`"));
+                continue;
+            }
+            self.remarks.changed(origin, "these are the addresses that it has now; rollcall does not follow it");
+            found.extend(addresses.into_iter().map(|address| (address, vec![origin.clone()])));
+        }
+        if interfaces.is_empty() && found.is_empty() && !excepted.is_empty() {
+            let from: Vec<Origin> = excepted.iter().map(|(_, origin)| origin.clone()).collect();
+            for address in addresses_of(|name| !is_excepted(name)) {
+                found.push((address, from.clone()));
+            }
+        }
+        for (_, origin) in &excepted {
+            self.remarks
+                .changed(origin, "the addresses of the other interfaces are those of now; rollcall does not follow them");
+        }
+        if !interfaces.is_empty() {
+            let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            found.extend(loopback.map(|address| (address, Vec::new())));
+        }
+        if found.is_empty() {
+            // Whom to serve is a decision that an import does not make.
+            let why = "no line says where to listen: dnsmasq would do so on every address, and this does on 127.0.0.1";
+            self.remarks.changed(&self.start, why);
+            found.push((Ipv4Addr::LOCALHOST.into(), Vec::new()));
+        }
+        let items: Vec<Item> = found
+            .into_iter()
+            .map(|(address, mut from)| {
+                from.extend(from_port.iter().cloned());
+                Item { value: quoted(SocketAddr::new(address, port).to_string()), from }
+            })
+            .collect();
+        self.draft.add(Section::Dns, "listen", items);
+    }
+
+    fn write_local(&mut self) {
+        let no_hosts = self.take("no-hosts");
+        let hosts = std::mem::take(&mut self.hosts);
+        if !no_hosts.is_empty() || !hosts.is_empty() {
+            let system = no_hosts.is_empty().then(|| Item { value: quoted("/etc/hosts"), from: Vec::new() });
+            let items: Vec<Item> = system.into_iter().chain(hosts).collect();
+            let is_empty = items.is_empty();
+            self.draft.add(Section::Top, "hosts", items);
+            if is_empty {
+                self.draft.set(Section::Top, "hosts", "[]", no_hosts);
+            }
+        }
+        let expand = self.take("expand-hosts");
+        match &self.domain {
+            Some((domain, origin)) if !expand.is_empty() => {
+                let from = expand.into_iter().chain([origin.clone()]).collect();
+                self.draft.set(Section::Top, "hosts_domain", quoted_name(domain), from);
+            }
+            Some((_, origin)) => self.remarks.needless(origin, "without expand-hosts it is for DHCP and srv-host"),
+            None => expand.iter().for_each(|origin| self.remarks.needless(origin, "there is no domain to expand with")),
+        }
+        let (ttl, from) = match self.ttls.remove("local-ttl") {
+            Some((ttl, origin)) => (ttl, vec![origin]),
+            // Unless it is told otherwise, dnsmasq lets nobody remember what is local.
+            None => (0, Vec::new()),
+        };
+        self.draft.set(Section::Top, "local_ttl", ttl.to_string(), from);
+        let bogus = self.take("bogus-priv");
+        if !bogus.is_empty() {
+            self.draft.set(Section::Top, "private_names", quoted("block-reverse"), bogus);
+        }
+    }
+
+    fn write_upstreams(&mut self) {
+        let no_resolv = self.take("no-resolv");
+        let mut upstreams = std::mem::take(&mut self.general);
+        let files = std::mem::take(&mut self.resolv_files);
+        let needed = self.take("domain-needed");
+        if !needed.is_empty() {
+            self.draft.set(Section::Forward, "domain_needed", "true", needed);
+        }
+        if !no_resolv.is_empty() {
+            for (_, origin) in &files {
+                self.remarks.needless(origin, "no-resolv switches it off");
+            }
+            match upstreams.is_empty() {
+                true => self.draft.set(Section::Forward, "upstreams", "[]", no_resolv),
+                false => self.draft.add(Section::Forward, "upstreams", upstreams),
+            }
+            return;
+        }
+        if upstreams.is_empty() {
+            // Followed where they stand, as dnsmasq follows them.
+            match &files[..] {
+                [] => return,
+                [(path, origin)] => {
+                    if let Err(error) = fs::metadata(path) {
+                        self.remarks.changed(origin, format!("it is carried over, but cannot be read now: {error}"));
+                    }
+                    return self.draft.set(
+                        Section::Forward,
+                        "resolv_conf",
+                        quoted(path.to_string_lossy()),
+                        vec![origin.clone()],
+                    );
+                }
+                _ => {}
+            }
+        }
+        let system = (PathBuf::from("/etc/resolv.conf"), None);
+        let files: Vec<(PathBuf, Option<Origin>)> = if files.is_empty() {
+            vec![system]
+        } else {
+            files.into_iter().map(|(path, origin)| (path, Some(origin))).collect()
+        };
+        for (path, origin) in files {
+            let origin = origin.unwrap_or_else(|| Origin { file: path.clone(), line: None, text: String::new() });
+            match self.disk.nameservers(&path) {
+                Ok(addresses) if addresses.is_empty() => {}
+                Ok(addresses) => {
+                    let items =
+                        addresses.iter().map(|address| Item { value: quoted(address.to_string()), from: vec![origin.clone()] });
+                    upstreams.extend(items);
+                    self.remarks
+                        .changed(&origin, "dnsmasq asks these servers beside its own; they are copied, and not followed");
+                }
+                Err(error) => {
+                    let left = Left::new(format!("cannot read the servers of {}: {error}", path.display()));
+                    self.remarks.left_out(&origin, left.hint("write them into `forward.upstreams`"));
+                }
+            }
+        }
+        if upstreams.is_empty() {
+            return self.draft.set(Section::Forward, "upstreams", "[]", Vec::new());
+        }
+        self.draft.add(Section::Forward, "upstreams", upstreams);
+    }
+
+    /// Domains that go the same way share a route, however many lines say so.
+    fn write_routes(&mut self) {
+        let own = Settings::default().domain;
+        // By their ways: domains, and the lines for names of one label.
+        let mut routes: BTreeMap<Way, (Vec<Item>, Vec<Origin>)> = BTreeMap::new();
+        for (name, domain) in std::mem::take(&mut self.domains) {
+            let Ok(name) = name.parse::<Name>() else { continue };
+            if name.is_within(&own) {
+                for origin in &domain.from {
+                    self.remarks.changed(origin, "rollcall answers these names by itself, from its own registry");
+                }
+                if name == own {
+                    self.draft.set(Section::Dns, "domain", quoted_name(&own), domain.from);
+                }
+                continue;
+            }
+            let (way, from) = (domain.way(), domain.from);
+            routes.entry(way).or_default().0.push(Item { value: quoted_name(&name), from });
+        }
+        let single = std::mem::take(&mut self.single_label);
+        if !single.from.is_empty() {
+            let (way, from) = (single.way(), single.from);
+            routes.entry(way).or_default().1.extend(from);
+        }
+        for ((addresses, upstreams), (domains, single_label)) in routes {
+            self.draft.begin(Section::Route);
+            if !domains.is_empty() {
+                self.draft.list(Section::Route, "domains", domains);
+            }
+            if !single_label.is_empty() {
+                self.draft.set(Section::Route, "single_label", "true", single_label);
+            }
+            if !addresses.is_empty() {
+                let addresses: Vec<String> = addresses.iter().map(|address| quoted(address.to_string())).collect();
+                self.draft.set(Section::Route, "addresses", format!("[{}]", addresses.join(", ")), Vec::new());
+            }
+            if let Some(upstreams) = upstreams {
+                self.draft.set(Section::Route, "upstreams", upstreams, Vec::new());
+            }
+        }
+    }
+
+    fn write_filter(&mut self) {
+        let rebind = self.take("stop-dns-rebind");
+        let loopback = self.take("rebind-localhost-ok");
+        if rebind.is_empty() {
+            let origins = self.rebinding_allowed.drain(..).flat_map(|item| item.from).chain(loopback);
+            for origin in origins.collect::<Vec<_>>() {
+                self.remarks.needless(&origin, "without stop-dns-rebind it has no effect");
+            }
+        } else {
+            self.draft.set(Section::Filter, "private_addresses", "true", rebind);
+            if !loopback.is_empty() {
+                self.draft.set(Section::Filter, "loopback_allowed", "true", loopback);
+            }
+        }
+        for (flag, kind) in [("filter-A", "A"), ("filter-AAAA", "AAAA")] {
+            let from = self.take(flag);
+            if !from.is_empty() {
+                self.without.push(Item { value: quoted(kind), from });
+            }
+        }
+        for (key, items) in [
+            ("private_allowed", &mut self.rebinding_allowed),
+            ("bogus", &mut self.bogus),
+            ("ignored", &mut self.ignored),
+            ("without", &mut self.without),
+            ("translate", &mut self.translate),
+        ] {
+            if !items.is_empty() {
+                self.draft.add(Section::Filter, key, std::mem::take(items));
+            }
+        }
+    }
+
+    fn write_cache(&mut self) {
+        /// What dnsmasq cuts min-cache-ttl at.
+        const FLOOR_MAX: u32 = 3_600;
+        if let Some((seconds, origin)) = self.ttls.remove("min-cache-ttl") {
+            self.remarks.changed(&origin, "the first answer, too, shows at least this TTL");
+            self.draft.set(Section::Cache, "min_ttl", seconds.min(FLOOR_MAX).to_string(), vec![origin]);
+        }
+        let limits = [self.ttls.remove("max-cache-ttl"), self.ttls.remove("max-ttl")];
+        if let Some((_, origin)) = &limits[1] {
+            self.remarks.changed(origin, "answers are not kept for longer either");
+        }
+        let seconds = limits.iter().flatten().map(|(seconds, _)| *seconds).filter(|seconds| *seconds > 0).min();
+        let from = limits.into_iter().flatten().map(|(_, origin)| origin).collect();
+        if let Some(seconds) = seconds {
+            self.draft.set(Section::Cache, "max_ttl", seconds.to_string(), from);
+        }
+        let none = self.take("no-negcache");
+        if !none.is_empty() {
+            self.draft.set(Section::Cache, "max_negative_ttl", "0", none);
+        }
+    }
+}
+
+/// Addresses, and whom a route asks, as it is written.
+type Way = (Vec<IpAddr>, Option<String>);
+
+impl Domain {
+    /// Its addresses and whom a route asks, as dnsmasq decides between lines of one domain: an address without a value comes
+    /// before servers, `#` before a server, and a server before nobody.
+    fn way(&self) -> Way {
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for address in &self.addresses {
+            if !addresses.contains(address) {
+                addresses.push(*address);
+            }
+        }
+        let upstreams = if self.nothing {
+            Some("[]".to_owned())
+        } else if self.default {
+            Some(quoted("default"))
+        } else if !self.upstreams.is_empty() {
+            let mut upstreams: Vec<String> = Vec::new();
+            for upstream in self.upstreams.iter().map(quoted) {
+                if !upstreams.contains(&upstream) {
+                    upstreams.push(upstream);
+                }
+            }
+            Some(format!("[{}]", upstreams.join(", ")))
+        } else {
+            (self.nobody || self.lost).then(|| "[]".to_owned())
+        };
+        (addresses, upstreams)
+    }
+}

@@ -1,0 +1,297 @@
+//! systemd-resolved's configuration (resolved.conf(5)): the file, and the drop-ins beside it.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::draft::{Draft, Item, Section, quoted, quoted_name};
+use super::{Disk, Import, Left, Origin, Remarks, finish, texts};
+use crate::dns::{Name, Type};
+use crate::problem::{Problem, nearest};
+use crate::resolve::answer::Settings;
+use crate::upstream::Upstream;
+
+const KEYS: &[&str] = &[
+    "DNS",
+    "FallbackDNS",
+    "Domains",
+    "LLMNR",
+    "MulticastDNS",
+    "DNSSEC",
+    "DNSOverTLS",
+    "Cache",
+    "CacheFromLocalhost",
+    "DNSStubListener",
+    "DNSStubListenerExtra",
+    "ReadEtcHosts",
+    "ReadStaticRecords",
+    "ResolveUnicastSingleLabel",
+    "StaleRetentionSec",
+    "RefuseRecordTypes",
+];
+
+/// Reads resolved.conf, and what stands in `resolved.conf.d` beside it, as ours.
+pub fn resolved(files: &[PathBuf]) -> Result<Import, Vec<Problem>> {
+    let mut disk = Disk::new();
+    let with_drop_ins: Vec<PathBuf> = files.iter().flat_map(|file| [file.clone()].into_iter().chain(drop_ins(file))).collect();
+    let mut import = Resolved::default();
+    for (path, text) in texts(&with_drop_ins, &mut disk)? {
+        import.file(&path, &text);
+    }
+    import.write()
+}
+
+/// The `*.conf` files of the folder that has the file's name and `.d`, in the order of their names.
+fn drop_ins(file: &Path) -> Vec<PathBuf> {
+    let mut folder = file.as_os_str().to_owned();
+    folder.push(".d");
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut found: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|end| end == "conf")).collect();
+    found.sort();
+    found
+}
+
+#[derive(Debug, Default)]
+struct Resolved {
+    remarks: Remarks,
+    settings: usize,
+    draft: Draft,
+    upstreams: Vec<Item>,
+    listen: Vec<Item>,
+    /// Domains whose names the servers are for; all names when there are none.
+    routes: Vec<(Name, Origin)>,
+    /// `~.`
+    takes_all: bool,
+    without: Vec<Item>,
+}
+
+impl Resolved {
+    fn file(&mut self, path: &Path, text: &str) {
+        let mut is_ours = false;
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with(['#', ';']) {
+                continue;
+            }
+            if line.starts_with('[') {
+                is_ours = line == "[Resolve]";
+                continue;
+            }
+            self.settings += 1;
+            let origin = Origin { file: path.to_owned(), line: Some(number + 1), text: line.to_owned() };
+            let taken = match line.split_once('=') {
+                Some((key, value)) if is_ours => self.setting(&origin, key.trim(), value.trim()),
+                _ => Err(Left::new("expected KEY=VALUE in the section [Resolve]")),
+            };
+            if let Err(left) = taken {
+                self.remarks.left_out(&origin, left);
+            }
+        }
+    }
+
+    fn setting(&mut self, origin: &Origin, key: &str, value: &str) -> Result<(), Left> {
+        let is_off = ["no", "false", "off", "0", "n", "f"].contains(&&*value.to_ascii_lowercase());
+        let words = || value.split_ascii_whitespace();
+        let from = || vec![origin.clone()];
+        match key {
+            // An empty list takes back what was said before.
+            "DNS" if value.is_empty() => self.upstreams.clear(),
+            "DNS" => {
+                for word in words() {
+                    let upstream = self.upstream(origin, word)?;
+                    self.upstreams.push(Item { value: quoted(upstream), from: from() });
+                }
+            }
+            "FallbackDNS" if value.is_empty() => {
+                self.remarks.needless(origin, "rollcall has no servers that it asks without being told");
+            }
+            "FallbackDNS" => {
+                return Err(Left::new("rollcall has no servers for when no others are known: it asks those that it is told")
+                    .hint("write them into `forward.upstreams` if they may always be asked"));
+            }
+            "Domains" if value.is_empty() => (self.routes, self.takes_all) = (Vec::new(), false),
+            "Domains" => return self.domains(origin, words()),
+            "LLMNR" | "MulticastDNS" if is_off => self.remarks.needless(origin, "rollcall does not speak it"),
+            "LLMNR" | "MulticastDNS" => {
+                return Err(Left::new("rollcall asks no neighbours (mDNS, LLMNR)").hint("avahi-daemon and libnss-mdns do"));
+            }
+            "DNSSEC" if is_off => self.remarks.needless(origin, "rollcall does not validate"),
+            "DNSSEC" => {
+                return Err(Left::new("rollcall does not validate; records of DNSSEC pass through unchanged")
+                    .hint("name upstreams that validate, over a network that you trust"));
+            }
+            "DNSOverTLS" if is_off => self.remarks.needless(origin, "an upstream without a scheme is asked in the clear"),
+            "DNSOverTLS" => {
+                return Err(Left::new(
+                    "the servers were carried over as plain DNS: what they are asked can be read on the way",
+                )
+                .hint("write those that speak TLS with their scheme, as far as this version knows it: \"tls://…\""));
+            }
+            "Cache" if is_off => self.draft.set(Section::Cache, "size", "0", from()),
+            "Cache" if value == "no-negative" => self.draft.set(Section::Cache, "max_negative_ttl", "0", from()),
+            "Cache" => self.remarks.needless(origin, "rollcall has a cache"),
+            "CacheFromLocalhost" if is_off => {
+                self.remarks.changed(origin, "answers of servers on this host are kept as others are")
+            }
+            "CacheFromLocalhost" => self.remarks.needless(origin, "answers are kept, whoever gave them"),
+            "DNSStubListener" => self.remarks.changed(origin, "rollcall answers on 127.0.0.1, over UDP and TCP"),
+            "DNSStubListenerExtra" if value.is_empty() => self.listen.clear(),
+            "DNSStubListenerExtra" => {
+                let bare = value.strip_prefix("udp:").or(value.strip_prefix("tcp:")).unwrap_or(value);
+                let address = bare.parse::<SocketAddr>().ok().or_else(|| Some(SocketAddr::new(bare.parse().ok()?, 53)));
+                let address = address.ok_or_else(|| Left::new(format!("expected an address, got {bare:?}")))?;
+                self.listen.push(Item { value: quoted(address.to_string()), from: from() });
+            }
+            "ReadEtcHosts" if is_off => self.draft.set(Section::Top, "hosts", "[]", from()),
+            "ReadEtcHosts" => self.remarks.needless(origin, "rollcall reads /etc/hosts"),
+            "ReadStaticRecords" if is_off => self.remarks.needless(origin, "rollcall does not read them"),
+            "ReadStaticRecords" => {
+                return Err(Left::new("rollcall does not read /etc/systemd/resolve/static.d").hint("write [[record]] for each"));
+            }
+            "ResolveUnicastSingleLabel" if is_off => self.draft.set(Section::Forward, "domain_needed", "true", from()),
+            "ResolveUnicastSingleLabel" => self.remarks.needless(origin, "rollcall forwards names of one label"),
+            "StaleRetentionSec" => {
+                let seconds = value.parse().ok().map(Duration::from_secs).or_else(|| humantime::parse_duration(value).ok());
+                let seconds = seconds.ok_or_else(|| Left::new(format!("expected a time, got {value:?}")))?.as_secs();
+                let seconds = seconds.min(u64::from(u32::MAX)).to_string();
+                self.draft.set(Section::Cache, "max_stale", seconds, from());
+            }
+            "RefuseRecordTypes" if value.is_empty() => self.without.clear(),
+            "RefuseRecordTypes" => {
+                self.remarks.changed(origin, "questions of these types get an empty answer rather than a refusal");
+                for word in words() {
+                    let kind: Type = word.parse().map_err(Left::new)?;
+                    self.without.push(Item { value: quoted(kind.to_string()), from: from() });
+                }
+            }
+            unknown => {
+                let left = Left::new(format!("rollcall has no word for {unknown:?}"));
+                return Err(match nearest(unknown, KEYS.iter().copied()) {
+                    Some(near) if near != unknown => left.hint(format!("did you mean `{near}`?")),
+                    _ => left,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// `ADDRESS[:PORT][%INTERFACE][#NAME]`
+    fn upstream(&mut self, origin: &Origin, word: &str) -> Result<String, Left> {
+        let (place, name) = word.split_once('#').map_or((word, None), |(place, name)| (place, Some(name)));
+        let (place, interface) = place.split_once('%').map_or((place, None), |(place, interface)| (place, Some(interface)));
+        let written = match (place.parse::<IpAddr>(), place.parse::<SocketAddr>()) {
+            (Ok(address), _) => address.to_string(),
+            (_, Ok(address)) if address.port() == 53 => address.ip().to_string(),
+            (_, Ok(address)) => address.to_string(),
+            _ => return Err(Left::new(format!("expected the address of a server, got {word:?}"))),
+        };
+        written.parse::<Upstream>().map_err(Left::new)?;
+        if interface.is_some() {
+            self.remarks.changed(origin, "the routing table decides the way to the server, not its interface");
+        }
+        if name.is_some() {
+            self.remarks.changed(origin, "the server's name is for TLS, and was left away");
+        }
+        Ok(written)
+    }
+
+    fn domains<'a>(&mut self, origin: &Origin, words: impl Iterator<Item = &'a str>) -> Result<(), Left> {
+        let mut searched = Vec::new();
+        for word in words {
+            match word.strip_prefix('~') {
+                Some(".") => self.takes_all = true,
+                Some(domain) => {
+                    let name = domain.parse::<Name>().map_err(|error| Left::new(error.to_string()))?;
+                    self.routes.push((name, origin.clone()));
+                }
+                None => searched.push(word),
+            }
+        }
+        if searched.is_empty() {
+            return Ok(());
+        }
+        let line = format!("`search {}` in /etc/resolv.conf", searched.join(" "));
+        Err(Left::new("which domains are tried behind a short name is for the programs that ask").hint(line))
+    }
+
+    fn write(mut self) -> Result<Import, Vec<Problem>> {
+        let local = Item { value: quoted("127.0.0.1:53"), from: Vec::new() };
+        self.draft.add(Section::Dns, "listen", [local].into_iter().chain(self.listen));
+        let own = Settings::default().domain;
+        let (ours, routes): (Vec<_>, Vec<_>) = self.routes.into_iter().partition(|(name, _)| name.is_within(&own));
+        for (_, origin) in &ours {
+            self.remarks.changed(origin, "rollcall answers these names by itself, from its own registry");
+        }
+        if self.upstreams.is_empty() {
+            for (_, origin) in &routes {
+                self.remarks.needless(origin, "without DNS= it has no effect");
+            }
+        } else if self.takes_all || routes.is_empty() && ours.is_empty() {
+            self.draft.add(Section::Forward, "upstreams", self.upstreams);
+        } else if !routes.is_empty() {
+            // The servers are for these domains; all else goes where the machine's links say.
+            for (_, origin) in &routes {
+                self.remarks.changed(
+                    origin,
+                    "only the servers of this domain are carried over; those of the links are what /etc/resolv.conf says",
+                );
+            }
+            self.draft.begin(Section::Route);
+            let items = routes.into_iter().map(|(name, origin)| Item { value: quoted_name(&name), from: vec![origin] });
+            self.draft.add(Section::Route, "domains", items);
+            self.draft.add(Section::Route, "upstreams", self.upstreams);
+        }
+        if !self.without.is_empty() {
+            self.draft.add(Section::Filter, "without", self.without);
+        }
+        let title = "Made by `rollcall import resolved`; above each setting stands the line that it comes from.";
+        finish(self.draft.into_toml(title), self.remarks, self.settings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::import::Fate;
+
+    fn import(main: &str, drop_in: &str) -> (toml::Table, Vec<(Fate, Option<usize>)>, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("resolved.conf");
+        fs::create_dir(folder.path().join("resolved.conf.d")).unwrap();
+        fs::write(&file, main).unwrap();
+        fs::write(folder.path().join("resolved.conf.d/10.conf"), drop_in).unwrap();
+        fs::write(folder.path().join("resolved.conf.d/readme"), "[Resolve]\nDNS=192.0.2.99\n").unwrap();
+        let import = resolved(&[file]).unwrap();
+        let remarks = import.remarks.iter().map(|remark| (remark.fate, remark.origin.line)).collect();
+        (import.toml.parse().unwrap(), remarks, import.toml)
+    }
+
+    #[test]
+    fn drop_ins_add_to_the_file_and_take_back() {
+        let (table, remarks, text) = import(
+            "[Resolve]\n# a comment\nDNS=192.0.2.1 192.0.2.2:5353\nCache=no-negative\nReadEtcHosts=no\nLLMNR=no\n",
+            "[Resolve]\nDNS=\nDNS=2001:db8::1#dns.example\nDNSStubListenerExtra=udp:127.0.0.9\nStaleRetentionSec=1d\n",
+        );
+        assert_eq!(table["forward"]["upstreams"], toml::Value::from(vec!["2001:db8::1"]), "{text}");
+        assert_eq!(table["forward"]["cache"]["max_negative_ttl"].as_integer(), Some(0));
+        assert_eq!(table["forward"]["cache"]["max_stale"].as_integer(), Some(86_400));
+        assert_eq!(table["dns"]["listen"], toml::Value::from(vec!["127.0.0.1:53", "127.0.0.9:53"]));
+        assert_eq!(table["hosts"], toml::Value::Array(vec![]));
+        assert_eq!(remarks, [(Fate::Needless, Some(6)), (Fate::Changed, Some(3)),], "{text}");
+        assert!(text.contains("10.conf:4: DNSStubListenerExtra=udp:127.0.0.9"), "{text}");
+    }
+
+    #[test]
+    fn route_domains_are_routes_and_never_the_default() {
+        let (table, remarks, text) =
+            import("[Resolve]\nDNS=10.0.0.2\nDomains=~corp.example ~consul lan\nDNSSEC=yes\nDNSOverTLS=yes\nDSN=1\n", "");
+        assert!(table["forward"].get("upstreams").is_none(), "{text}");
+        let route = &table["forward"]["route"][0];
+        assert_eq!((&route["domains"], &route["upstreams"]), (&vec!["corp.example"].into(), &vec!["10.0.0.2"].into()));
+        let lost: Vec<_> = remarks.iter().filter(|(fate, _)| *fate == Fate::LeftOut).map(|(_, line)| line.unwrap()).collect();
+        assert_eq!(lost, [3, 4, 5, 6]);
+        let (table, ..) = import("[Resolve]\nDNS=10.0.0.2\nDomains=~. ~corp.example\n", "");
+        assert_eq!(table["forward"]["upstreams"], vec!["10.0.0.2"].into());
+    }
+}
