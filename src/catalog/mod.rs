@@ -16,7 +16,7 @@ mod tree;
 mod trie;
 
 pub use edit::{Change, Edit, Refused, Touched};
-pub use memo::{Memo, Octets, Prepared};
+pub use memo::{Memo, Prepared};
 pub use restore::{Restore, Rows};
 pub use row::{
     Address, Check, CheckKey, Coordinate, Extra, Health, Instance, InstanceKey, KvEntry, NamedPort, Node, NodeKey, Origin,

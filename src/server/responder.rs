@@ -8,6 +8,7 @@
 //! that never leave a host, what is kept of upstreams' answers, the upstreams.
 
 use std::collections::HashSet;
+use std::hint::black_box;
 use std::ptr;
 use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -28,6 +29,9 @@ use crate::upstream::{FirstAttempt, Forwarder, Kept, truncated, write_kept};
 
 /// Aliases that are followed from data of our own, so that a loop of them ends.
 const ALIASES_MAX: usize = 8;
+
+/// So many services, at some 300 octets each, are in the processor's caches anyway.
+const SERVICES_CACHED: usize = 10_000;
 
 /// What the configuration makes of us; a reload replaces it whole.
 #[derive(Debug)]
@@ -106,6 +110,17 @@ impl Worker {
     /// When that was.
     pub(super) fn now(&self) -> Instant {
         self.now
+    }
+
+    /// Reads ahead for a batch of queries, where that is worth while.
+    pub(super) fn foresee<'q>(&mut self, batch: impl Iterator<Item = &'q [u8]>) {
+        let (setup, catalog) = (self.setup.load(), self.catalog.load());
+        if !setup.at_once || catalog.services().len() < SERVICES_CACHED {
+            return;
+        }
+        for plain in batch.filter_map(PlainQuery::parse) {
+            black_box(setup.discovery.foresee(catalog, &plain));
+        }
     }
 
     /// Has an answer near that this setup gave.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::batch::{Inbox, Outbox, Return, Wait};
+use super::batch::{Datagram, Inbox, Outbox, Return, Wait};
 use super::relay::{Asker, Flight, Landing, Relay};
 use super::responder::{self, Outcome, Pending, Responder, Setup, Worker};
 use crate::resolve::answer::{Client, Transport};
@@ -62,6 +62,7 @@ impl Listener {
             Err(error) => return Err(error),
         };
         self.worker.refresh();
+        self.worker.foresee(datagrams.iter().map(Datagram::octets));
         for datagram in datagrams {
             let (octets, origin) = (datagram.octets(), datagram.origin());
             let client = client(origin);

@@ -14,7 +14,7 @@ use super::grammar::{Form, Place};
 use super::presence::{Presence, Wanted};
 use super::records::{self, Spot};
 use super::{Client, Compat, Discovery, Settings, Step, Transport, order, zone};
-use crate::catalog::{Catalog, Octets, Prepared, Service};
+use crate::catalog::{Catalog, Index, Prepared, Service};
 use crate::dns::{Class, Edns, Message, Name, PlainQuery, Query, Question, RData, Rcode, Record, Type};
 use crate::limits;
 
@@ -139,6 +139,14 @@ fn pointer(at: usize) -> [u8; 2] {
 }
 
 impl Discovery {
+    /// Reads ahead for questions that are about to be answered: among many services most are in no cache of the processor, and
+    /// what the questions of a batch need is fetched side by side rather than one after the other. `None` for a question of
+    /// another kind.
+    pub fn foresee(&self, catalog: &Catalog, query: &PlainQuery<'_>) -> Option<Index> {
+        let service = catalog.service_by_key(self.plain.service(query.name())?)?;
+        Some(service.index)
+    }
+
     /// Answers a plain question into `out`; `false` leaves `out` as it was, and the question to [`Discovery::answer`].
     /// `now` is Unix time, in seconds.
     pub fn answer_at_once(
@@ -171,13 +179,31 @@ impl Discovery {
         let kind = Kind::of(query.qtype())?;
         let service = catalog.service_by_key(service)?;
         let nodes = catalog.nodes_index();
-        let mut memo = service.memo.get(kind as usize)?;
-        if !memo.as_ref().is_some_and(|memo| memo.maker == self.plain.maker && memo.nodes == nodes) {
-            let octets = self.prepare(catalog, service, kind).map(|octets| Octets::from_slice(&octets));
-            service.memo.set(kind as usize, Prepared { maker: self.plain.maker, nodes, octets });
-            memo = service.memo.get(kind as usize)?;
+        let mut write = |prepared: Option<&[u8]>| self.write_prepared(kind, prepared?, query, transport, rng, now, out);
+        match service.memo.get(kind as usize, self.plain.maker, nodes, &mut write) {
+            Some(written) => written,
+            None => {
+                let octets = self.prepare(catalog, service, kind).map(Vec::into_boxed_slice);
+                let written = write(octets.as_deref());
+                service.memo.set(kind as usize, Prepared { maker: self.plain.maker, nodes, octets });
+                written
+            }
         }
-        let (size, prepared) = memo.as_ref()?.octets.as_deref()?.split_first_chunk()?;
+    }
+
+    /// The answer that was prepared by [`Discovery::prepare`].
+    #[allow(clippy::too_many_arguments, reason = "what an answer is made of")]
+    fn write_prepared(
+        &self,
+        kind: Kind,
+        prepared: &[u8],
+        query: &PlainQuery<'_>,
+        transport: Transport,
+        rng: &mut Rng,
+        now: u64,
+        out: &mut Vec<u8>,
+    ) -> Option<()> {
+        let (size, prepared) = prepared.split_first_chunk()?;
         let opt = if query.edns().is_some() { Edns::BARE } else { 0 };
         let size = Message::HEADER + query.question().len() + usize::from(u16::from_be_bytes(*size)) + opt;
         if size > transport.room(query.payload_size()) {
@@ -389,7 +415,7 @@ fn servers(prepared: &[u8], start: usize, rng: &mut Rng, out: &mut Vec<u8>) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Change, Check, Health, Index, Instance, Node, Origin, SourceId, Weights};
+    use crate::catalog::{Change, Check, Health, Instance, Node, Origin, SourceId, Weights};
     use crate::dns::{Edns, Flags, Opcode};
 
     fn node(name: &str, address: &str, datacenter: &str) -> Change {
