@@ -120,7 +120,7 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
     let (setup, problems) = setup(&config, None, &here).await;
     warn(&problems);
     let responder = Responder::new(setup, registry.latest());
-    server::serve(bound, encrypted, &config.dns.proxies, &responder).map_err(start("a DNS listener"))?;
+    let listeners = server::serve(bound, encrypted, &config.dns.proxies, &responder).map_err(start("a DNS listener"))?;
 
     warn(&registry.reload().await);
     let stop = CancellationToken::new();
@@ -142,6 +142,7 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
     }
     tell_systemd(&[NotifyState::Stopping]);
     stop.cancel();
+    listeners.close().await;
     let _ = tokio::time::timeout(FAREWELL, async { while tasks.join_next().await.is_some() {} }).await;
     registry.close().await;
     Ok(())

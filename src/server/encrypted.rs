@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::{fmt, io};
 
 use hyper::header::HeaderValue;
+use quinn::Endpoint;
 use serde::Deserialize;
 use tokio::runtime::Handle;
 use tokio_rustls::TlsAcceptor;
@@ -152,9 +153,16 @@ impl Encrypted {
         Ok(Self { config: bound, certificates, tls, https, quic })
     }
 
-    /// Begins to answer.
-    pub(super) fn serve(self, reception: &Arc<Reception>) -> io::Result<()> {
+    /// Begins to answer; the endpoints of QUIC are to be closed at the end.
+    pub(super) fn serve(self, reception: &Arc<Reception>) -> io::Result<Vec<Endpoint>> {
         let runtime = Handle::current();
+        let mut endpoints = Vec::new();
+        let mut serve_quic = |socket, tls, protocol| {
+            let endpoint = quic::endpoint(socket, tls, &protocol)?;
+            endpoints.push(endpoint.clone());
+            runtime.spawn(quic::serve(endpoint, protocol, reception.clone()));
+            io::Result::Ok(())
+        };
         let config = |protocols: &[&[u8]]| self.certificates.server_config(protocols).map_err(io::Error::other);
         let tcp_listener = |listener| tokio::net::TcpListener::from_std(listener);
         if !self.tls.is_empty() {
@@ -173,16 +181,14 @@ impl Encrypted {
                 });
                 let protocol = Protocol::Https(acceptor.clone(), doh.clone());
                 runtime.spawn(tcp::serve(tcp_listener(listener)?, protocol, reception.clone()));
-                let speaks = quic::Protocol::Http3(doh);
-                runtime.spawn(quic::serve(quic::endpoint(socket, config(&[b"h3"])?, &speaks)?, speaks, reception.clone()));
+                serve_quic(socket, config(&[b"h3"])?, quic::Protocol::Http3(doh))?;
             }
         }
         for socket in self.quic {
-            let speaks = quic::Protocol::Dns;
-            runtime.spawn(quic::serve(quic::endpoint(socket, config(&[b"doq"])?, &speaks)?, speaks, reception.clone()));
+            serve_quic(socket, config(&[b"doq"])?, quic::Protocol::Dns)?;
         }
         runtime.spawn(self.certificates.watch());
-        Ok(())
+        Ok(endpoints)
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::hop::Hop;
 use super::https::{Asked, BODY, CUT_SHORT, Doh, Refusal, TOO_LARGE, TOO_SLOW, Visit};
 use super::seats::Seat;
-use super::tcp::Reception;
+use super::tcp::{Reception, WRITE};
 use crate::limits::{DOH_HEAD_OCTETS_MAX, STREAM_QUERY_MAX};
 
 /// Octets that are taken from one stream: of a request, its head and its body with their frames.
@@ -73,7 +73,8 @@ async fn respond(request: RequestResolver<Bounded<h3_quinn::Connection>, Bytes>,
     }
     let (head, body) = visit.response(answer).into_parts();
     let head = hyper::Response::from_parts(head, ());
-    if stream.send_response(head).await.is_ok() && stream.send_data(body).await.is_ok() {
+    let sent = async { stream.send_response(head).await.is_ok() && stream.send_data(body).await.is_ok() };
+    if timeout(WRITE, sent).await == Ok(true) {
         let _ = stream.finish().await;
     }
 }

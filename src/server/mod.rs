@@ -30,8 +30,25 @@ pub use certificate::Certificates;
 pub use encrypted::{Config, Encrypted, EncryptedError, Way, renew};
 pub use responder::{Responder, Setup};
 
+/// What answers.
+pub struct Listeners {
+    endpoints: Vec<quinn::Endpoint>,
+}
+
+impl Listeners {
+    /// Tells those who would not see from the end of the process that it is the end.
+    pub async fn close(&self) {
+        quic::close(&self.endpoints).await;
+    }
+}
+
 /// Starts answering on bound sockets. Needs a tokio runtime around it.
-pub fn serve(bound: Vec<Bound>, encrypted: Option<Encrypted>, proxies: &[IpNet], responder: &Arc<Responder>) -> io::Result<()> {
+pub fn serve(
+    bound: Vec<Bound>,
+    encrypted: Option<Encrypted>,
+    proxies: &[IpNet],
+    responder: &Arc<Responder>,
+) -> io::Result<Listeners> {
     let runtime = Handle::current();
     let (seats, proxies) = (Arc::default(), proxies.to_vec());
     let reception = Arc::new(Reception { responder: responder.clone(), seats, proxies });
@@ -42,5 +59,6 @@ pub fn serve(bound: Vec<Bound>, encrypted: Option<Encrypted>, proxies: &[IpNet],
         let listener = tokio::net::TcpListener::from_std(tcp)?;
         runtime.spawn(tcp::serve(listener, Protocol::Dns, reception.clone()));
     }
-    encrypted.map_or(Ok(()), |encrypted| encrypted.serve(&reception))
+    let endpoints = encrypted.map(|encrypted| encrypted.serve(&reception)).transpose()?.unwrap_or_default();
+    Ok(Listeners { endpoints })
 }

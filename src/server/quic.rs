@@ -16,11 +16,13 @@ use super::hop::Hop;
 use super::http3;
 use super::https::Doh;
 use super::seats::{Seat, Seats};
-use super::tcp::{GREETING, Reception};
+use super::tcp::{GREETING, Reception, WRITE};
 use crate::dns::{Message, has_option, option};
 use crate::limits::{QUERIES_PER_CONNECTION_MAX, STREAM_QUERY_MAX};
 use crate::resolve::answer::{Client, Transport};
 
+/// How long the last packets may take when the process ends.
+const FAREWELL: Duration = Duration::from_millis(200);
 /// How long a query may take to arrive on its stream.
 const QUERY: Duration = Duration::from_secs(10);
 /// Octets of a stream, and of a connection, that a client may send ahead.
@@ -149,9 +151,22 @@ async fn exchange(
     Hop::Quic.grant(Hop::Quic.wishes(query), &mut answer);
     let Ok(length) = u16::try_from(answer.len()) else { return };
     let framed = [&length.to_be_bytes(), &answer[..]].concat();
-    if to.write_all(&framed).await.is_ok() {
+    if let Ok(Ok(())) = timeout(WRITE, to.write_all(&framed)).await {
         let _ = to.finish();
+    } else {
+        let _ = to.reset(DOQ_EXCESSIVE_LOAD);
     }
+}
+
+/// Tells the clients of these endpoints that we go, so that they need not find out by waiting.
+pub(super) async fn close(endpoints: &[Endpoint]) {
+    endpoints.iter().for_each(|endpoint| endpoint.close(DOQ_NO_ERROR, b""));
+    let told = async {
+        for endpoint in endpoints {
+            endpoint.wait_idle().await;
+        }
+    };
+    let _ = timeout(FAREWELL, told).await;
 }
 
 /// The query of a stream, behind its length: one whole message, whose id is 0, and that does not ask to keep a connection

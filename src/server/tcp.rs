@@ -25,7 +25,7 @@ use crate::resolve::answer::{Client, Transport};
 /// Octets of queries that are read at once.
 const READ_AHEAD: usize = 2_048;
 /// How long a client may take to accept an answer.
-const WRITE: Duration = Duration::from_secs(10);
+pub(super) const WRITE: Duration = Duration::from_secs(10);
 /// How long all may take that comes before the first query: what a proxy says, and a handshake.
 pub(super) const GREETING: Duration = Duration::from_secs(5);
 
@@ -106,7 +106,14 @@ async fn welcome(
 
 async fn handshake(acceptor: TlsAcceptor, stream: TcpStream, seat: &Seat) -> Option<TlsStream<TcpStream>> {
     tokio::select! {
-        stream = timeout(GREETING, acceptor.accept(stream)) => stream.ok()?.ok(),
+        stream = timeout(GREETING, acceptor.accept(stream)) => match stream {
+            Ok(Ok(stream)) => Some(stream),
+            Ok(Err(error)) => {
+                tracing::debug!("a TLS handshake failed: {error}");
+                None
+            }
+            Err(_) => None,
+        },
         () = seat.wanted() => None,
     }
 }

@@ -385,6 +385,42 @@ fn clients_that_hold_on_to_connections_keep_nobody_out() {
 }
 
 #[tokio::test]
+async fn places_are_shared_by_tcp_and_quic() {
+    let directory = directory();
+    let (mut rollcall, certificate) = start(directory.path(), "");
+    let server = rollcall.encrypted("quic");
+    let mut held = Vec::new();
+    for _ in 0..128 {
+        held.push(certificate.quic(server, "doq").await.expect("a connection"));
+    }
+    // They are silent for long enough that the first has to give up its place for one more.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let (_endpoint, latest) = certificate.quic(server, "doq").await.expect("a connection");
+    assert_eq!(answer(asked(&latest, &framed(&query(0, "www.example.net", &[]))).await).await.answers.len(), 1);
+    let first = timeout(Duration::from_secs(10), held[0].1.closed()).await.expect("the longest silent one is closed");
+    assert!(
+        matches!(&first, quinn::ConnectionError::ApplicationClosed(close) if close.error_code.into_inner() == 0),
+        "{first}"
+    );
+    drop(held);
+
+    // With half of all places taken, a client has to show first that answers reach it; it still gets its own.
+    let mut strangers = Vec::new();
+    for number in 0..600 {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::from(([127, 0, 0, 2 + number as u8 / 100], 0))).expect("an address of this host");
+        strangers.push(socket.connect(rollcall.dns).await.expect("a connection"));
+    }
+    let (_endpoint, connection) = certificate.quic(server, "doq").await.expect("a connection");
+    assert_eq!(answer(asked(&connection, &framed(&query(0, "www.example.net", &[]))).await).await.answers.len(), 1);
+
+    rollcall.signal("TERM");
+    let told = timeout(Duration::from_secs(10), connection.closed()).await.expect("the end is told");
+    assert!(matches!(told, quinn::ConnectionError::ApplicationClosed(_)), "{told}");
+    assert_eq!(rollcall.ended().code(), Some(0));
+}
+
+#[tokio::test]
 async fn requests_that_drip_and_frames_without_end_are_given_up() {
     let directory = directory();
     let (rollcall, certificate) = start(directory.path(), "");
