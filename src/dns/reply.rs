@@ -52,14 +52,16 @@ pub(super) fn walk(octets: &[u8]) -> Result<(Option<Range<usize>>, usize), Parse
         *count = reader.u16("the header")?;
     }
     let [questions, records @ ..] = counts;
+    let [answers, authorities, _] = records.map(usize::from);
     for _ in 0..questions {
         reader.at = Name::skip(octets, reader.at)?;
         reader.bytes(4, "a question")?;
     }
     let mut opt = None;
-    for _ in 0..records.into_iter().map(usize::from).sum() {
+    for number in 0..records.into_iter().map(usize::from).sum() {
         reader.at = Name::skip(octets, reader.at)?;
-        let is_opt = Type(reader.u16("a record")?) == Type::OPT;
+        // Elsewhere than among the additional records it is a record like any other.
+        let is_opt = Type(reader.u16("a record")?) == Type::OPT && number >= answers + authorities;
         reader.bytes(6, "a record")?;
         let length = reader.u16("a record")?;
         let start = reader.at;
