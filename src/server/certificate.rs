@@ -25,6 +25,8 @@ use crate::problem::Problem;
 
 /// How long files must be quiet before they are read: a certificate and its key are replaced one after the other.
 const QUIET: Duration = Duration::from_millis(500);
+/// How long that is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where a certificate is, and for which name it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +115,9 @@ impl Certificates {
                 told = changed.recv() => if told.is_none() { return },
                 () = self.moved.notified() => continue,
             }
-            while let Ok(Some(())) = timeout(QUIET, changed.recv()).await {}
+            // A folder that others write to all the time is never quiet.
+            let quiet = async { while let Ok(Some(())) = timeout(QUIET, changed.recv()).await {} };
+            let _ = timeout(PATIENCE, quiet).await;
             let renewed = self.clone();
             // They may be on a slow disk, which the runtime's threads have no time for.
             let _ = tokio::task::spawn_blocking(move || renewed.renew(renewed.files())).await;
