@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::dns::{PlainQuery, add_option, has_option, option, pad};
+use crate::dns::{add_option, has_option, option, pad};
 
 /// Answers over an encrypted connection have a multiple of so many octets when the query was padded (RFC 8467, 4.1).
 const BLOCK: usize = 468;
@@ -30,11 +30,8 @@ impl Hop {
         Duration::from_secs(if self == Self::Tcp { 10 } else { 30 })
     }
 
-    /// Reads what a query wishes. Most have no option at all.
+    /// Reads what a query wishes.
     pub(super) fn wishes(self, query: &[u8]) -> Wishes {
-        if PlainQuery::parse(query).is_some() {
-            return Wishes { keepalive: false, padding: false };
-        }
         Wishes {
             // HTTP and QUIC have means of their own (RFC 7828, 3.1).
             keepalive: matches!(self, Self::Tcp | Self::Tls) && has_option(query, option::TCP_KEEPALIVE),
