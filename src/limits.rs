@@ -29,14 +29,26 @@ pub const QUERIES_WAITING_MAX: usize = 10_000;
 /// Octets of a datagram that we send, and that we say we take: what passes every path unfragmented (RFC 9715, 3).
 pub const UDP_PAYLOAD: u16 = 1232;
 
-/// TCP connections of all clients together; one more takes the place of the one that was silent for longest.
-pub const TCP_CONNECTIONS_MAX: usize = 1_024;
+/// Connections that ask DNS questions, of all clients and listeners together, by TCP, TLS, HTTPS and QUIC; one more takes
+/// the place of the one that was silent for longest.
+pub const CONNECTIONS_MAX: usize = 1_024;
 
-/// TCP connections of one client address, so that one client cannot take all.
-pub const TCP_CONNECTIONS_PER_CLIENT_MAX: usize = 128;
+/// Connections of one client address, so that one client cannot take all.
+pub const CONNECTIONS_PER_CLIENT_MAX: usize = 128;
 
-/// Queries of one TCP connection that are answered at one time; further ones wait in the socket (RFC 7766, 6.2.1.1).
-pub const TCP_QUERIES_PER_CONNECTION_MAX: usize = 64;
+/// Queries of one connection that are answered at one time; further ones wait in the socket (RFC 7766, 6.2.1.1), or are
+/// streams that may not be opened yet.
+pub const QUERIES_PER_CONNECTION_MAX: usize = 64;
+
+/// Octets of a query in an HTTP request or on a QUIC stream: as over UDP, since many of them may arrive at one time.
+pub const STREAM_QUERY_MAX: usize = UDP_QUERY_MAX;
+
+/// Octets of the line and headers of an HTTP request that asks a DNS question: a longest query in a URL, in base64url, and
+/// as much again for what browsers send along.
+pub const DOH_HEAD_OCTETS_MAX: usize = 16 << 10;
+
+/// Octets of a certificate's file, and of its key's: a chain of certificates has some thousand.
+pub const CERTIFICATE_OCTETS_MAX: u64 = 1 << 20;
 
 /// Octets of the registry's journal; with more, a write waits until the database has taken them.
 pub const JOURNAL_OCTETS_MAX: u64 = 64 << 20;

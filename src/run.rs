@@ -25,7 +25,7 @@ use crate::registry::{self, Registry};
 use crate::resolve::answer::Discovery;
 use crate::resolve::local::Local;
 use crate::resolve::zone::Zones;
-use crate::server::{self, BindError, Responder, Setup};
+use crate::server::{self, BindError, Certificates, Encrypted, EncryptedError, Responder, Setup, Way};
 use crate::upstream::Forwarder;
 
 /// How long the last requests may take when the process ends.
@@ -35,6 +35,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ready {
     pub dns: Vec<SocketAddr>,
+    /// Where it can be asked over an encrypted connection, and how.
+    pub encrypted: Vec<(Way, SocketAddr)>,
     pub http: Option<SocketAddr>,
     /// The discovery domain, without the dot at its end.
     pub domain: String,
@@ -51,6 +53,15 @@ pub enum Error {
     Registry(#[from] registry::Error),
     #[error("cannot start {what}")]
     Start { what: &'static str, source: io::Error },
+}
+
+impl From<EncryptedError> for Error {
+    fn from(error: EncryptedError) -> Self {
+        match error {
+            EncryptedError::Config(problem) => Self::Config(vec![problem]),
+            EncryptedError::Bind(error) => Self::Bind(error),
+        }
+    }
 }
 
 impl Error {
@@ -90,19 +101,26 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
     let mut signals = Signals::new().map_err(start("the handling of signals"))?;
     let bound = config.dns.addresses.iter().map(|address| server::bind_dns(*address, config.dns.workers));
     let bound = bound.collect::<Result<Vec<_>, _>>()?;
+    let encrypted = config.dns.encrypted.as_ref().map(Encrypted::bind).transpose()?;
     let http = config.http.map(server::bind_http).transpose()?;
     let addresses: Vec<SocketAddr> = bound.iter().map(|bound| bound.address).collect();
     let told = Ready {
         dns: addresses.clone(),
+        encrypted: encrypted.iter().flat_map(|encrypted| encrypted.config.addresses()).collect(),
         http: http.as_ref().and_then(|listener| listener.local_addr().ok()),
         domain: config.settings.domain.to_string().trim_end_matches('.').to_owned(),
     };
 
     let registry = Registry::open(config.registry.clone(), config.identity.clone())?;
-    let (setup, problems) = setup(&config, None, &addresses).await;
+    let here = Here {
+        addresses,
+        designations: encrypted.as_ref().map(|encrypted| encrypted.config.designations()).unwrap_or_default(),
+        certificates: encrypted.as_ref().map(|encrypted| encrypted.certificates.clone()),
+    };
+    let (setup, problems) = setup(&config, None, &here).await;
     warn(&problems);
     let responder = Responder::new(setup, registry.latest());
-    server::serve(bound, &responder).map_err(start("a DNS worker"))?;
+    let listeners = server::serve(bound, encrypted, &config.dns.proxies, &responder).map_err(start("a DNS listener"))?;
 
     warn(&registry.reload().await);
     let stop = CancellationToken::new();
@@ -119,19 +137,29 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
 
     while signals.next().await == Wanted::Reload {
         tell_systemd(&[NotifyState::Reloading]);
-        reload(options, &addresses, &registry, &responder).await;
+        reload(options, &here, &registry, &responder).await;
         tell_systemd(&[NotifyState::Ready]);
     }
     tell_systemd(&[NotifyState::Stopping]);
     stop.cancel();
+    listeners.close().await;
     let _ = tokio::time::timeout(FAREWELL, async { while tasks.join_next().await.is_some() {} }).await;
     registry.close().await;
     Ok(())
 }
 
+/// What stays as it is for as long as the process lives.
+struct Here {
+    addresses: Vec<SocketAddr>,
+    /// What tells clients of plain DNS where the encrypted listeners are.
+    designations: Vec<String>,
+    certificates: Option<Arc<Certificates>>,
+}
+
 /// What answers questions, as the configuration has it; what could not be had of it is told, and the rest serves.
-async fn setup(config: &Config, former: Option<&Setup>, own: &[SocketAddr]) -> (Setup, Vec<Problem>) {
-    let (local, mut problems) = Local::load(&config.local);
+async fn setup(config: &Config, former: Option<&Setup>, here: &Here) -> (Setup, Vec<Problem>) {
+    let (mut local, mut problems) = Local::load(&config.local);
+    problems.extend(local.designate(&here.designations));
     let zones = match &config.zones.folder {
         Some(folder) => {
             let (zones, more) = Zones::load(folder, former.map(|former| &former.zones));
@@ -140,7 +168,7 @@ async fn setup(config: &Config, former: Option<&Setup>, own: &[SocketAddr]) -> (
         }
         None => Zones::none(),
     };
-    let (forwarder, more) = Forwarder::new(&config.forward, former.map(|former| &*former.forwarder), own).await;
+    let (forwarder, more) = Forwarder::new(&config.forward, former.map(|former| &*former.forwarder), &here.addresses).await;
     problems.extend(more);
     let mut settings = config.settings.clone();
     settings.recursors = forwarder.has_upstreams();
@@ -148,14 +176,17 @@ async fn setup(config: &Config, former: Option<&Setup>, own: &[SocketAddr]) -> (
 }
 
 /// Reads everything again. A configuration with an error changes nothing, and what was in force stays in force.
-async fn reload(options: &Options, addresses: &[SocketAddr], registry: &Registry, responder: &Responder) {
+async fn reload(options: &Options, here: &Here, registry: &Registry, responder: &Responder) {
     match config::load(options) {
         Ok(config) => {
             warn(&config.warnings);
             let former = responder.setup();
-            let (setup, problems) = setup(&config, Some(&former), addresses).await;
+            let (setup, problems) = setup(&config, Some(&former), here).await;
             warn(&problems);
             responder.replace(setup);
+            if let (Some(certificates), Some(encrypted)) = (&here.certificates, &config.dns.encrypted) {
+                server::renew(certificates, encrypted);
+            }
             tracing::info!("the configuration was read again; addresses, ports and the data directory change with a restart");
         }
         Err(problems) => {

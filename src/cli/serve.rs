@@ -226,10 +226,19 @@ fn start(options: Options, ready_json: bool, output: &mut Output) -> Result<Done
 /// The ready line is a contract: test and bench tools read the ports from it.
 fn tell(ready: &Ready, as_json: bool, output: &mut Output) -> Result<(), Error> {
     if as_json {
-        return output.json_line(&json!({ "ready": true, "dns": ready.dns, "http": ready.http, "pid": std::process::id() }));
+        let mut line = json!({ "ready": true, "dns": ready.dns, "http": ready.http, "pid": std::process::id() });
+        for (way, address) in &ready.encrypted {
+            let addresses = line[way.to_string()].take();
+            let addresses = addresses.as_array().into_iter().flatten().cloned().chain([json!(address)]);
+            line[way.to_string()] = addresses.collect();
+        }
+        return output.json_line(&line);
     }
     for address in &ready.dns {
         output.line(format_args!("DNS       {address}, UDP and TCP"))?;
+    }
+    for (way, address) in &ready.encrypted {
+        output.line(format_args!("DNS       {address}, {}", way.to_string().to_uppercase()))?;
     }
     if let Some(address) = ready.http {
         output.line(format_args!("HTTP API  http://{address}/v1/"))?;

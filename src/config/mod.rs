@@ -12,6 +12,7 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
@@ -20,6 +21,7 @@ use crate::problem::Problem;
 use crate::registry::{self, Identity};
 use crate::resolve::answer::{Compat, DnsConfig, RecursorStrategy, Settings};
 use crate::resolve::{local, zone};
+use crate::server::{self, Way};
 use crate::upstream::{self, Sequential};
 
 /// What the command line asks of a server; each value that is given wins over the configuration file.
@@ -80,6 +82,9 @@ pub struct Config {
 pub struct Listen {
     pub addresses: Vec<SocketAddr>,
     pub workers: usize,
+    /// Proxies that say by the PROXY protocol whose connections they hand on.
+    pub proxies: Vec<IpNet>,
+    pub encrypted: Option<server::Config>,
 }
 
 /// The configuration file.
@@ -142,6 +147,8 @@ struct Dns {
     domain: Option<Name>,
     alt_domain: Option<Name>,
     translate_wan_addrs: bool,
+    proxy_protocol_from: Vec<IpNet>,
+    encrypted: Option<server::Config>,
 }
 
 /// The `[registry]` section: the registry's own, and where its HTTP API is.
@@ -186,6 +193,9 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
             let mut file: File = file::load(path).map_err(|problem| vec![problem])?;
             let folder = path.parent().unwrap_or(Path::new(""));
             relative_to(folder, file.hosts.iter_mut().chain(&mut file.zones.folder).chain(&mut file.forward.resolv_conf));
+            if let Some(encrypted) = &mut file.dns.encrypted {
+                relative_to(folder, encrypted.certificate.iter_mut().chain(&mut encrypted.key));
+            }
             relative_to(folder, file.registry.services.0.iter_mut().chain(&mut file.registry.data));
             file
         }
@@ -222,20 +232,34 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
     let datacenter = options.datacenter.clone().or(file.node.datacenter).unwrap_or_else(|| "dc1".into());
     let address = file.node.address.unwrap_or_else(host::address);
     let (identity, warning) = identity(name, file.node.id, datacenter, address, meta, data.as_deref());
-    if !problems.is_empty() {
-        return Err(problems);
-    }
+    let mut warnings = Vec::from_iter(warning);
     let addresses = if !options.dns.is_empty() {
         options.dns.clone()
     } else {
         file.dns.listen.unwrap_or_else(|| vec![SocketAddr::new(LOOPBACK, DNS_PORT)])
     };
+    let http = options.http.or(registry.http).unwrap_or(SocketAddr::new(LOOPBACK, HTTP_PORT));
+    if let Some(encrypted) = &file.dns.encrypted {
+        problems.extend(taken_twice(&addresses, http, encrypted));
+        match encrypted.check() {
+            Ok(more) => warnings.extend(more),
+            Err(more) => problems.extend(more),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
     settings.recursors = !consul || forward.upstreams.as_ref().is_some_and(|upstreams| !upstreams.is_empty());
     settings.datacenter = identity.datacenter.to_string();
     settings.node_name = identity.node_name.to_string();
     Ok(Config {
-        dns: Listen { addresses, workers: options.workers.or(file.dns.workers).unwrap_or_else(host::processors).max(1) },
-        http: Some(options.http.or(registry.http).unwrap_or(SocketAddr::new(LOOPBACK, HTTP_PORT))),
+        dns: Listen {
+            addresses,
+            workers: options.workers.or(file.dns.workers).unwrap_or_else(host::processors).max(1),
+            proxies: file.dns.proxy_protocol_from,
+            encrypted: file.dns.encrypted,
+        },
+        http: Some(http),
         settings,
         registry: registry::Config {
             services: registry.services,
@@ -260,7 +284,7 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
         zones: file.zones,
         forward,
         log_level: file.log.level,
-        warnings: warning.into_iter().collect(),
+        warnings,
     })
 }
 
@@ -343,7 +367,12 @@ fn load_agent(options: &Options, flags: &Agent) -> Result<Config, Vec<Problem>> 
     settings.datacenter = identity.datacenter.to_string();
     settings.node_name = identity.node_name.to_string();
     Ok(Config {
-        dns: Listen { addresses, workers: options.workers.unwrap_or_else(host::processors).max(1) },
+        dns: Listen {
+            addresses,
+            workers: options.workers.unwrap_or_else(host::processors).max(1),
+            proxies: Vec::new(),
+            encrypted: None,
+        },
         http,
         settings,
         registry: registry::Config {
@@ -388,6 +417,28 @@ fn relative_to<'a>(folder: &Path, paths: impl Iterator<Item = &'a mut PathBuf>) 
     for path in paths {
         *path = folder.join(&path);
     }
+}
+
+/// Addresses that an encrypted listener wants and another one has.
+fn taken_twice(dns: &[SocketAddr], http: SocketAddr, encrypted: &server::Config) -> Vec<Problem> {
+    let (mut tcp, mut udp) = (dns.to_vec(), dns.to_vec());
+    tcp.push(http);
+    let mut problems = Vec::new();
+    for (way, address) in encrypted.addresses().filter(|(_, address)| address.port() != 0) {
+        let ports: &mut [&mut Vec<SocketAddr>] = match way {
+            Way::Tls => &mut [&mut tcp],
+            Way::Quic => &mut [&mut udp],
+            // HTTP/3 is by QUIC.
+            Way::Https => &mut [&mut tcp, &mut udp],
+        };
+        if ports.iter().any(|port| port.contains(&address)) {
+            let problem =
+                Problem::new(format!("[dns.encrypted]: expected an address of its own for {way}, got {address} again"));
+            problems.push(problem.hint("the usual ports are 853 for tls and quic, 443 for https, 53 for plain DNS"));
+        }
+        ports.iter_mut().for_each(|port| port.push(address));
+    }
+    problems
 }
 
 fn override_domain(settings: &mut Settings, options: &Options, problems: &mut Vec<Problem>) {

@@ -2,12 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Composer, ParseError, Reader, Type};
+use super::reply::walk;
+use super::{Composer, Message, ParseError, Reader, Type};
 
 /// Option codes that are known here (IANA "DNS EDNS0 Option Codes").
 pub mod option {
     pub const CLIENT_SUBNET: u16 = 8;
     pub const COOKIE: u16 = 10;
+    pub const TCP_KEEPALIVE: u16 = 11;
+    pub const PADDING: u16 = 12;
     pub const EXTENDED_ERROR: u16 = 15;
 }
 
@@ -90,6 +93,42 @@ impl Edns {
     }
 }
 
+/// Is this option in the message's OPT record? Looked up where it lies.
+pub fn has_option(message: &[u8], code: u16) -> bool {
+    let Ok((Some(opt), _)) = walk(message) else { return false };
+    let mut reader = Reader::new(message.get(..opt.end).unwrap_or_default(), opt.start);
+    let next = || {
+        let code = reader.u16("an EDNS option").ok()?;
+        let length = reader.u16("an EDNS option").ok()?;
+        reader.bytes(usize::from(length), "an EDNS option").ok().map(|_| code)
+    };
+    std::iter::from_fn(next).any(|found| found == code)
+}
+
+/// Adds an option to the OPT record of a message that is already written, if it has one, and if that is the last record,
+/// as in all that we write: behind it nothing else may move, since names may point there.
+pub fn add_option(message: &mut Vec<u8>, code: u16, data: &[u8]) -> bool {
+    let Ok((Some(opt), _)) = walk(message) else { return false };
+    let Ok(size) = u16::try_from(data.len()) else { return false };
+    let Ok(length) = u16::try_from(opt.len() + 4 + data.len()) else { return false };
+    if opt.end != message.len() || message.len() + 4 + data.len() > Message::MAX {
+        return false;
+    }
+    let Some(place) = message.get_mut(opt.start - 2..opt.start) else { return false };
+    place.copy_from_slice(&length.to_be_bytes());
+    message.extend(code.to_be_bytes());
+    message.extend(size.to_be_bytes());
+    message.extend(data);
+    true
+}
+
+/// Pads a message to a multiple of `block` octets, if it has an OPT record (RFC 7830).
+pub fn pad(message: &mut Vec<u8>, block: usize) -> bool {
+    let bare = message.len() + 4;
+    let padded = bare.next_multiple_of(block).min(Message::MAX);
+    padded >= bare && add_option(message, option::PADDING, &vec![0; padded - bare])
+}
+
 /// A client subnet (RFC 7871).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientSubnet {
@@ -148,5 +187,37 @@ impl ExtendedError {
         let mut data = (self as u16).to_be_bytes().to_vec();
         data.extend_from_slice(text.as_bytes());
         EdnsOption { code: option::EXTENDED_ERROR, data: data.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::{Class, Flags, Opcode, Query, Question, Rcode};
+
+    #[test]
+    fn options_are_added_to_what_is_written() {
+        let question = Question { name: "www.example.test".parse().unwrap(), qtype: Type::A, qclass: Class::IN };
+        let client = EdnsOption { code: option::COOKIE, data: [7; 8].into() };
+        let edns = Edns { options: vec![client], ..Edns::new(1232) };
+        let query = Query { id: 7, opcode: Opcode::QUERY, flags: Flags::default(), question, edns: Some(edns) };
+        let mut octets = query.compose();
+        assert!(has_option(&octets, option::COOKIE) && !has_option(&octets, option::PADDING));
+        assert!(add_option(&mut octets, option::TCP_KEEPALIVE, &[0, 100]));
+        assert!(pad(&mut octets, 128));
+        assert_eq!(octets.len(), 128);
+        let codes = Query::parse(&octets).unwrap().edns.unwrap().options.into_iter().map(|option| option.code);
+        assert_eq!(codes.collect::<Vec<_>>(), [option::COOKIE, option::TCP_KEEPALIVE, option::PADDING]);
+
+        let mut full = octets.clone();
+        assert!(pad(&mut full, Message::MAX), "what is left may be less than a block");
+        assert_eq!(full.len(), Message::MAX);
+        assert!(!pad(&mut full, 468) && full.len() == Message::MAX);
+        let mut bare = query.response(Rcode::NOERROR).compose(true);
+        assert!(!pad(&mut bare, 468), "no OPT record");
+        for cut in 0..octets.len() {
+            let mut cut = octets[..cut].to_vec();
+            assert!(!has_option(&cut, option::PADDING) && !pad(&mut cut, 468));
+        }
     }
 }

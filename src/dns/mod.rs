@@ -16,7 +16,7 @@ mod record;
 mod reply;
 
 pub use compose::Composer;
-pub use edns::{ClientSubnet, Edns, EdnsOption, ExtendedError, option};
+pub use edns::{ClientSubnet, Edns, EdnsOption, ExtendedError, add_option, has_option, option, pad};
 pub use message::{Flags, Message, Opcode, Rcode};
 pub use name::{Labels, Name, NameError};
 pub use plain::PlainQuery;

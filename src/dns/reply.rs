@@ -1,5 +1,7 @@
 //! Replies of other servers, judged where they lie, without an allocation.
 
+use std::ops::Range;
+
 use super::{Message, Name, ParseError, Reader, Type};
 
 /// A message that answers a question, as far as its form tells; its id and its sender are for others to compare.
@@ -24,8 +26,8 @@ impl Reply {
             [0, 0] if low & 15 != 0 => false,
             _ => return None,
         };
-        let (has_edns, length) = walk(octets).ok()?;
-        Some(Self { has_question, has_edns, length })
+        let (opt, length) = walk(octets).ok()?;
+        Some(Self { has_question, has_edns: opt.is_some(), length })
     }
 }
 
@@ -41,25 +43,32 @@ pub fn question(message: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Walks through the names and bounds of all records, whatever is in them: is there an OPT record, and where do they end?
-fn walk(octets: &[u8]) -> Result<(bool, usize), ParseError> {
+/// Walks through the names and bounds of all records, whatever is in them: where is the OPT record's data, if there is one,
+/// and where do they end?
+pub(super) fn walk(octets: &[u8]) -> Result<(Option<Range<usize>>, usize), ParseError> {
     let mut reader = Reader::new(octets, 4);
     let mut counts = [0u16; 4];
     for count in &mut counts {
         *count = reader.u16("the header")?;
     }
     let [questions, records @ ..] = counts;
+    let [answers, authorities, _] = records.map(usize::from);
     for _ in 0..questions {
         reader.at = Name::skip(octets, reader.at)?;
         reader.bytes(4, "a question")?;
     }
-    let mut has_edns = false;
-    for _ in 0..records.into_iter().map(usize::from).sum() {
+    let mut opt = None;
+    for number in 0..records.into_iter().map(usize::from).sum() {
         reader.at = Name::skip(octets, reader.at)?;
-        has_edns |= Type(reader.u16("a record")?) == Type::OPT;
+        // Elsewhere than among the additional records it is a record like any other.
+        let is_opt = Type(reader.u16("a record")?) == Type::OPT && number >= answers + authorities;
         reader.bytes(6, "a record")?;
         let length = reader.u16("a record")?;
+        let start = reader.at;
         reader.bytes(usize::from(length), "a record's data")?;
+        if is_opt {
+            opt = Some(start..reader.at);
+        }
     }
-    Ok((has_edns, reader.at))
+    Ok((opt, reader.at))
 }

@@ -55,7 +55,7 @@ impl fmt::Display for BindError {
             (io::ErrorKind::AddrNotAvailable, _) => "this host has no such address; see `ip address`",
             _ => "give another address",
         };
-        write!(f, "  hint      {hint} (--dns ADDR:PORT and --http ADDR:PORT, or `listen` and `http` in the configuration)")
+        write!(f, "  hint      {hint} (--dns ADDR:PORT and --http ADDR:PORT, or the addresses in the configuration)")
     }
 }
 
@@ -93,12 +93,7 @@ pub fn bind_dns(address: SocketAddr, workers: usize) -> Result<Bound, BindError>
 }
 
 fn bind_both(address: SocketAddr, workers: usize) -> Result<Bound, BindError> {
-    let fail = |protocol, error: io::Error| BindError {
-        address,
-        protocol,
-        holder: (error.kind() == io::ErrorKind::AddrInUse).then(|| holder(address, protocol)).flatten(),
-        error,
-    };
+    let fail = |protocol, error| failed(address, protocol, error);
     // A socket that shares its port would silently split the queries with another process that shares it too; so the
     // port is first taken alone.
     let first = udp_socket(address, false).map_err(|error| fail("udp", error))?;
@@ -116,12 +111,34 @@ fn bind_both(address: SocketAddr, workers: usize) -> Result<Bound, BindError> {
 
 /// Binds a TCP listener for the HTTP API.
 pub fn bind_http(address: SocketAddr) -> Result<TcpListener, BindError> {
-    tcp_listener(address).map_err(|error| BindError {
-        address,
-        protocol: "tcp",
-        holder: (error.kind() == io::ErrorKind::AddrInUse).then(|| holder(address, "tcp")).flatten(),
-        error,
-    })
+    tcp_listener(address).map_err(|error| failed(address, "tcp", error))
+}
+
+/// Binds a TCP listener for DNS over TLS; a port that was left to the kernel stands in `address` then.
+pub(super) fn bind_stream(address: &mut SocketAddr) -> Result<TcpListener, BindError> {
+    let listener = bind_http(*address)?;
+    *address = listener.local_addr().map_err(|error| failed(*address, "tcp", error))?;
+    Ok(listener)
+}
+
+/// Binds one UDP socket for QUIC, likewise.
+pub(super) fn bind_quic(address: &mut SocketAddr) -> Result<UdpSocket, BindError> {
+    let socket = udp_socket(*address, false).map_err(|error| failed(*address, "udp", error))?;
+    *address = socket.local_addr().map_err(|error| failed(*address, "udp", error))?;
+    Ok(socket)
+}
+
+/// Binds TCP and UDP for HTTPS, whose versions share one port, likewise.
+pub(super) fn bind_https(address: &mut SocketAddr) -> Result<(TcpListener, UdpSocket), BindError> {
+    let Bound { address: bound, mut udp, tcp } = bind_dns(*address, 1)?;
+    *address = bound;
+    let socket = udp.pop().ok_or_else(|| failed(bound, "udp", io::ErrorKind::Other.into()))?;
+    Ok((tcp, socket))
+}
+
+fn failed(address: SocketAddr, protocol: &'static str, error: io::Error) -> BindError {
+    let holder = (error.kind() == io::ErrorKind::AddrInUse).then(|| holder(address, protocol)).flatten();
+    BindError { address, protocol, error, holder }
 }
 
 fn udp_socket(address: SocketAddr, share: bool) -> io::Result<UdpSocket> {

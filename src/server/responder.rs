@@ -269,6 +269,24 @@ impl Responder {
         }
     }
 
+    /// Answers as [`Responder::answer`] does, for listeners that leave to us what nobody here knows.
+    pub(super) fn begin(&self, worker: &mut Worker, octets: &[u8], client: Client, out: &mut Vec<u8>) -> Option<Pending> {
+        match self.answer(worker, octets, client, out) {
+            Outcome::Answered => None,
+            Outcome::Pending(pending) => Some(*pending),
+            Outcome::Unknown { setup, .. } => self.look_up(&setup, octets, client, None, out),
+        }
+    }
+
+    /// The answer to a query that came by itself, as those over HTTPS and QUIC do; empty when there is none.
+    pub(super) async fn ask(&self, octets: &[u8], client: Client) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self.begin(&mut self.worker(), octets, client, &mut out) {
+            None => out,
+            Some(pending) => self.finish(pending).await,
+        }
+    }
+
     /// Has a query looked up that nobody here knows. `first` is an attempt that was made already, for a plain query by UDP.
     /// Answers into `out` when there is no room for one more that waits.
     pub(super) fn look_up(
@@ -583,12 +601,7 @@ mod tests {
                 for _ in 0..3 {
                     out.clear();
                     worker.refresh();
-                    let pending = match responder.answer(&mut worker, &octets, client, &mut out) {
-                        Outcome::Answered => None,
-                        Outcome::Unknown { setup, .. } => responder.look_up(&setup, &octets, client, None, &mut out),
-                        Outcome::Pending(pending) => Some(*pending),
-                    };
-                    if let Some(pending) = pending {
+                    if let Some(pending) = responder.begin(&mut worker, &octets, client, &mut out) {
                         out.extend(responder.finish(pending).await);
                     }
                 }

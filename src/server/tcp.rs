@@ -1,41 +1,60 @@
-//! DNS over TCP (RFC 7766): messages behind their length, many on one connection, answered as they become ready.
+//! DNS over TCP (RFC 7766) and TLS (RFC 7858): messages behind their length, many on one connection, answered as they become
+//! ready. And how any connection by TCP begins, up to where its first query can be read.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::tcp::OwnedReadHalf;
+use ipnet::IpNet;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
-use super::responder::{Outcome, Responder};
+use super::hop::Hop;
+use super::https::{self, Doh, Visit};
+use super::proxy;
+use super::responder::Responder;
+use super::seats::{Seat, Seats};
 use crate::limits;
 use crate::resolve::answer::{Client, Transport};
 
-/// How long a connection may be silent between two queries, and how long a query may take to arrive once begun
-/// (RFC 7766, 6.2.3: seconds, so that clients may keep connections).
-const IDLE: Duration = Duration::from_secs(10);
-/// How long a connection has to be silent before another client may have its place.
-const SPARE: Duration = Duration::from_millis(200);
 /// Octets of queries that are read at once.
 const READ_AHEAD: usize = 2_048;
 /// How long a client may take to accept an answer.
-const WRITE: Duration = Duration::from_secs(10);
+pub(super) const WRITE: Duration = Duration::from_secs(10);
+/// How long all may take that comes before the first query: what a proxy says, and a handshake.
+pub(super) const GREETING: Duration = Duration::from_secs(5);
+
+/// What all listeners have in common whose clients connect.
+#[derive(Debug)]
+pub(super) struct Reception {
+    pub(super) responder: Arc<Responder>,
+    pub(super) seats: Arc<Seats>,
+    /// Proxies that say whose connections they hand on.
+    pub(super) proxies: Vec<IpNet>,
+}
+
+/// What is spoken on a listener.
+#[derive(Clone)]
+pub(super) enum Protocol {
+    Dns,
+    Tls(TlsAcceptor),
+    Https(TlsAcceptor, Arc<Doh>),
+}
 
 /// Accepts connections until the process ends.
-pub(super) async fn serve(listener: TcpListener, responder: Arc<Responder>) {
-    let seats = Arc::new(Seats::default());
+pub(super) async fn serve(listener: TcpListener, protocol: Protocol, reception: Arc<Reception>) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
+                let proxied = reception.proxies.iter().any(|proxies| proxies.contains(&peer.ip()));
                 // With all places taken and none of them idle it is closed at once, which tells a client more than silence.
-                if let Some(seat) = Seats::take(&seats, peer.ip()) {
-                    tokio::spawn(connection(stream, peer, responder.clone(), seat));
+                if let Some(seat) = Seats::take(&reception.seats, (!proxied).then_some(peer.ip())) {
+                    tokio::spawn(welcome(stream, peer, proxied, protocol.clone(), reception.clone(), seat));
                 }
             }
             Err(error) => {
@@ -48,41 +67,96 @@ pub(super) async fn serve(listener: TcpListener, responder: Arc<Responder>) {
 }
 
 /// One connection from its first octet to its last.
-async fn connection(stream: TcpStream, peer: SocketAddr, responder: Arc<Responder>, seat: Seat) {
+async fn welcome(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    proxied: bool,
+    protocol: Protocol,
+    reception: Arc<Reception>,
+    seat: Seat,
+) {
     // Answers are small and wanted at once.
     let _ = stream.set_nodelay(true);
-    let (from, mut to) = stream.into_split();
+    let mut client = peer.ip();
+    if proxied {
+        let Ok(Ok(told)) = timeout(GREETING, proxy::client(&mut stream)).await else { return };
+        client = told.unwrap_or(client);
+        if !seat.belongs_to(client) {
+            return;
+        }
+    }
+    // What is encrypted needs much more room, which a plain connection should not have to keep for it.
+    match protocol {
+        Protocol::Dns => {
+            let (from, to) = stream.into_split();
+            connection(from, to, Hop::Tcp, client, reception, seat).await;
+        }
+        Protocol::Tls(acceptor) => {
+            let Some(stream) = Box::pin(handshake(acceptor, stream, &seat)).await else { return };
+            let (from, to) = split(stream);
+            Box::pin(connection(from, to, Hop::Tls, client, reception, seat)).await;
+        }
+        Protocol::Https(acceptor, doh) => {
+            let Some(stream) = Box::pin(handshake(acceptor, stream, &seat)).await else { return };
+            let visit = Visit { doh, reception, client, seat, offers_http3: !proxied };
+            Box::pin(https::connection(stream, visit)).await;
+        }
+    }
+}
+
+async fn handshake(acceptor: TlsAcceptor, stream: TcpStream, seat: &Seat) -> Option<TlsStream<TcpStream>> {
+    tokio::select! {
+        stream = timeout(GREETING, acceptor.accept(stream)) => match stream {
+            Ok(Ok(stream)) => Some(stream),
+            Ok(Err(error)) => {
+                tracing::debug!("a TLS handshake failed: {error}");
+                None
+            }
+            Err(_) => None,
+        },
+        () = seat.wanted() => None,
+    }
+}
+
+/// Answers what comes on a stream, until its end.
+async fn connection<From, To>(from: From, mut to: To, hop: Hop, client: IpAddr, reception: Arc<Reception>, seat: Seat)
+where
+    From: AsyncRead + Unpin,
+    To: AsyncWrite + Send + Unpin + 'static,
+{
     let mut from = BufReader::with_capacity(READ_AHEAD, from);
-    let (answers, mut ready) = mpsc::channel::<Vec<u8>>(limits::TCP_QUERIES_PER_CONNECTION_MAX);
+    let (answers, mut ready) = mpsc::channel::<Vec<u8>>(limits::QUERIES_PER_CONNECTION_MAX);
     let writer = tokio::spawn(async move {
         let mut waiting = Vec::new();
-        while ready.recv_many(&mut waiting, limits::TCP_QUERIES_PER_CONNECTION_MAX).await > 0 {
-            if !matches!(timeout(WRITE, to.write_all(&waiting.concat())).await, Ok(Ok(()))) {
-                break;
+        while ready.recv_many(&mut waiting, limits::QUERIES_PER_CONNECTION_MAX).await > 0 {
+            let octets = waiting.concat();
+            let written = async { to.write_all(&octets).await.is_ok() && to.flush().await.is_ok() };
+            if timeout(WRITE, written).await != Ok(true) {
+                return;
             }
             waiting.clear();
         }
+        let _ = timeout(WRITE, to.shutdown()).await;
     });
-    let in_flight = Arc::new(Semaphore::new(limits::TCP_QUERIES_PER_CONNECTION_MAX));
-    let client = Client { address: peer.ip(), transport: Transport::Tcp };
+    let in_flight = Arc::new(Semaphore::new(limits::QUERIES_PER_CONNECTION_MAX));
+    let client = Client { address: client, transport: Transport::Tcp };
+    let responder = &reception.responder;
     let mut worker = responder.worker();
+    let mut ends = pin!(seat.ends(hop.idle()));
     loop {
         let octets = tokio::select! {
             octets = message(&mut from) => octets,
-            () = seat.wanted.cancelled() => break,
+            () = &mut ends => break,
         };
         let Some(octets) = octets else { break };
         seat.touch();
         let Ok(permit) = in_flight.clone().acquire_owned().await else { break };
         worker.refresh();
+        let wishes = hop.wishes(&octets);
         let mut answer = Vec::new();
-        let pending = match responder.answer(&mut worker, &octets, client, &mut answer) {
-            Outcome::Answered => None,
-            Outcome::Pending(pending) => Some(*pending),
-            Outcome::Unknown { setup, .. } => responder.look_up(&setup, &octets, client, None, &mut answer),
-        };
-        match pending {
+        match responder.begin(&mut worker, &octets, client, &mut answer) {
             None => {
+                hop.grant(wishes, &mut answer);
                 if answers.send(framed(&answer)).await.is_err() {
                     break;
                 }
@@ -90,7 +164,8 @@ async fn connection(stream: TcpStream, peer: SocketAddr, responder: Arc<Responde
             Some(pending) => {
                 let (responder, answers) = (responder.clone(), answers.clone());
                 tokio::spawn(async move {
-                    let answer = responder.finish(pending).await;
+                    let mut answer = responder.finish(pending).await;
+                    hop.grant(wishes, &mut answer);
                     let _ = answers.send(framed(&answer)).await;
                     drop(permit);
                 });
@@ -102,11 +177,11 @@ async fn connection(stream: TcpStream, peer: SocketAddr, responder: Arc<Responde
     let _ = writer.await;
 }
 
-/// The next message; `None` at the end, or when it takes too long.
-async fn message(from: &mut BufReader<OwnedReadHalf>) -> Option<Vec<u8>> {
-    let length = timeout(IDLE, from.read_u16()).await.ok()?.ok()?;
+/// The next message; `None` at the end.
+async fn message(from: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
+    let length = from.read_u16().await.ok()?;
     let mut octets = vec![0; usize::from(length)];
-    timeout(IDLE, from.read_exact(&mut octets)).await.ok()?.ok()?;
+    from.read_exact(&mut octets).await.ok()?;
     Some(octets)
 }
 
@@ -115,104 +190,5 @@ fn framed(answer: &[u8]) -> Vec<u8> {
     match u16::try_from(answer.len()) {
         Ok(length @ 1..) => [&length.to_be_bytes(), answer].concat(),
         _ => Vec::new(),
-    }
-}
-
-/// Who is connected. Places are few, so that whoever comes when all are taken gets that of the connection that was silent
-/// for longest: a program that forgets its connections must not keep others of its host from asking.
-struct Seats {
-    begun: Instant,
-    taken: Mutex<HashMap<u64, Taken>>,
-    next: AtomicU64,
-}
-
-/// A place as the others see it.
-struct Taken {
-    client: IpAddr,
-    /// When its last query came, in milliseconds since `begun`.
-    used: Arc<AtomicU64>,
-    wanted: CancellationToken,
-}
-
-/// A place among the connections, given back when dropped.
-struct Seat {
-    seats: Arc<Seats>,
-    number: u64,
-    used: Arc<AtomicU64>,
-    /// Another needs the place more.
-    wanted: CancellationToken,
-}
-
-impl Default for Seats {
-    fn default() -> Self {
-        Self { begun: Instant::now(), taken: Mutex::default(), next: AtomicU64::new(0) }
-    }
-}
-
-impl Seats {
-    fn take(seats: &Arc<Self>, client: IpAddr) -> Option<Seat> {
-        let mut taken = seats.lock();
-        let own = taken.values().filter(|seat| seat.client == client).count();
-        let full = taken.len() >= limits::TCP_CONNECTIONS_MAX;
-        let now = seats.now();
-        if full || own >= limits::TCP_CONNECTIONS_PER_CLIENT_MAX {
-            // Who has most has to give up his own; a place of others is taken only when there is none left.
-            let theirs = |seat: &Taken| own < limits::TCP_CONNECTIONS_PER_CLIENT_MAX || seat.client == client;
-            let used = |seat: &Taken| seat.used.load(Ordering::Relaxed);
-            let spare = |seat: &Taken| now.saturating_sub(used(seat)) >= SPARE.as_millis() as u64;
-            let idle = taken.iter().filter(|(_, seat)| theirs(seat) && spare(seat));
-            let idle = *idle.min_by_key(|(_, seat)| used(seat))?.0;
-            taken.remove(&idle)?.wanted.cancel();
-        }
-        let number = seats.next.fetch_add(1, Ordering::Relaxed);
-        let (used, wanted) = (Arc::new(AtomicU64::new(now)), CancellationToken::new());
-        taken.insert(number, Taken { client, used: used.clone(), wanted: wanted.clone() });
-        Some(Seat { seats: seats.clone(), number, used, wanted })
-    }
-
-    fn now(&self) -> u64 {
-        self.begun.elapsed().as_millis() as u64
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Taken>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Seat {
-    fn touch(&self) {
-        self.used.store(self.seats.now(), Ordering::Relaxed);
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.seats.lock().remove(&self.number);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_longest_silent_connection_makes_room() {
-        let seats = Arc::new(Seats { begun: Instant::now() - Duration::from_secs(60), ..Seats::default() });
-        let client = IpAddr::from([127, 0, 0, 1]);
-        let mut held: Vec<Seat> =
-            (0..limits::TCP_CONNECTIONS_PER_CLIENT_MAX).map(|_| Seats::take(&seats, client).unwrap()).collect();
-        assert!(Seats::take(&seats, client).is_none(), "all of them are in use");
-        for (at, seat) in held.iter().enumerate() {
-            seat.used.store(1_000 + at as u64, Ordering::Relaxed);
-        }
-        held[5].used.store(7, Ordering::Relaxed);
-        let other = Seats::take(&seats, [127, 0, 0, 2].into()).unwrap();
-        assert!(held.iter().all(|seat| !seat.wanted.is_cancelled()), "others have room");
-        held.push(Seats::take(&seats, client).unwrap());
-        let wanted: Vec<usize> = (0..held.len()).filter(|at| held[*at].wanted.is_cancelled()).collect();
-        assert_eq!(wanted, [5]);
-        assert_eq!(seats.lock().len(), limits::TCP_CONNECTIONS_PER_CLIENT_MAX + 1);
-        drop((held, other));
-        assert!(seats.lock().is_empty());
     }
 }

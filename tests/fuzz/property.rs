@@ -1,6 +1,6 @@
 //! What must hold for any octets at all. Shared with the coverage-guided target in `fuzz/`.
 
-use rollcall::dns::{Message, Query, Reject};
+use rollcall::dns::{EdnsOption, Message, Query, Reject, has_option, option, pad};
 
 /// Panics when the wire code breaks a promise about `octets`.
 pub(crate) fn holds(octets: &[u8]) {
@@ -10,6 +10,7 @@ pub(crate) fn holds(octets: &[u8]) {
             survives(message, compress);
         }
     }
+    pads(octets, message.as_ref().ok());
     match Query::parse(octets) {
         Ok(query) => {
             let message = message.expect("a query is a message");
@@ -27,6 +28,24 @@ pub(crate) fn holds(octets: &[u8]) {
             assert!(reply.compose(true).len() <= Message::HEADER + 255 + 4, "an error does not amplify");
         }
         Err(Reject::Ignore) => {}
+    }
+}
+
+/// Padding changes nothing of a message but that it has one option more, and a multiple of octets.
+fn pads(octets: &[u8], message: Option<&Message>) {
+    let mut padded = octets.to_vec();
+    if !pad(&mut padded, 468) {
+        return assert_eq!(padded, octets, "what was not padded is as it was");
+    }
+    assert!(padded.len().is_multiple_of(468) || padded.len() == Message::MAX, "{} octets", padded.len());
+    if let Some(message) = message {
+        let mut expected = message.clone();
+        let data = vec![0; padded.len() - octets.len() - 4].into();
+        if let Some(edns) = &mut expected.edns {
+            edns.options.push(EdnsOption { code: option::PADDING, data });
+        }
+        assert_eq!(Message::parse(&padded).as_ref(), Ok(&expected));
+        assert!(has_option(&padded, option::PADDING));
     }
 }
 

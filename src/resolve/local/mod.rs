@@ -29,6 +29,11 @@ use crate::problem::Problem;
 /// Seconds that an address of a hosts file may be remembered, and a "no such name" of local data: short, for an edited
 /// file should soon be seen.
 const TTL: u32 = 60;
+/// Where a client of plain DNS looks for encrypted listeners. Others' answers to it lead past us, so that it is never
+/// forwarded, by a route of its own neither (RFC 9462, 4.2 and 6.4).
+const DESIGNATIONS: &str = "_dns.resolver.arpa";
+/// Seconds that what stands there may be remembered.
+const DESIGNATIONS_TTL: u32 = 300;
 /// Aliases that are followed within local data for one question.
 const ALIASES_MAX: usize = 8;
 
@@ -141,6 +146,19 @@ impl Local {
         self.names.keys()
     }
 
+    /// Has these SVCB records, as a master file has their data, tell clients how else we can be asked (RFC 9462, 4).
+    pub fn designate(&mut self, values: &[String]) -> Vec<Problem> {
+        let Ok(name) = DESIGNATIONS.parse::<Name>() else { return Vec::new() };
+        self.names.entry(name.clone()).or_default();
+        let record = |value: &String| RecordConfig {
+            name: name.clone(),
+            record_type: "SVCB".into(),
+            value: value.clone(),
+            ttl: Some(DESIGNATIONS_TTL),
+        };
+        values.iter().filter_map(|value| self.add_record(&record(value)).err()).collect()
+    }
+
     /// Is there any name in this domain?
     pub fn has_within(&self, domain: &Name) -> bool {
         self.names.keys().any(|name| name.is_within(domain))
@@ -195,6 +213,7 @@ impl Local {
                 let wanted = |record: &Record| [record.record_type(), Type::ANY].contains(&query.question.qtype);
                 message.answers.extend(records.into_iter().filter(wanted));
             }
+            special::Meaning::Empty => {}
             special::Meaning::Nothing => message.rcode = Rcode::NXDOMAIN,
         }
         if message.answers.is_empty() {

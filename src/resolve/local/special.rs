@@ -10,16 +10,19 @@ pub(super) enum Meaning {
     Loopback,
     /// There is no such name in DNS.
     Nothing,
+    /// There is the name, and nothing there.
+    Empty,
 }
 
 /// Never asked of anybody, whatever the configuration.
 const ALWAYS: &[(&str, Meaning)] = &[
-    ("localhost", Meaning::Loopback), // RFC 6761, 6.3
-    ("invalid", Meaning::Nothing),    // RFC 6761, 6.4
-    ("test", Meaning::Nothing),       // RFC 6761, 6.2
-    ("local", Meaning::Nothing),      // RFC 6762, 22.1: multicast DNS
-    ("onion", Meaning::Nothing),      // RFC 7686, 2
-    ("alt", Meaning::Nothing),        // RFC 9476: not DNS at all
+    ("localhost", Meaning::Loopback),  // RFC 6761, 6.3
+    ("invalid", Meaning::Nothing),     // RFC 6761, 6.4
+    ("test", Meaning::Nothing),        // RFC 6761, 6.2
+    ("local", Meaning::Nothing),       // RFC 6762, 22.1: multicast DNS
+    ("onion", Meaning::Nothing),       // RFC 7686, 2
+    ("alt", Meaning::Nothing),         // RFC 9476: not DNS at all
+    ("resolver.arpa", Meaning::Empty), // RFC 9462, 4.2 and 6.4: each resolver speaks of itself
     // RFC 6303, 4.2, 4.3 and 4.5: this host, this network, link-local. The documentation ranges are not among them, as
     // laboratories use them.
     ("0.in-addr.arpa", Meaning::Nothing),

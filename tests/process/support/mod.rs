@@ -1,6 +1,7 @@
 //! What the tests start (rollcall, health servers, upstreams) and how they ask (DNS, HTTP, commands).
 
 pub(crate) mod dns;
+pub(crate) mod encrypted;
 pub(crate) mod health;
 pub(crate) mod http;
 pub(crate) mod rollcall;

@@ -30,6 +30,7 @@ pub(crate) struct Rollcall {
     launch: Launch,
     pub(crate) dns: SocketAddr,
     pub(crate) http: Http,
+    ready: serde_json::Value,
 }
 
 /// A fresh directory.
@@ -87,7 +88,7 @@ impl Launch {
     pub(crate) fn start(self) -> Rollcall {
         let (child, launch) = self.spawn();
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut rollcall = Rollcall { child, launch, dns: unknown, http: Http::new(unknown) };
+        let mut rollcall = Rollcall { child, launch, dns: unknown, http: Http::new(unknown), ready: serde_json::Value::Null };
         let (ready, _) = within(Duration::from_secs(30), "a ready line on stdout", || {
             if let Some(status) = rollcall.child.try_wait().expect("its status can be asked") {
                 panic!("it ended before it was ready: {status}");
@@ -104,6 +105,7 @@ impl Launch {
         assert_eq!(ready["pid"], rollcall.child.id(), "the ready line {ready} tells the process id");
         rollcall.dns = address(&ready["dns"][0]);
         rollcall.http = Http::new(address(&ready["http"]));
+        rollcall.ready = ready;
         rollcall
     }
 
@@ -151,6 +153,12 @@ impl Rollcall {
             launch = launch.with(argument);
         }
         launch.option("--http-addr", self.http.address.to_string()).run()
+    }
+
+    /// Where it is asked over an encrypted connection: `tls`, `https`, `quic`.
+    pub(crate) fn encrypted(&self, way: &str) -> SocketAddr {
+        let text = self.ready[way][0].as_str().unwrap_or_else(|| panic!("no {way} in the ready line {}", self.ready));
+        text.parse().unwrap_or_else(|error| panic!("{error} in the ready line {}", self.ready))
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -1,0 +1,220 @@
+//! DNS over HTTPS (RFC 8484): what a request asks, how its answer goes out, and HTTP/1.1 and HTTP/2 by TCP.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::alphabet::URL_SAFE;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
+
+use super::hop::Hop;
+use super::seats::Seat;
+use super::tcp::Reception;
+use crate::dns::{Message, RData, Rcode};
+use crate::limits::{DOH_HEAD_OCTETS_MAX, QUERIES_PER_CONNECTION_MAX, STREAM_QUERY_MAX};
+use crate::resolve::answer::{Client, Transport};
+
+/// How long a request's body may take to arrive.
+pub(super) const BODY: Duration = Duration::from_secs(10);
+/// How long the last answers may take when a connection is ended.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Octets of a stream, and of a connection, that a client may send ahead.
+const STREAM_WINDOW: u32 = 16 << 10;
+const CONNECTION_WINDOW: u32 = 64 << 10;
+/// Octets of answers that are kept for a stream whose client does not take them: one longest answer.
+const SEND_BUFFER: usize = Message::MAX;
+
+const MEDIA_TYPE: &str = "application/dns-message";
+
+/// base64url, for which padding is left out (RFC 8484, 6), and not by everybody.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_encode_padding(false),
+);
+
+/// What an HTTPS listener says of itself.
+#[derive(Debug)]
+pub(super) struct Doh {
+    pub(super) path: String,
+    /// Where HTTP/3 is spoken (RFC 7838).
+    pub(super) http3: HeaderValue,
+}
+
+/// A connection that asks over HTTP.
+#[derive(Debug)]
+pub(super) struct Visit {
+    pub(super) doh: Arc<Doh>,
+    pub(super) reception: Arc<Reception>,
+    pub(super) client: IpAddr,
+    pub(super) seat: Seat,
+    /// It may come by HTTP/3 as well, to where it came now.
+    pub(super) offers_http3: bool,
+}
+
+/// Where a request has its query.
+pub(super) enum Asked {
+    InUrl(Vec<u8>),
+    InBody,
+}
+
+/// Why a request has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Refusal(pub(super) StatusCode, pub(super) &'static str);
+
+pub(super) const TOO_LARGE: Refusal = Refusal(StatusCode::PAYLOAD_TOO_LARGE, "expected a query of at most 4096 octets");
+pub(super) const TOO_SLOW: Refusal = Refusal(StatusCode::REQUEST_TIMEOUT, "expected the body sooner");
+pub(super) const CUT_SHORT: Refusal = Refusal(StatusCode::BAD_REQUEST, "expected the whole body");
+
+impl Doh {
+    /// Reads what a request asks.
+    pub(super) fn asked<B>(&self, request: &Request<B>) -> Result<Asked, Refusal> {
+        if request.uri().path() != self.path {
+            return Err(Refusal(StatusCode::NOT_FOUND, "DNS is answered on another path"));
+        }
+        match *request.method() {
+            Method::GET => {
+                let parameters = request.uri().query().unwrap_or_default();
+                let text = parameters.split('&').find_map(|parameter| parameter.strip_prefix("dns="));
+                let text = text.ok_or(Refusal(StatusCode::BAD_REQUEST, "expected ?dns= with a query in base64url"))?;
+                if text.len() > STREAM_QUERY_MAX.div_ceil(3) * 4 {
+                    return Err(Refusal(StatusCode::URI_TOO_LONG, TOO_LARGE.1));
+                }
+                let octets = BASE64.decode(text);
+                octets.map(Asked::InUrl).map_err(|_| Refusal(StatusCode::BAD_REQUEST, "expected base64url behind dns="))
+            }
+            Method::POST => {
+                let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+                let media_type = media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
+                if !media_type.eq_ignore_ascii_case(MEDIA_TYPE) {
+                    return Err(Refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "expected content-type application/dns-message"));
+                }
+                Ok(Asked::InBody)
+            }
+            _ => Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "expected GET or POST")),
+        }
+    }
+}
+
+impl Visit {
+    /// Answers a query.
+    pub(super) async fn answer(&self, query: &[u8]) -> Result<Vec<u8>, Refusal> {
+        self.seat.touch();
+        let client = Client { address: self.client, transport: Transport::Tcp };
+        let wishes = Hop::Https.wishes(query);
+        let mut answer = self.reception.responder.ask(query, client).await;
+        if answer.is_empty() {
+            return Err(Refusal(StatusCode::BAD_REQUEST, "expected a DNS query (RFC 1035, 4)"));
+        }
+        Hop::Https.grant(wishes, &mut answer);
+        Ok(answer)
+    }
+
+    /// The response that carries an answer, or says that there is none.
+    pub(super) fn response(&self, answer: Result<Vec<u8>, Refusal>) -> Response<Bytes> {
+        let (status, media_type, body) = match answer {
+            Ok(answer) => (StatusCode::OK, MEDIA_TYPE, Bytes::from(answer)),
+            Err(Refusal(status, text)) => (status, "text/plain", Bytes::from_static(text.as_bytes())),
+        };
+        let age = (status == StatusCode::OK).then(|| freshness(&body)).flatten();
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+        if let Some(age) = age.and_then(|age| HeaderValue::try_from(format!("max-age={age}")).ok()) {
+            headers.insert(header::CACHE_CONTROL, age);
+        }
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+        }
+        if self.offers_http3 {
+            headers.insert(header::ALT_SVC, self.doh.http3.clone());
+        }
+        response
+    }
+
+    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let answer = match self.doh.asked(&request) {
+            Ok(Asked::InUrl(query)) => self.answer(&query).await,
+            Ok(Asked::InBody) => match timeout(BODY, Limited::new(request.into_body(), STREAM_QUERY_MAX).collect()).await {
+                Ok(Ok(body)) => self.answer(&body.to_bytes()).await,
+                Ok(Err(error)) if error.is::<LengthLimitError>() => Err(TOO_LARGE),
+                Ok(Err(_)) => Err(CUT_SHORT),
+                Err(_) => Err(TOO_SLOW),
+            },
+            Err(refusal) => Err(refusal),
+        };
+        self.response(answer).map(Full::new)
+    }
+}
+
+/// Seconds that an answer may be kept: the least TTL of its records, or what its SOA record says of there being none
+/// (RFC 8484, 5.1; RFC 2308, 5). Failures are not to be kept.
+fn freshness(answer: &[u8]) -> Option<u32> {
+    let message = Message::parse(answer).ok()?;
+    if message.rcode != Rcode::NOERROR && message.rcode != Rcode::NXDOMAIN {
+        return Some(0);
+    }
+    let negative = message.authorities.iter().filter_map(|record| match &record.data {
+        RData::Soa(soa) => Some(record.ttl.min(soa.minimum)),
+        _ => None,
+    });
+    let least = message.answers.iter().map(|record| record.ttl).min();
+    Some(least.or_else(|| negative.min()).unwrap_or(0))
+}
+
+/// One connection, from its handshake to its end.
+pub(super) async fn connection(stream: TlsStream<TcpStream>, visit: Visit) {
+    let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let visit = Arc::new(visit);
+    let service = {
+        let visit = visit.clone();
+        service_fn(move |request| {
+            let visit = visit.clone();
+            async move { Ok::<_, Infallible>(visit.respond(request).await) }
+        })
+    };
+    let ends = visit.seat.ends(Hop::Https.idle());
+    let stream = TokioIo::new(stream);
+    // Both end a connection that fails; there is nobody to tell.
+    macro_rules! carry {
+        ($connection:expr) => {{
+            let mut connection = pin!($connection);
+            tokio::select! {
+                _ = connection.as_mut() => {}
+                () = ends => {
+                    connection.as_mut().graceful_shutdown();
+                    let _ = timeout(FAREWELL, connection).await;
+                }
+            }
+        }};
+    }
+    if speaks_http2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(QUERIES_PER_CONNECTION_MAX as u32)
+            .max_header_list_size(DOH_HEAD_OCTETS_MAX as u32)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER);
+        carry!(builder.serve_connection(stream, service));
+    } else {
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(Hop::Https.idle()).max_buf_size(DOH_HEAD_OCTETS_MAX);
+        carry!(builder.serve_connection(stream, service));
+    }
+}

@@ -1,0 +1,204 @@
+//! DNS over QUIC (RFC 9250): a stream a query. And how any connection by QUIC begins; [`http3`](super::http3) has what is
+//! asked over HTTP/3.
+
+use std::io;
+use std::net::UdpSocket;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Connection, Endpoint, EndpointConfig, Incoming, ReadToEndError, RecvStream, SendStream, TokioRuntime};
+use quinn::{TransportConfig, VarInt};
+use tokio::time::timeout;
+
+use super::hop::Hop;
+use super::http3;
+use super::https::Doh;
+use super::seats::{Seat, Seats};
+use super::tcp::{GREETING, Reception, WRITE};
+use crate::dns::{Message, has_option, option};
+use crate::limits::{QUERIES_PER_CONNECTION_MAX, STREAM_QUERY_MAX};
+use crate::resolve::answer::{Client, Transport};
+
+/// How long the last packets may take when the process ends.
+const FAREWELL: Duration = Duration::from_millis(200);
+/// How long a query may take to arrive on its stream.
+const QUERY: Duration = Duration::from_secs(10);
+/// Octets of a stream, and of a connection, that a client may send ahead.
+const STREAM_WINDOW: u32 = 16 << 10;
+const CONNECTION_WINDOW: u32 = 64 << 10;
+/// Octets of answers on their way, or not taken, on one connection: four of the longest.
+const SEND_WINDOW: u64 = 4 * Message::MAX as u64;
+/// Connections whose first packet waits to be looked at, and octets of theirs.
+const WAITING_MAX: usize = 256;
+const WAITING_OCTETS_MAX: u64 = 1 << 20;
+/// Streams in one direction that HTTP/3 needs of a client (RFC 9114, 6.2); DNS over QUIC has none.
+const HTTP3_STREAMS: u32 = 3;
+
+/// Errors of DNS over QUIC (RFC 9250, 4.3).
+const DOQ_NO_ERROR: VarInt = VarInt::from_u32(0);
+const DOQ_PROTOCOL_ERROR: VarInt = VarInt::from_u32(2);
+const DOQ_EXCESSIVE_LOAD: VarInt = VarInt::from_u32(4);
+
+/// What is spoken on an endpoint.
+#[derive(Debug, Clone)]
+pub(super) enum Protocol {
+    Dns,
+    Http3(Arc<Doh>),
+}
+
+/// Makes a bound socket speak QUIC.
+pub(super) fn endpoint(socket: UdpSocket, tls: rustls::ServerConfig, protocol: &Protocol) -> io::Result<Endpoint> {
+    let mut transport = TransportConfig::default();
+    let one_way = match protocol {
+        Protocol::Dns => 0,
+        Protocol::Http3(_) => HTTP3_STREAMS,
+    };
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(QUERIES_PER_CONNECTION_MAX as u32))
+        .max_concurrent_uni_streams(VarInt::from_u32(one_way))
+        .max_idle_timeout(Hop::Quic.idle().try_into().ok())
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(SEND_WINDOW)
+        .datagram_receive_buffer_size(None);
+    let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    config
+        .transport_config(Arc::new(transport))
+        .max_incoming(WAITING_MAX)
+        .incoming_buffer_size(CONNECTION_WINDOW.into())
+        .incoming_buffer_size_total(WAITING_OCTETS_MAX);
+    Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))
+}
+
+/// Accepts connections until the process ends.
+pub(super) async fn serve(endpoint: Endpoint, protocol: Protocol, reception: Arc<Reception>) {
+    while let Some(incoming) = endpoint.accept().await {
+        // A first packet may have anybody's address on it. When places become scarce, whoever comes has to come twice, and show
+        // that answers reach him.
+        if reception.seats.are_scarce() && !incoming.remote_address_validated() && incoming.may_retry() {
+            let _ = incoming.retry();
+            continue;
+        }
+        match Seats::take(&reception.seats, None) {
+            Some(seat) => drop(tokio::spawn(welcome(incoming, protocol.clone(), reception.clone(), seat))),
+            None => incoming.refuse(),
+        }
+    }
+}
+
+/// One connection from its handshake to its last stream.
+async fn welcome(incoming: Incoming, protocol: Protocol, reception: Arc<Reception>, seat: Seat) {
+    let Ok(connecting) = incoming.accept() else { return };
+    let connection = tokio::select! {
+        connection = timeout(GREETING, connecting) => connection,
+        () = seat.wanted() => return,
+    };
+    let Ok(Ok(connection)) = connection else { return };
+    if !seat.belongs_to(connection.remote_address().ip()) {
+        return connection.close(DOQ_EXCESSIVE_LOAD, b"too many connections");
+    }
+    match protocol {
+        Protocol::Dns => queries(connection, reception, seat).await,
+        Protocol::Http3(doh) => Box::pin(http3::connection(connection, doh, reception, seat)).await,
+    }
+}
+
+/// Answers what comes on a connection's streams, until its end.
+async fn queries(connection: Connection, reception: Arc<Reception>, seat: Seat) {
+    let seat = Arc::new(seat);
+    let mut ends = pin!(seat.ends(Hop::Quic.idle()));
+    loop {
+        tokio::select! {
+            stream = connection.accept_bi() => match stream {
+                Ok((to, from)) => drop(tokio::spawn(exchange(connection.clone(), to, from, reception.clone(), seat.clone()))),
+                Err(_) => return,
+            },
+            () = &mut ends => return connection.close(DOQ_NO_ERROR, b""),
+        }
+    }
+}
+
+/// One query, and its answer.
+async fn exchange(
+    connection: Connection,
+    mut to: SendStream,
+    mut from: RecvStream,
+    reception: Arc<Reception>,
+    seat: Arc<Seat>,
+) {
+    let octets = match timeout(QUERY, from.read_to_end(2 + STREAM_QUERY_MAX)).await {
+        Ok(Ok(octets)) => octets,
+        // It was given up by the client, or the connection was lost.
+        Ok(Err(ReadToEndError::Read(_))) => return,
+        Ok(Err(ReadToEndError::TooLong)) | Err(_) => {
+            let _ = from.stop(DOQ_EXCESSIVE_LOAD);
+            let _ = to.reset(DOQ_EXCESSIVE_LOAD);
+            return;
+        }
+    };
+    seat.touch();
+    let Some(query) = query(&octets) else {
+        return connection.close(DOQ_PROTOCOL_ERROR, b"expected one query with id 0 (RFC 9250, 4.2)");
+    };
+    let client = Client { address: connection.remote_address().ip(), transport: Transport::Tcp };
+    let mut answer = reception.responder.ask(query, client).await;
+    if answer.is_empty() {
+        return connection.close(DOQ_PROTOCOL_ERROR, b"expected a query");
+    }
+    Hop::Quic.grant(Hop::Quic.wishes(query), &mut answer);
+    let Ok(length) = u16::try_from(answer.len()) else { return };
+    let framed = [&length.to_be_bytes(), &answer[..]].concat();
+    if let Ok(Ok(())) = timeout(WRITE, to.write_all(&framed)).await {
+        let _ = to.finish();
+    } else {
+        let _ = to.reset(DOQ_EXCESSIVE_LOAD);
+    }
+}
+
+/// Tells the clients of these endpoints that we go, so that they need not find out by waiting.
+pub(super) async fn close(endpoints: &[Endpoint]) {
+    endpoints.iter().for_each(|endpoint| endpoint.close(DOQ_NO_ERROR, b""));
+    let told = async {
+        for endpoint in endpoints {
+            endpoint.wait_idle().await;
+        }
+    };
+    let _ = timeout(FAREWELL, told).await;
+}
+
+/// The query of a stream, behind its length: one whole message, whose id is 0, and that does not ask to keep a connection
+/// as one by TCP would (RFC 9250, 4.2.1, 4.3.3 and 5.5.2).
+fn query(octets: &[u8]) -> Option<&[u8]> {
+    let (length, query) = octets.split_first_chunk::<2>()?;
+    let is_whole = usize::from(u16::from_be_bytes(*length)) == query.len();
+    let is_allowed = query.starts_with(&[0, 0]) && !has_option(query, option::TCP_KEEPALIVE);
+    (is_whole && is_allowed).then_some(query)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::{Class, Edns, EdnsOption, Query, Question, Type};
+
+    #[test]
+    fn a_stream_has_one_query_of_no_id() {
+        let framed = |id: u16, code: u16| {
+            let question = Question { name: "a.test".parse().unwrap(), qtype: Type::A, qclass: Class::IN };
+            let options = vec![EdnsOption { code, data: [].into() }];
+            let edns = Some(Edns { options, ..Edns::new(1232) });
+            let octets = Query { id, edns, ..Query::of(question) }.compose();
+            [&(octets.len() as u16).to_be_bytes(), &octets[..]].concat()
+        };
+        let good = framed(0, option::PADDING);
+        assert_eq!(query(&good), Some(&good[2..]));
+        assert_eq!(query(&framed(7, option::PADDING)), None);
+        assert_eq!(query(&framed(0, option::TCP_KEEPALIVE)), None);
+        for cut in 0..good.len() {
+            assert_eq!(query(&good[..cut]), None);
+        }
+        assert_eq!(query(&[good.clone(), good].concat()), None);
+    }
+}
