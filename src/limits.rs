@@ -95,6 +95,14 @@ pub const RELAY_ASKERS_MAX: usize = 64;
 /// TCP connections to upstreams that are kept open for the next query, over all upstreams. Truncated answers are rare.
 pub const UPSTREAM_CONNECTIONS_IDLE_MAX: usize = 16;
 
+/// Connections under way to upstreams of datagrams, whose answers were cut or do not come: when all are silent, each look-up
+/// tries one in the end, and each is a file until its deadline. Beyond it there is no such try.
+pub const UPSTREAM_CONNECTIONS_OPENED_MAX: usize = 512;
+
+/// Look-ups that have ended and still listen for a late reply for a second, at about a kilobyte each; beyond it nobody does,
+/// and nothing is learnt.
+pub const LATE_LISTENERS_MAX: usize = 4_096;
+
 /// Look-ups under way at upstreams. One may outlive its clients, who got a stale answer after a moment, by the whole of
 /// its deadline, so that their own bound is none for it. Beyond it a query fails at once.
 pub const LOOKUPS_MAX: usize = 10_000;

@@ -259,7 +259,8 @@ impl Relay {
                 self.asked.remove(&flight.key);
                 let is_truncated = octets.get(2).is_none_or(|high| high & 2 != 0);
                 if is_good(octets) && reply.has_question && reply.length == octets.len() && !is_truncated {
-                    answered = Some((flight.favourite, flight.sent));
+                    let count = answered.map_or(1, |(_, _, count): (_, _, u32)| count.saturating_add(1));
+                    answered = Some((flight.favourite, flight.sent, count));
                     // Who sent an OPT record is due one.
                     let due = if reply.has_edns { None } else { PlainQuery::parse(asked).and_then(|asked| asked.edns()) };
                     match due {
@@ -276,8 +277,8 @@ impl Relay {
                     landed(&setup, &flight, Landing::GoesOn(attempt));
                 }
             }
-            if let Some((favourite, sent)) = answered {
-                setup.forwarder.note_answered(&favourite, now.saturating_duration_since(sent));
+            if let Some((favourite, sent, count)) = answered {
+                setup.forwarder.note_answered(&favourite, now.saturating_duration_since(sent), count);
             }
         }
         if self.check_at.is_some_and(|at| at <= now) {

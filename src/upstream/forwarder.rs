@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use serde::Deserialize;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::address::{Host, Upstream};
 use super::{system, tcp, udp};
@@ -25,14 +26,13 @@ use crate::limits;
 use crate::problem::Problem;
 use crate::resolve::answer::Transport;
 use crate::resolve::cache::{self, Cache, Entry, HOP_BY_HOP, Key};
-use crate::resolve::forward::{self, Condition, Lookup, Step, Strategy, is_good};
+use crate::resolve::forward::{self, Choice, Condition, Lookup, Step, Strategy, is_good};
 
 /// How long a client waits for a fresh answer when a stale one is at hand.
 const STALE_AFTER: Duration = Duration::from_millis(200);
-/// How long an upstream that is probed may take.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a failure is remembered (RFC 9520, 3.2: at least a second).
+/// How long a failure is remembered (RFC 9520, 3.2: from a second to five minutes), twice as long each time it is met again.
 const FAILURE_TTL: Duration = Duration::from_secs(1);
+const FAILURE_TTL_MAX: Duration = Duration::from_secs(30);
 
 /// The `[forward]` section.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -40,6 +40,8 @@ const FAILURE_TTL: Duration = Duration::from_secs(1);
 pub struct Config {
     /// Whom to ask about names that have no route of their own; the system's own servers when unset.
     pub upstreams: Option<Vec<Upstream>>,
+    /// Which of them is asked first.
+    pub strategy: Choice,
     /// How long a look-up may take.
     #[serde(deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
@@ -60,7 +62,14 @@ pub struct Sequential {
 impl Default for Config {
     fn default() -> Self {
         let timeout = Duration::from_millis(2_500);
-        Self { upstreams: None, timeout, cache: cache::Config::default(), route: Vec::new(), sequential: None }
+        Self {
+            upstreams: None,
+            strategy: Choice::default(),
+            timeout,
+            cache: cache::Config::default(),
+            route: Vec::new(),
+            sequential: None,
+        }
     }
 }
 
@@ -70,6 +79,9 @@ impl Default for Config {
 pub struct Route {
     pub domains: Vec<Name>,
     pub upstreams: Vec<Upstream>,
+    /// Which of them is asked first; without it, as for all other names.
+    #[serde(default)]
+    pub strategy: Option<Choice>,
 }
 
 /// Names to upstreams to answers.
@@ -82,22 +94,39 @@ pub struct Forwarder {
     routes: HashMap<Name, u16>,
     cache: Cache,
     sockets: Arc<Sockets>,
-    failures: moka::sync::Cache<Key, (), RandomState>,
+    failures: moka::sync::Cache<Key, Failure, RandomState>,
     /// Look-ups under way.
     under_way: Mutex<LookUps>,
+    /// Look-ups that have ended and still listen for who is late.
+    listening: Arc<Semaphore>,
+    /// Connections that may be opened to upstreams of datagrams.
+    connections: Arc<Semaphore>,
     pub counters: Counters,
 }
 
 /// An upstream's answer, or why there is none.
 type Outcome = Result<Arc<[u8]>, &'static str>;
 
-/// The questions that are being asked, and where each outcome will be told.
-type LookUps = HashMap<Key, watch::Receiver<Option<Outcome>>>;
+/// The questions that are being asked, since when, and where each outcome will be told.
+type LookUps = HashMap<Key, (Instant, watch::Receiver<Option<Outcome>>)>;
+
+/// An attempt under way: its number, and what comes of it.
+type Asking = BoxFuture<'static, (usize, std::io::Result<Vec<u8>>)>;
+
+/// A question that nobody could answer.
+#[derive(Debug, Clone, Copy)]
+struct Failure {
+    /// It is not asked again before.
+    until: Instant,
+    /// How often it has failed in a row.
+    times: u32,
+}
 
 /// Upstreams that stand in for each other.
 #[derive(Debug)]
 struct Group {
     upstreams: Vec<(SocketAddr, Transport)>,
+    choice: Choice,
     conditions: Mutex<Vec<Condition>>,
 }
 
@@ -174,16 +203,17 @@ impl Forwarder {
                 }
             },
         };
-        let mut groups = vec![Group::new(defaults)];
+        let mut groups = vec![Group::new(defaults, config.strategy)];
         let mut routes = HashMap::new();
         for route in &config.route {
             let group = u16::try_from(groups.len()).unwrap_or(u16::MAX);
-            groups.push(Group::new(addresses(&route.upstreams, own, &mut problems).await));
+            let choice = route.strategy.unwrap_or(config.strategy);
+            groups.push(Group::new(addresses(&route.upstreams, own, &mut problems).await, choice));
             routes.extend(route.domains.iter().map(|domain| (domain.to_lowercase(), group)));
         }
         let strategy = match config.sequential {
             Some(Sequential { timeout, random }) => Strategy::Sequential { timeout, random },
-            None => Strategy::Hedged { deadline: config.timeout },
+            None => Strategy::Hedged { choice: config.strategy, deadline: config.timeout },
         };
         let same = |other: &&Forwarder| {
             let upstreams = |forwarder: &Forwarder| forwarder.groups.iter().map(|g| g.upstreams.clone()).collect::<Vec<_>>();
@@ -196,10 +226,14 @@ impl Forwarder {
             Some(other) => other.sockets.clone(),
             None => Arc::new(Sockets { v4: udp::Pool::v4(), v6: udp::Pool::v6(), tcp: tcp::Pool::default() }),
         };
-        let failures = moka::sync::Cache::builder().max_capacity(10_000).time_to_live(FAILURE_TTL);
+        let failures = moka::sync::Cache::builder().max_capacity(10_000).time_to_live(FAILURE_TTL_MAX * 2);
         let failures = failures.build_with_hasher(RandomState::default());
         let (under_way, counters) = (Mutex::default(), Counters::default());
-        (Self { strategy, groups, routes, cache, sockets, failures, under_way, counters }, problems)
+        let [listening, connections] = [limits::LATE_LISTENERS_MAX, limits::UPSTREAM_CONNECTIONS_OPENED_MAX]
+            .map(|places| Arc::new(Semaphore::new(places)));
+        let forwarder =
+            Self { strategy, groups, routes, cache, sockets, failures, under_way, listening, connections, counters };
+        (forwarder, problems)
     }
 
     /// Is there anybody to ask about names without a route?
@@ -234,7 +268,7 @@ impl Forwarder {
     /// Whom to ask first about names of this group, by UDP; `None` when that is for [`Forwarder::resolve`] to find out.
     pub fn favourite(&self, group: u16, now: Instant) -> Option<Favourite> {
         let own = self.groups.get(usize::from(group)).filter(|_| !self.is_sequential())?;
-        let (upstream, patience) = forward::favourite(&own.lock_conditions(), now)?;
+        let (upstream, patience) = forward::favourite(own.choice, &mut own.lock_conditions(), now, fastrand::u32(..))?;
         match *own.upstreams.get(upstream)? {
             (address, Transport::Udp) => Some(Favourite { group, upstream, address, patience }),
             _ => None,
@@ -247,11 +281,9 @@ impl Forwarder {
         self.counters.misses.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Takes note of how long a favourite took for a good reply.
-    pub fn note_answered(&self, favourite: &Favourite, took: Duration) {
-        if let Some(group) = self.groups.get(usize::from(favourite.group)) {
-            group.note(favourite.upstream, |condition| condition.answered(took));
-        }
+    /// Takes note of good replies of a favourite, and of how long it took for the last of them.
+    pub fn note_answered(&self, favourite: &Favourite, took: Duration, count: u32) {
+        self.answered(usize::from(favourite.group), favourite.upstream, took, count);
     }
 
     /// Sets what is known of upstreams to these latencies.
@@ -260,7 +292,10 @@ impl Forwarder {
         let group = &self.groups[usize::from(group)];
         for (address, latency) in latencies {
             let upstream = group.upstreams.iter().position(|(own, _)| *own == address).unwrap();
-            group.note(upstream, |condition| (condition.lost, condition.latency) = (0, Some(latency)));
+            group.note(upstream, |condition| {
+                *condition = Condition::default();
+                condition.answered(latency, 1);
+            });
         }
     }
 
@@ -300,14 +335,22 @@ impl Forwarder {
         }
         self.counters.misses.fetch_add(u64::from(first.is_none()), Ordering::Relaxed);
         let stale = |entry: &Entry| self.stale(query, octets, entry, transport);
-        if self.failures.contains_key(&key) {
-            let reason = "all upstreams failed a moment ago";
+        if self.failures.get(&key).is_some_and(|failure| Instant::now() < failure.until) {
+            self.scout(group, query);
+            let reason = (ExtendedError::CachedError, "all upstreams failed a moment ago");
             return kept.as_deref().map_or_else(|| self.failure(query, Some(reason)), stale);
         }
-        let fresh = self.shared(key, group, query, first);
+        let (begun, told) = match self.shared(key, group, query, first) {
+            Ok(shared) => shared,
+            Err(reason) => {
+                let reason = (ExtendedError::NoReachableAuthority, reason);
+                return kept.as_deref().map_or_else(|| self.failure(query, Some(reason)), stale);
+            }
+        };
         let outcome = match &kept {
-            None => fresh.await,
-            Some(entry) => match tokio::time::timeout(STALE_AFTER, fresh).await {
+            None => outcome(told).await,
+            // Whoever joins a look-up later waits for less: it is the look-up that is late.
+            Some(entry) => match tokio::time::timeout_at((begun + STALE_AFTER).into(), outcome(told)).await {
                 Ok(Ok(octets)) if is_good(&octets) => Ok(octets),
                 // RFC 8767, 4: an error refreshes nothing. A look-up that is only late goes on and refreshes the cache.
                 _ => return stale(entry),
@@ -343,26 +386,30 @@ impl Forwarder {
         0
     }
 
-    /// Joins a look-up of the same question, or begins one. It goes on when nobody waits for it any more.
-    async fn shared(self: &Arc<Self>, key: Key, group: u16, query: &Query, first: Option<FirstAttempt>) -> Outcome {
-        let mut told = {
-            let mut under_way = self.lock_under_way();
-            match under_way.get(&key) {
-                Some(told) => told.clone(),
-                None if under_way.len() >= limits::LOOKUPS_MAX => {
-                    self.counters.refused.fetch_add(1, Ordering::Relaxed);
-                    return Err("too many look-ups are under way");
-                }
-                None => {
-                    let (tell, told) = watch::channel(None);
-                    under_way.insert(key.clone(), told.clone());
-                    tokio::spawn(self.clone().carry(key, group, query.clone(), first, tell));
-                    told
-                }
+    /// Joins a look-up of the same question, or begins one: since when it is under way, and where its outcome will be told.
+    /// It goes on when nobody waits for it any more.
+    fn shared(
+        self: &Arc<Self>,
+        key: Key,
+        group: u16,
+        query: &Query,
+        first: Option<FirstAttempt>,
+    ) -> Result<(Instant, watch::Receiver<Option<Outcome>>), &'static str> {
+        let mut under_way = self.lock_under_way();
+        match under_way.get(&key) {
+            Some(shared) => Ok(shared.clone()),
+            None if under_way.len() >= limits::LOOKUPS_MAX => {
+                self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                Err("too many look-ups are under way")
             }
-        };
-        let outcome = told.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
-        outcome.unwrap_or(Err(SILENCE))
+            None => {
+                let (tell, told) = watch::channel(None);
+                let shared = (Instant::now(), told);
+                under_way.insert(key.clone(), shared.clone());
+                tokio::spawn(self.clone().carry(key, group, query.clone(), first, tell));
+                Ok(shared)
+            }
+        }
     }
 
     /// Carries a look-up that others may join to its end, and keeps what comes of it.
@@ -380,8 +427,15 @@ impl Forwarder {
         match &answer {
             Some(octets) if is_good(octets) => {
                 self.cache.put(key.clone(), octets, Instant::now());
+                if self.failures.contains_key(&key) {
+                    self.failures.invalidate(&key);
+                }
             }
-            _ => self.failures.insert(key.clone(), ()),
+            _ => {
+                let times = self.failures.get(&key).map_or(0, |failure| failure.times);
+                let lasts = (FAILURE_TTL * 2u32.saturating_pow(times.min(16))).min(FAILURE_TTL_MAX);
+                self.failures.insert(key.clone(), Failure { until: Instant::now() + lasts, times: times + 1 });
+            }
         }
         drop(place);
         // Nobody may be left to hear it.
@@ -399,22 +453,29 @@ impl Forwarder {
     ) -> Option<Vec<u8>> {
         let number = usize::from(group);
         let group = self.groups.get(number)?;
+        let octets: Arc<[u8]> = octets.into();
+        let mut rng = fastrand::Rng::new();
         let mut lookup = {
             let mut conditions = group.lock_conditions();
             match (&first, self.strategy) {
-                (Some(first), Strategy::Hedged { deadline }) => {
-                    Lookup::begun(first.upstream, first.sent, deadline, &mut conditions)
+                (Some(first), Strategy::Hedged { deadline, .. }) => {
+                    Lookup::begun(first.upstream, first.sent, group.choice, deadline, &mut conditions, &mut rng)
                 }
-                _ => Lookup::new(self.strategy, transport, &mut conditions, Instant::now(), &mut fastrand::Rng::new()),
+                (None, Strategy::Hedged { deadline, .. }) => {
+                    let strategy = Strategy::Hedged { choice: group.choice, deadline };
+                    Lookup::new(strategy, transport, &mut conditions, Instant::now(), &mut rng)
+                }
+                _ => Lookup::new(self.strategy, transport, &mut conditions, Instant::now(), &mut rng),
             }
         };
         lookup = lookup.with_edns(query.edns.is_some());
         let without_edns = OnceLock::new();
-        let mut asked = FuturesUnordered::new();
+        let mut asked: FuturesUnordered<Asking> = FuturesUnordered::new();
         if let Some(FirstAttempt { upstream, sent, reply }) = first {
+            let forwarder = self.clone();
             let heard = async move {
                 let reply = reply.await.map_err(|_| std::io::ErrorKind::ConnectionRefused.into());
-                (0, group.judged(upstream, sent, reply))
+                (0, forwarder.judged(number, upstream, sent, reply))
             };
             asked.push(heard.boxed());
         }
@@ -422,14 +483,14 @@ impl Forwarder {
             match lookup.step(Instant::now()) {
                 Step::Send { attempt, upstream, transport, edns } => {
                     let octets = match edns {
-                        true => octets,
-                        false => without_edns.get_or_init(|| Query { edns: None, ..query.clone() }.compose()),
+                        true => &octets,
+                        false => without_edns.get_or_init(|| Query { edns: None, ..query.clone() }.compose().into()),
                     };
-                    let asking = self.ask_one(group, upstream, transport, octets);
+                    let asking = self.clone().ask_one(number, upstream, transport, octets.clone());
                     asked.push(async move { (attempt, asking.await) }.boxed());
                 }
                 Step::Probe { upstream } => {
-                    tokio::spawn(self.clone().probe(number, upstream, octets.into()));
+                    tokio::spawn(self.clone().probe(number, upstream, octets.clone()));
                 }
                 Step::Wait(until) => {
                     tokio::select! {
@@ -450,35 +511,119 @@ impl Forwarder {
         if answer.is_none() {
             self.counters.failed.fetch_add(1, Ordering::Relaxed);
         }
+        let open: Vec<(usize, usize)> = lookup.open().collect();
+        if !open.is_empty()
+            && ended_well
+            && let Ok(permit) = self.listening.clone().try_acquire_owned()
+        {
+            tokio::spawn(self.clone().listen(number, open, asked, permit));
+        }
         answer
     }
 
-    /// Asks an upstream only to learn whether it is back.
-    async fn probe(self: Arc<Self>, group: usize, upstream: usize, octets: Box<[u8]>) {
+    /// Hears what still comes of the attempts of a look-up that has ended, to tell who is late from who is silent.
+    async fn listen(
+        self: Arc<Self>,
+        group: usize,
+        mut open: Vec<(usize, usize)>,
+        mut asked: FuturesUnordered<Asking>,
+        _permit: OwnedSemaphorePermit,
+    ) {
+        let until = tokio::time::Instant::now() + forward::LATE;
+        while !open.is_empty()
+            && let Ok(Some((attempt, _))) = tokio::time::timeout_at(until, asked.next()).await
+        {
+            open.retain(|(number, _)| *number != attempt);
+        }
         if let Some(group) = self.groups.get(group) {
-            // What came of it is in the upstream's condition, where an error or silence changes nothing for the better.
-            let _ = tokio::time::timeout(PROBE_TIMEOUT, self.ask_one(group, upstream, Transport::Udp, &octets)).await;
+            open.iter().for_each(|(_, upstream)| group.note(*upstream, Condition::lost));
+        }
+    }
+
+    /// Has an upstream probed with this query, when none of its group is well and it is time: who asks only for what failed
+    /// a moment ago would not see that they are back.
+    fn scout(self: &Arc<Self>, group: u16, query: &Query) {
+        let number = usize::from(group);
+        let upstream = self.groups.get(number).and_then(|own| forward::scout(&mut own.lock_conditions(), Instant::now()));
+        if let Some(upstream) = upstream {
+            tokio::spawn(self.clone().probe(number, upstream, passed_on(query).into()));
+        }
+    }
+
+    /// Asks an upstream only to learn whether it is back, or better than it was.
+    async fn probe(self: Arc<Self>, group: usize, upstream: usize, octets: Arc<[u8]>) {
+        // What came of it is in the upstream's condition, where an error or silence changes nothing for the better.
+        let asking = self.clone().ask_one(group, upstream, Transport::Udp, octets);
+        if tokio::time::timeout(forward::LATE, asking).await.is_err()
+            && let Some(group) = self.groups.get(group)
+        {
+            group.note(upstream, Condition::missed);
+            group.note(upstream, Condition::lost);
         }
     }
 
     /// Asks one upstream, and takes note of how it went.
-    async fn ask_one(&self, group: &Group, upstream: usize, transport: Transport, octets: &[u8]) -> std::io::Result<Vec<u8>> {
-        let Some(&(address, own)) = group.upstreams.get(upstream) else { return Err(std::io::ErrorKind::NotFound.into()) };
+    async fn ask_one(
+        self: Arc<Self>,
+        group: usize,
+        upstream: usize,
+        transport: Transport,
+        octets: Arc<[u8]>,
+    ) -> std::io::Result<Vec<u8>> {
+        let known = self.groups.get(group).and_then(|group| group.upstreams.get(upstream));
+        let Some(&(address, own)) = known else { return Err(std::io::ErrorKind::NotFound.into()) };
+        let _place = match (own, transport) {
+            // What cannot be asked for want of a place says nothing of the upstream.
+            (Transport::Udp, Transport::Tcp) => {
+                Some(self.connections.try_acquire().map_err(|_| std::io::ErrorKind::QuotaExceeded)?)
+            }
+            _ => None,
+        };
         self.counters.sent.fetch_add(1, Ordering::Relaxed);
         let sent = Instant::now();
         let reply = match (own, transport) {
-            (Transport::Udp, Transport::Udp) if address.is_ipv4() => self.sockets.v4.ask(address, octets).await,
-            (Transport::Udp, Transport::Udp) => self.sockets.v6.ask(address, octets).await,
-            _ => self.sockets.tcp.ask(address, octets).await,
+            (Transport::Udp, Transport::Udp) if address.is_ipv4() => self.sockets.v4.ask(address, &octets).await,
+            (Transport::Udp, Transport::Udp) => self.sockets.v6.ask(address, &octets).await,
+            _ => self.sockets.tcp.ask(address, &octets).await,
         };
-        group.judged(upstream, sent, reply)
+        self.judged(group, upstream, sent, reply)
+    }
+
+    /// Takes note of how an attempt went.
+    fn judged(
+        &self,
+        group: usize,
+        upstream: usize,
+        sent: Instant,
+        reply: std::io::Result<Vec<u8>>,
+    ) -> std::io::Result<Vec<u8>> {
+        match &reply {
+            Ok(reply) if is_good(reply) => self.answered(group, upstream, sent.elapsed(), 1),
+            Ok(_) => {}
+            Err(error) => {
+                if let Some(group) = self.groups.get(group) {
+                    tracing::debug!("upstream {:?}: {error}", group.upstreams.get(upstream));
+                    group.note(upstream, Condition::missed);
+                }
+            }
+        }
+        reply
+    }
+
+    /// Takes note of good replies. With the first after none of the group was well, what failed meanwhile is forgotten.
+    fn answered(&self, group: usize, upstream: usize, took: Duration, count: u32) {
+        if let Some(group) = self.groups.get(group)
+            && forward::answered(&mut group.lock_conditions(), upstream, took, count)
+        {
+            self.failures.invalidate_all();
+        }
     }
 
     /// An answer as this client may have it: its id, its question, its size. `octets` are the query's own.
     fn fitted(&self, query: &Query, octets: &[u8], answer: Result<&[u8], &str>, transport: Transport) -> Vec<u8> {
         let answer = match answer {
             Ok(answer) => answer,
-            Err(reason) => return self.failure(query, Some(reason)),
+            Err(reason) => return self.failure(query, Some((ExtendedError::NoReachableAuthority, reason))),
         };
         if answer.len() > transport.room(query.payload_size()) {
             return truncated(query, answer);
@@ -508,12 +653,12 @@ impl Forwarder {
     }
 
     /// SERVFAIL, with the reason for those who can read it.
-    fn failure(&self, query: &Query, reason: Option<&str>) -> Vec<u8> {
+    fn failure(&self, query: &Query, reason: Option<(ExtendedError, &str)>) -> Vec<u8> {
         let mut message = query.response(Rcode::SERVFAIL);
         message.flags.recursion_available = true;
         message.edns = query.edns.as_ref().map(|edns| match reason {
-            Some(reason) => {
-                let options = vec![ExtendedError::NoReachableAuthority.to_option(reason)];
+            Some((error, text)) => {
+                let options = vec![error.to_option(text)];
                 Edns { dnssec_ok: edns.dnssec_ok, options, ..Edns::new(limits::UDP_PAYLOAD) }
             }
             None => Edns { options: Vec::new(), dnssec_ok: false, ..Edns::new(edns.udp_size) },
@@ -529,6 +674,12 @@ impl Forwarder {
 /// Why there is no answer, when nobody gave one.
 const SILENCE: &str = "no upstream answered in time";
 
+/// What comes of a look-up that is under way.
+async fn outcome(mut told: watch::Receiver<Option<Outcome>>) -> Outcome {
+    let outcome = told.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+    outcome.unwrap_or(Err(SILENCE))
+}
+
 /// Takes a look-up from the list when it ends, however it ends.
 struct UnderWay<'a> {
     forwarder: &'a Forwarder,
@@ -542,28 +693,15 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Group {
-    fn new(upstreams: Vec<(SocketAddr, Transport)>) -> Self {
+    fn new(upstreams: Vec<(SocketAddr, Transport)>, choice: Choice) -> Self {
         let conditions = Mutex::new(vec![Condition::default(); upstreams.len()]);
-        Self { upstreams, conditions }
+        Self { upstreams, choice, conditions }
     }
 
     fn note(&self, upstream: usize, what: impl FnOnce(&mut Condition)) {
         if let Some(condition) = self.lock_conditions().get_mut(upstream) {
             what(condition);
         }
-    }
-
-    /// Takes note of how an attempt went.
-    fn judged(&self, upstream: usize, sent: Instant, reply: std::io::Result<Vec<u8>>) -> std::io::Result<Vec<u8>> {
-        match &reply {
-            Ok(reply) if is_good(reply) => self.note(upstream, |condition| condition.answered(sent.elapsed())),
-            Ok(_) => {}
-            Err(error) => {
-                tracing::debug!("upstream {:?}: {error}", self.upstreams.get(upstream));
-                self.note(upstream, Condition::missed);
-            }
-        }
-        reply
     }
 
     fn lock_conditions(&self) -> MutexGuard<'_, Vec<Condition>> {
@@ -930,7 +1068,8 @@ mod tests {
     #[tokio::test]
     async fn a_private_route_never_falls_back() {
         let (public, private) = (Peer::start(0, right).await, Peer::start(0, silent).await);
-        let route = Route { domains: vec!["corp.example".parse().unwrap()], upstreams: vec![private.address.into()] };
+        let (domains, upstreams) = (vec!["corp.example".parse().unwrap()], vec![private.address.into()]);
+        let route = Route { domains, upstreams, strategy: None };
         let timeout = Duration::from_millis(150);
         let forwarder = forwarder(&Config { route: vec![route], timeout, ..config(&[&public]) }).await;
         assert_eq!(ask(&forwarder, &query("www.CORP.example", false)).await.rcode, Rcode::SERVFAIL);
@@ -954,7 +1093,7 @@ mod tests {
         let (_tell, told) = watch::channel(None);
         for n in 0..limits::LOOKUPS_MAX {
             let key = Key::new(&query(&format!("n{n}.example.net"), false), 0).unwrap();
-            forwarder.lock_under_way().insert(key, told.clone());
+            forwarder.lock_under_way().insert(key, (Instant::now(), told.clone()));
         }
         let message = ask(&forwarder, &query("one.more.example.net", false)).await;
         assert_eq!((message.rcode, peer.asked()), (Rcode::SERVFAIL, 0));
