@@ -82,6 +82,13 @@ pub const UPSTREAM_SOCKETS: usize = 256;
 /// Queries after which such a socket is replaced by one on another port.
 pub const UPSTREAM_SOCKET_USES: u32 = 10_000;
 
+/// Wrong replies at one such socket after which it is closed and what waits there is asked otherwise: a forger has so many
+/// guesses of 65,536 at each socket that he finds (RFC 5452, 9.3). An upstream that answers late has some too.
+pub const UPSTREAM_SOCKET_STRAYS_MAX: u32 = 100;
+
+/// How often one question is sent to upstreams, all of them and all repetitions together.
+pub const LOOKUP_ATTEMPTS_MAX: usize = 12;
+
 /// Queries that wait on one such socket; far below the 65,536 ids, so that a free one is found at once.
 pub const UPSTREAM_QUERIES_PER_SOCKET_MAX: usize = 1_024;
 

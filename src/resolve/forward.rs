@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use crate::dns::Rcode;
+use crate::limits;
 use crate::resolve::answer::Transport;
 
 /// How long an upstream is waited for whose latency is not known yet.
@@ -438,6 +439,19 @@ impl Lookup {
         }
     }
 
+    /// So many wrong replies came where this attempt's is awaited that somebody guesses. A stream is not to be guessed
+    /// (RFC 5452, 9.3).
+    pub fn guessed_at(&mut self, number: usize, now: Instant) {
+        let Some(attempt) = self.attempts.get_mut(number).filter(|attempt| attempt.open) else { return };
+        attempt.open = false;
+        let Attempt { upstream, transport, .. } = *attempt;
+        if transport == Transport::Tcp || matches!(self.strategy, Strategy::Sequential { .. }) {
+            return self.ask_next(now);
+        }
+        self.send(upstream, Transport::Tcp, now);
+        self.next_at = now + PATIENCE_MAX;
+    }
+
     /// Upstreams that were of no use when the look-up ended, each once: whose answer was still awaited although they had
     /// had their usual time, and no less than the one needed that answered; or, where another had a good answer, who had
     /// none. An error that all of them give is the name's, and so is a time that all of them need.
@@ -470,7 +484,9 @@ impl Lookup {
         let answered = |upstream| self.attempts.iter().any(|attempt| attempt.upstream == upstream && attempt.answered);
         let left = self.order.iter_mut().filter(|place| !answered(place.upstream));
         let next = left.filter_map(|place| Some((*place.times.get(place.asked)?, place))).min_by_key(|(after, _)| *after);
-        let Some((after, place)) = next else {
+        // However many upstreams there are, one question is sent so often at most (RFC 4697, 2.1).
+        let sent = self.attempts.len() + self.outbox.len();
+        let Some((after, place)) = next.filter(|_| sent < limits::LOOKUP_ATTEMPTS_MAX) else {
             return if open { self.next_at = self.deadline } else { self.give_up() };
         };
         if open && now < self.begun + after {
@@ -725,6 +741,53 @@ mod tests {
         assert_eq!(world.asks(2100).0, [], "too late");
         world.lookup.heard(2, reply(true, Rcode::NXDOMAIN), at);
         assert_eq!(world.done(2100), Some(reply(true, Rcode::NXDOMAIN)), "TC is relayed");
+    }
+
+    #[test]
+    fn rfc4697_2_1_one_question_is_sent_so_often_at_most() {
+        let mut world = World::new(HEDGED, &mut known(&[1; 40]));
+        let (mut now, mut asked) = (0, 0);
+        loop {
+            match world.lookup.step(world.at(now)) {
+                Step::Send { .. } => asked += 1,
+                Step::Probe { upstream } => panic!("{upstream} is not suspected"),
+                Step::Wait(until) => now = until.duration_since(world.start).as_millis() as u64,
+                Step::Done(answer) => break assert_eq!(answer, None),
+            }
+        }
+        assert_eq!((asked, now), (limits::LOOKUP_ATTEMPTS_MAX, 2500));
+    }
+
+    #[test]
+    fn rfc9520_3_1_no_server_is_asked_more_than_three_times_by_datagram() {
+        let mut conditions = known(&[1, 1]);
+        conditions.iter_mut().for_each(|condition| condition.loss = 0.5);
+        let mut world = World::new(HEDGED, &mut conditions);
+        let (mut now, mut asked) = (0, Vec::new());
+        loop {
+            match world.lookup.step(world.at(now)) {
+                Step::Send { upstream, transport, .. } => asked.push((upstream, transport)),
+                Step::Probe { upstream } => panic!("{upstream} is not suspected"),
+                Step::Wait(until) => now = until.duration_since(world.start).as_millis() as u64,
+                Step::Done(answer) => break assert_eq!(answer, None),
+            }
+        }
+        for upstream in [0, 1] {
+            let by = |transport| asked.iter().filter(|one| **one == (upstream, transport)).count();
+            assert_eq!((by(Transport::Udp), by(Transport::Tcp)), (3, 1), "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn rfc5452_9_3_who_is_guessed_at_asks_by_a_stream() {
+        let mut world = World::new(HEDGED, &mut known(&[10, 20]));
+        world.asks(0);
+        let at = world.at(5);
+        world.lookup.guessed_at(0, at);
+        assert_eq!(world.asks(5).0, [(0, Transport::Tcp)]);
+        assert_eq!(world.lookup.useless(world.at(6), true).count(), 0, "it has done nothing wrong");
+        world.lookup.heard(1, reply(false, Rcode::NOERROR), at);
+        assert_eq!(world.done(5), Some(reply(false, Rcode::NOERROR)));
     }
 
     #[test]

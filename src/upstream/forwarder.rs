@@ -161,7 +161,7 @@ pub struct Favourite {
 
 impl Favourite {
     /// An attempt at this upstream, whose reply will be told by `reply`, or never when that is dropped.
-    pub fn attempt(&self, sent: Instant, reply: oneshot::Receiver<Vec<u8>>) -> FirstAttempt {
+    pub fn attempt(&self, sent: Instant, reply: oneshot::Receiver<std::io::Result<Vec<u8>>>) -> FirstAttempt {
         FirstAttempt { upstream: self.upstream, sent, reply }
     }
 }
@@ -171,7 +171,7 @@ impl Favourite {
 pub struct FirstAttempt {
     upstream: usize,
     sent: Instant,
-    reply: oneshot::Receiver<Vec<u8>>,
+    reply: oneshot::Receiver<std::io::Result<Vec<u8>>>,
 }
 
 /// What happened so far.
@@ -318,6 +318,11 @@ impl Forwarder {
             let answer = self.look_up(group, query, octets, transport, None).await;
             // Consul's own answer when all recursors fail: SERVFAIL, with the client's OPT.
             return answer.unwrap_or_else(|| self.failure(query, None));
+        }
+        if carries_more(query, octets) {
+            self.counters.misses.fetch_add(1, Ordering::Relaxed);
+            let answer = self.look_up(group, query, octets, transport, None).await;
+            return self.fitted(query, octets, answer.as_deref().ok_or(SILENCE), transport);
         }
         let Some(key) = Key::new(query, group) else {
             self.counters.misses.fetch_add(1, Ordering::Relaxed);
@@ -474,7 +479,7 @@ impl Forwarder {
         if let Some(FirstAttempt { upstream, sent, reply }) = first {
             let forwarder = self.clone();
             let heard = async move {
-                let reply = reply.await.map_err(|_| std::io::ErrorKind::ConnectionRefused.into());
+                let reply = reply.await.unwrap_or_else(|_| Err(std::io::ErrorKind::ConnectionRefused.into()));
                 (0, forwarder.judged(number, upstream, sent, reply))
             };
             asked.push(heard.boxed());
@@ -496,6 +501,7 @@ impl Forwarder {
                     tokio::select! {
                         Some((attempt, reply)) = asked.next() => match reply {
                             Ok(reply) => lookup.heard(attempt, reply, Instant::now()),
+                            Err(error) if error.kind() == udp::GUESSED_AT => lookup.guessed_at(attempt, Instant::now()),
                             Err(_) => lookup.failed(attempt, Instant::now()),
                         },
                         () = tokio::time::sleep_until(until.into()) => {}
@@ -600,6 +606,8 @@ impl Forwarder {
         match &reply {
             Ok(reply) if is_good(reply) => self.answered(group, upstream, sent.elapsed(), 1),
             Ok(_) => {}
+            // That is nothing that it has done.
+            Err(error) if error.kind() == udp::GUESSED_AT => tracing::debug!("forged replies of {:?}", self.groups.get(group)),
             Err(error) => {
                 if let Some(group) = self.groups.get(group) {
                     tracing::debug!("upstream {:?}: {error}", group.upstreams.get(upstream));
@@ -747,6 +755,12 @@ async fn addresses(upstreams: &[Upstream], own: &[SocketAddr], problems: &mut Ve
         }
     }
     found
+}
+
+/// Does a query have records besides its question and its OPT record? A signature counts for these octets and no others, so
+/// they and their answer are passed on as they are, and never shared (RFC 5625, 4.5).
+pub fn carries_more(query: &Query, octets: &[u8]) -> bool {
+    octets.get(6..Message::HEADER) != Some(&[0, 0, 0, 0, 0, u8::from(query.edns.is_some())])
 }
 
 /// The query as it goes upstream: the client's flags and options, but for those that concern only its own hop, and with

@@ -8,6 +8,7 @@ mod command_line;
 mod differences;
 mod durability;
 mod errors;
+mod forwarder_rfcs;
 mod forwarding;
 mod namespace;
 mod signals;
