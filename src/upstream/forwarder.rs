@@ -1063,6 +1063,131 @@ mod tests {
         assert_eq!((message.rcode, message.edns), (Rcode::SERVFAIL, None), "OPT only for who sent one");
     }
 
+    /// A switch for an upstream: silent while it is off.
+    fn switched() -> (Arc<std::sync::atomic::AtomicBool>, impl Fn(&Query) -> Option<Message> + Send + 'static) {
+        let on = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let seen = on.clone();
+        (on, move |query| if seen.load(Ordering::SeqCst) { right(query) } else { None })
+    }
+
+    #[tokio::test]
+    async fn rfc9520_3_2_a_failure_is_remembered_for_longer_each_time() {
+        let failing = Peer::start(0, wrong).await;
+        let forwarder = forwarder(&config(&[&failing])).await;
+        let (asked, key) = (query("www.example.net", true), Key::new(&query("www.example.net", true), 0).unwrap());
+        for (times, seconds) in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 30), (7, 30)] {
+            let begun = Instant::now();
+            assert_eq!(ask(&forwarder, &asked).await.rcode, Rcode::SERVFAIL);
+            let failure = forwarder.failures.get(&key).unwrap();
+            let lasts = failure.until - begun;
+            assert!(lasts >= Duration::from_secs(seconds) && lasts < Duration::from_secs(seconds + 1), "{lasts:?}");
+            assert_eq!((failure.times, failing.asked()), (times, u64::from(times)));
+            let message = ask(&forwarder, &asked).await;
+            assert_eq!((message.rcode, extended_error(&message)), (Rcode::SERVFAIL, Some(13)), "RFC 8914, 4.14: cached");
+            assert_eq!(failing.asked(), u64::from(times), "and not asked again");
+            // Its time passes.
+            forwarder.failures.insert(key.clone(), Failure { until: Instant::now(), ..failure });
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upstream_that_is_back_ends_what_failed_meanwhile() {
+        let (on, answer) = switched();
+        let peer = Peer::start(0, answer).await;
+        let forwarder = forwarder(&Config { timeout: Duration::from_millis(100), ..config(&[&peer]) }).await;
+        for name in ["one.example.net", "two.example.net"] {
+            assert_eq!(ask(&forwarder, &query(name, false)).await.rcode, Rcode::SERVFAIL);
+        }
+        on.store(true, Ordering::SeqCst);
+        // Nobody asks for anything else: what failed has to find out by itself, long before its time is over.
+        forwarder.failures.iter().for_each(|(key, failure)| {
+            let until = Instant::now() + Duration::from_secs(30);
+            forwarder.failures.insert((*key).clone(), Failure { until, ..failure });
+        });
+        let begun = Instant::now();
+        while ask(&forwarder, &query("one.example.net", false)).await.rcode != Rcode::NOERROR {
+            assert!(begun.elapsed() < Duration::from_secs(10), "its answer to a probe did not count");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(ask(&forwarder, &query("two.example.net", false)).await.rcode, Rcode::NOERROR, "for all of them");
+    }
+
+    #[tokio::test]
+    async fn rfc8767_5_a_stale_answer_waits_once_for_a_look_up_that_is_late() {
+        let mute = Peer::start(0, silent).await;
+        let forwarder = forwarder(&Config { timeout: Duration::from_secs(5), ..config(&[&mute]) }).await;
+        let asked = query("www.example.net", true);
+        keep_stale(&forwarder, &asked, &right(&asked).unwrap());
+        assert_eq!(extended_error(&ask(&forwarder, &asked).await), Some(3));
+        let begun = Instant::now();
+        assert_eq!(extended_error(&ask(&forwarder, &asked).await), Some(3));
+        assert!(begun.elapsed() < STALE_AFTER / 2, "it waited for {:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn rfc8767_4_a_name_that_is_gone_takes_the_place_of_what_was_stale() {
+        let peer = Peer::start(0, negative).await;
+        let forwarder = forwarder(&config(&[&peer])).await;
+        let asked = query("www.example.net", true);
+        keep_stale(&forwarder, &asked, &right(&asked).unwrap());
+        for _ in 0..2 {
+            let message = ask(&forwarder, &asked).await;
+            assert_eq!((message.rcode, extended_error(&message)), (Rcode::NXDOMAIN, None));
+        }
+        assert_eq!(peer.asked(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_is_late_is_told_from_who_is_silent() {
+        let (late, mute, quick) = (Peer::start(150, right).await, Peer::start(0, silent).await, Peer::start(0, right).await);
+        for (peer, comes) in [(&late, true), (&mute, false)] {
+            let forwarder = forwarder(&config(&[peer, &quick])).await;
+            let (slow, other) = (peer.address, quick.address);
+            forwarder.measured(0, [(slow, Duration::from_millis(10)), (other, Duration::from_millis(50))]);
+            assert_eq!(ask(&forwarder, &query("www.example.net", false)).await.rcode, Rcode::NOERROR);
+            let before = forwarder.groups[0].lock_conditions()[0].clone();
+            assert_eq!(before.lost, 1, "it was of no use");
+            let begun = Instant::now();
+            loop {
+                let now = forwarder.groups[0].lock_conditions()[0].clone();
+                if now != before {
+                    break assert_eq!((now.lost == 0, now.latency > before.latency), (comes, comes), "{now:?}");
+                }
+                assert!(begun.elapsed() < Duration::from_secs(10), "nothing was learnt");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_to_who_is_silent_are_bounded() {
+        let mute = Peer::start(0, silent).await;
+        let listener = tokio::net::TcpListener::bind(mute.address).await.unwrap();
+        let forwarder = forwarder(&Config { timeout: Duration::from_millis(1_200), ..config(&[&mute]) }).await;
+        let taken = forwarder.connections.clone().try_acquire_many_owned(limits::UPSTREAM_CONNECTIONS_OPENED_MAX as u32);
+        assert_eq!(ask(&forwarder, &query("one.example.net", false)).await.rcode, Rcode::SERVFAIL);
+        let none = tokio::time::timeout(Duration::from_millis(10), listener.accept()).await;
+        assert!(none.is_err(), "there was no place for it");
+        drop(taken);
+        let (second, accepted) =
+            (query("two.example.net", false), tokio::time::timeout(Duration::from_secs(10), listener.accept()));
+        let (message, accepted) = tokio::join!(ask(&forwarder, &second), accepted);
+        assert_eq!((message.rcode, accepted.is_ok()), (Rcode::SERVFAIL, true));
+    }
+
+    #[tokio::test]
+    async fn each_route_has_the_strategy_that_is_written() {
+        let text = "upstreams = [\"192.0.2.1\"]\nstrategy = \"strict\"\n\
+            [[route]]\ndomains = [\"a.example\"]\nupstreams = [\"192.0.2.2\"]\nstrategy = \"parallel\"\n\
+            [[route]]\ndomains = [\"b.example\"]\nupstreams = [\"192.0.2.3\"]\n";
+        let config: Config = toml::from_str(text).unwrap();
+        let (forwarder, _) = Forwarder::new(&config, None, &[]).await;
+        let choices: Vec<Choice> = forwarder.groups.iter().map(|group| group.choice).collect();
+        assert_eq!(choices, [Choice::Strict, Choice::Parallel, Choice::Strict]);
+        let error = toml::from_str::<Config>("strategy = \"best\"").unwrap_err().to_string();
+        assert!(error.contains("`hedged`, `strict`, `parallel`, `random`"), "{error}");
+    }
+
     #[tokio::test]
     async fn an_upstream_that_is_back_is_seen_although_it_is_slower() {
         let (slow, fast) = (Peer::start(60, right).await, Peer::start(0, right).await);
