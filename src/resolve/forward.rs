@@ -30,7 +30,7 @@ const PROBE: Duration = Duration::from_secs(1);
 /// How often one that is never asked, because others are better, is probed to find out whether they still are; and no
 /// oftener than once in so many queries, so that a quiet server stays quiet.
 const EXPLORE: Duration = Duration::from_secs(2);
-const EXPLORE_QUERIES: u32 = 64;
+const EXPLORE_QUERIES: u32 = 128;
 /// How long a reply is still listened for when its look-up has ended, to learn how late it is, or that it is lost.
 pub const LATE: Duration = Duration::from_secs(1);
 /// From this share of lost queries on, an upstream counts as lossy: it is asked again sooner, and gives way to one that
@@ -88,6 +88,8 @@ pub struct Condition {
     probed: Option<Instant>,
     /// Queries since then.
     passed_over: u32,
+    /// What is known of it is from before it was passed over.
+    is_old: bool,
 }
 
 impl Condition {
@@ -104,9 +106,10 @@ impl Condition {
                 self.usual = if took > self.usual { self.usual * 4 / 3 } else { self.usual * 99 / 100 };
                 self.usual = self.usual.max(Duration::from_micros(100));
                 let took = took.min(latency * 2 + Duration::from_micros(100));
-                self.latency = Some((latency * 7 + took) / 8);
+                self.latency = Some(if self.is_old { (latency + took) / 2 } else { (latency * 7 + took) / 8 });
             }
         }
+        self.is_old = false;
     }
 
     /// It did not answer, not in time to be of use, or with an error where another had an answer.
@@ -509,7 +512,7 @@ impl Lookup {
 fn to_probe(first: usize, conditions: &mut [Condition], now: Instant) -> Option<usize> {
     let (upstream, condition) = conditions.iter_mut().enumerate().find(|(n, c)| *n != first && c.is_due(now))?;
     condition.is_asked(now);
-    // What is known of who is not asked grows old.
+    condition.is_old = true;
     condition.loss *= 0.9;
     Some(upstream)
 }
