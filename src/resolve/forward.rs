@@ -45,6 +45,9 @@ const AGAIN: [Duration; 3] = [Duration::ZERO, Duration::from_millis(400), Durati
 const AGAIN_LOSSY: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(80), Duration::from_millis(200), Duration::from_millis(600)];
 
+/// The same when none of them is well: what is asked then is asked to learn that one is back.
+const AGAIN_DEAD: [Duration; 2] = [Duration::ZERO, Duration::from_secs(1)];
+
 /// How upstreams are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
@@ -296,11 +299,13 @@ impl Lookup {
                 now + deadline
             }
         };
+        let none_is_well = conditions.iter().all(Condition::is_suspect);
         let place = |upstream: usize| {
             let condition = &conditions[upstream];
             let (wait, times) = match strategy {
                 Strategy::Sequential { timeout, .. } => (timeout, &AGAIN[..1]),
                 Strategy::Hedged { .. } if condition.is_lossy() => (patience(condition), &AGAIN_LOSSY[..]),
+                Strategy::Hedged { .. } if none_is_well => (patience(condition), &AGAIN_DEAD[..]),
                 Strategy::Hedged { .. } => (patience(condition), &AGAIN[..]),
             };
             Place { upstream, wait, times, asked: 0 }
