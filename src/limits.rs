@@ -103,6 +103,13 @@ pub const UPSTREAM_SOCKETS: usize = 256;
 /// Queries after which such a socket is replaced by one on another port.
 pub const UPSTREAM_SOCKET_USES: u32 = 10_000;
 
+/// Wrong replies at one such socket after which it is closed and what waits there is asked otherwise: a forger has so many
+/// guesses of 65,536 at each socket that he finds (RFC 5452, 9.3). An upstream that answers late has some too.
+pub const UPSTREAM_SOCKET_STRAYS_MAX: u32 = 100;
+
+/// How often one question is sent to upstreams, all of them and all repetitions together.
+pub const LOOKUP_ATTEMPTS_MAX: usize = 12;
+
 /// Queries that wait on one such socket; far below the 65,536 ids, so that a free one is found at once.
 pub const UPSTREAM_QUERIES_PER_SOCKET_MAX: usize = 1_024;
 
@@ -115,6 +122,14 @@ pub const RELAY_ASKERS_MAX: usize = 64;
 
 /// TCP connections to upstreams that are kept open for the next query, over all upstreams. Truncated answers are rare.
 pub const UPSTREAM_CONNECTIONS_IDLE_MAX: usize = 16;
+
+/// Connections under way to upstreams of datagrams, whose answers were cut or do not come: when all are silent, each look-up
+/// tries one in the end, and each is a file until its deadline. Beyond it there is no such try.
+pub const UPSTREAM_CONNECTIONS_OPENED_MAX: usize = 512;
+
+/// Look-ups that have ended and still listen for a late reply for a second, at about a kilobyte each; beyond it nobody does,
+/// and nothing is learnt.
+pub const LATE_LISTENERS_MAX: usize = 4_096;
 
 /// Look-ups under way at upstreams. One may outlive its clients, who got a stale answer after a moment, by the whole of
 /// its deadline, so that their own bound is none for it. Beyond it a query fails at once.

@@ -172,6 +172,7 @@ pub enum ExtendedError {
     Other = 0,
     StaleAnswer = 3,
     Forged = 4,
+    CachedError = 13,
     NotReady = 14,
     Blocked = 15,
     Filtered = 17,

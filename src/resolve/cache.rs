@@ -76,8 +76,9 @@ impl Key {
     }
 }
 
-/// Options that concern one hop only and are not passed on: cookies, keepalive, padding (RFC 7873, 7828, 7830).
-pub const HOP_BY_HOP: [u16; 3] = [10, 11, 12];
+/// Options that concern one hop only and are not passed on: cookies, keepalive, padding (RFC 7873, 7828, 7830), and where
+/// the client is, which is nobody's business further on (RFC 7871, 11.1).
+pub const HOP_BY_HOP: [u16; 4] = [8, 10, 11, 12];
 
 /// An answer that is kept.
 #[derive(Debug)]
@@ -450,7 +451,7 @@ mod tests {
         cut.flags.truncated = true;
         assert!(cache.put(key(), &cut.compose(true), now).is_none(), "a truncated one");
         let mut edns = Edns::new(1232);
-        edns.options.push(crate::dns::EdnsOption { code: 8, data: Box::new([0, 1, 0, 0]) });
+        edns.options.push(crate::dns::EdnsOption { code: 65_001, data: Box::new([0, 1, 0, 0]) });
         assert!(Key::new(&Query { edns: Some(edns), ..asked.clone() }, 0).is_none(), "one that depends on the client");
     }
 

@@ -3,14 +3,19 @@
 //! Pure: told what happened and what time it is, it says what to do next. The driver in `upstream` does the sending.
 //!
 //! By default the best upstream by measured latency is asked, and the next one as soon as the first is later than it
-//! usually is ([`patience`]), so that a dead upstream costs milliseconds. As [`Strategy::Sequential`] it is Consul's: one
-//! at a time, each for its whole timeout.
+//! usually is ([`patience`]), so that a dead upstream costs milliseconds. What is usual is learnt from all replies, those that
+//! come too late to be of use among them, so that of a hundred queries that are answered some three are sent twice, however
+//! uneven an upstream's times are. Who fails is asked last and probed until it is back. As [`Strategy::Sequential`] it is
+//! Consul's: one at a time, each for its whole timeout.
 //!
 //! Start with [`Lookup::step`].
 
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
+
 use crate::dns::Rcode;
+use crate::limits;
 use crate::resolve::answer::Transport;
 
 /// How long an upstream is waited for whose latency is not known yet.
@@ -22,15 +27,33 @@ const PATIENCE_MAX: Duration = Duration::from_millis(400);
 const LOST_MAX: u32 = 2;
 /// How often one that is asked last gets a query of its own, to find out whether it is back.
 const PROBE: Duration = Duration::from_secs(1);
-/// When those who are silent are asked again at the earliest, counted from the beginning: later rounds are for packets
-/// that were lost, and press nobody who only takes long over a name.
-const ROUNDS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(400), Duration::from_secs(1)];
+/// How often one that is never asked, because others are better, is probed to find out whether they still are; and no
+/// oftener than once in so many queries, so that a quiet server stays quiet.
+const EXPLORE: Duration = Duration::from_secs(2);
+const EXPLORE_QUERIES: u32 = 128;
+/// How long a reply is still listened for when its look-up has ended, to learn how late it is, or that it is lost.
+pub const LATE: Duration = Duration::from_secs(1);
+/// From this share of lost queries on, an upstream counts as lossy: it is asked again sooner, and gives way to one that
+/// takes longer and is reliable. That share of the time below is what it would have to be faster.
+const LOSSY: f32 = 0.05;
+const LOSS_COSTS: Duration = Duration::from_millis(500);
+/// When an upstream that is silent is asked again at the earliest, counted from the beginning. That is for packets that were
+/// lost, and presses nobody who only takes long over a name. The last time goes by TCP, which sees to lost packets by itself;
+/// three times at most by datagram (RFC 9520, 3.1).
+const AGAIN: [Duration; 3] = [Duration::ZERO, Duration::from_millis(400), Duration::from_secs(1)];
+/// The same for one that is lossy.
+const AGAIN_LOSSY: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(80), Duration::from_millis(200), Duration::from_millis(600)];
+
+/// The same when none of them is well: what is asked then is asked to learn that one is back.
+const AGAIN_DEAD: [Duration; 2] = [Duration::ZERO, Duration::from_secs(1)];
 
 /// How upstreams are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
-    /// The fastest first, another when it is late.
+    /// The first by choice, another when it is late.
     Hedged {
+        choice: Choice,
         /// How long a look-up may take.
         deadline: Duration,
     },
@@ -38,24 +61,58 @@ pub enum Strategy {
     Sequential { timeout: Duration, random: bool },
 }
 
+/// Who of those that are well is asked first. Who is not is asked last, whatever the choice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Choice {
+    /// The fastest, by what was measured.
+    #[default]
+    Hedged,
+    /// The first in the order in which they are written.
+    Strict,
+    /// All of them at once.
+    Parallel,
+    /// Any.
+    Random,
+}
+
 /// What is known of an upstream.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Condition {
-    /// Smoothed round-trip time (RFC 6298, 2).
+    /// Smoothed round-trip time (RFC 6298, 2), of which an outlier is no part.
     pub latency: Option<Duration>,
+    /// The time within which about 97 of 100 replies come.
+    usual: Duration,
+    /// The share of queries that are never answered.
+    loss: f32,
     /// Queries in a row that it did not answer well.
     pub lost: u32,
-    /// When it was last asked although it is asked last.
+    /// When it was last asked although others are asked first.
     probed: Option<Instant>,
+    /// Queries since then.
+    passed_over: u32,
+    /// What is known of it is from before it was passed over.
+    is_old: bool,
 }
 
 impl Condition {
-    /// It answered, in this time.
-    pub fn answered(&mut self, took: Duration) {
-        // What was measured before it was lost says nothing of how it came back.
-        let former = self.latency.filter(|_| !self.is_suspect());
+    /// It answered, the last of so many queries in this time.
+    pub fn answered(&mut self, took: Duration, count: u32) {
+        let was_suspect = self.is_suspect();
         self.lost = 0;
-        self.latency = Some(former.map_or(took, |latency| (latency * 7 + took) / 8));
+        self.loss *= (31.0_f32 / 32.0).powi(i32::try_from(count).unwrap_or(i32::MAX));
+        // What was measured before it was lost says nothing of how it came back.
+        match self.latency.filter(|_| !was_suspect) {
+            None => (self.latency, self.usual) = (Some(took), took * 2),
+            Some(latency) => {
+                // One in thirty is the exception that lifts the usual time by a third; all others lower it by a hundredth.
+                self.usual = if took > self.usual { self.usual * 4 / 3 } else { self.usual * 99 / 100 };
+                self.usual = self.usual.max(Duration::from_micros(100));
+                let took = took.min(latency * 2 + Duration::from_micros(100));
+                self.latency = Some(if self.is_old { (latency + took) / 2 } else { (latency * 7 + took) / 8 });
+            }
+        }
+        self.is_old = false;
     }
 
     /// It did not answer, not in time to be of use, or with an error where another had an answer.
@@ -63,34 +120,85 @@ impl Condition {
         self.lost = self.lost.saturating_add(1);
     }
 
+    /// What it was asked by datagram has not been answered at all, however long one listened.
+    pub fn lost(&mut self) {
+        // One that is suspect may be dead, which is another matter.
+        if !self.is_suspect() {
+            self.loss += (1.0 - self.loss) / 32.0;
+        }
+    }
+
+    fn is_lossy(&self) -> bool {
+        self.loss >= LOSSY
+    }
+
     fn is_suspect(&self) -> bool {
         self.lost >= LOST_MAX
     }
 
-    /// Is it time to probe it, if it is suspect?
+    /// Is it time to probe it, when another is asked first?
     fn is_due(&self, now: Instant) -> bool {
-        self.probed.is_none_or(|at| now.duration_since(at) >= PROBE)
+        let since = self.probed.map(|at| now.saturating_duration_since(at));
+        match self.is_suspect() {
+            true => since.is_none_or(|since| since >= PROBE),
+            false => self.passed_over >= EXPLORE_QUERIES && since.is_none_or(|since| since >= EXPLORE),
+        }
+    }
+
+    /// It is asked, first or by the way.
+    fn is_asked(&mut self, now: Instant) {
+        (self.probed, self.passed_over) = (Some(now), 0);
     }
 }
 
 /// How long this upstream is waited for before another is asked too.
 fn patience(condition: &Condition) -> Duration {
-    condition.latency.map_or(PATIENCE_UNKNOWN, |latency| (latency * 3).clamp(PATIENCE_MIN, PATIENCE_MAX))
+    // A little more than usual, so that one whose times are even is never asked in vain.
+    condition.latency.map_or(PATIENCE_UNKNOWN, |_| (condition.usual * 5 / 4).clamp(PATIENCE_MIN, PATIENCE_MAX))
 }
 
-/// Whom a look-up asks first and how long it waits for him, when there is no doubt about either: the fastest upstream has
-/// answered lately, and there is none that is due to be probed.
-pub fn favourite(conditions: &[Condition], now: Instant) -> Option<(usize, Duration)> {
-    if conditions.iter().any(|condition| condition.is_suspect() && condition.is_due(now)) {
+/// Whom a look-up asks first and how long it waits for him, when there is no doubt about either: he has answered lately, and
+/// there is none that is due to be probed. `lot` is a random number.
+pub fn favourite(choice: Choice, conditions: &mut [Condition], now: Instant, lot: u32) -> Option<(usize, Duration)> {
+    let mut well = conditions.iter().enumerate().filter(|(_, condition)| !condition.is_suspect());
+    let (best, _) = match choice {
+        Choice::Hedged => well.min_by_key(|(_, condition)| rank(condition)),
+        Choice::Strict => well.next(),
+        Choice::Random => well.clone().count().checked_sub(1).and_then(|last| well.nth(lot as usize % (last + 1))),
+        Choice::Parallel => None,
+    }?;
+    if conditions.iter().enumerate().any(|(n, condition)| n != best && condition.is_due(now)) {
         return None;
     }
-    let (best, condition) = conditions.iter().enumerate().min_by_key(|(_, condition)| rank(condition))?;
-    (!condition.is_suspect() && condition.latency.is_some()).then(|| (best, patience(condition)))
+    let wait = conditions.get(best).filter(|condition| condition.latency.is_some()).map(patience)?;
+    pass_over(best, conditions, now);
+    Some((best, wait))
+}
+
+/// One of them answered well, the last of so many queries in this time. Says whether none was well until now.
+pub fn answered(conditions: &mut [Condition], upstream: usize, took: Duration, count: u32) -> bool {
+    let none_was_well = conditions.iter().all(Condition::is_suspect);
+    if let Some(condition) = conditions.get_mut(upstream) {
+        condition.answered(took, count);
+    }
+    none_was_well
+}
+
+/// Takes note of who is asked first, and who is not.
+fn pass_over(first: usize, conditions: &mut [Condition], now: Instant) {
+    for (n, condition) in conditions.iter_mut().enumerate() {
+        match n == first {
+            true => condition.is_asked(now),
+            false => condition.passed_over = condition.passed_over.saturating_add(1),
+        }
+    }
 }
 
 /// Who is asked first: suspects last, else by latency; one whose latency is not known yet has to show it.
 fn rank(condition: &Condition) -> (bool, Duration) {
-    (condition.is_suspect(), condition.latency.unwrap_or(Duration::ZERO))
+    let latency = condition.latency.unwrap_or(Duration::ZERO);
+    let loss_costs = if condition.is_lossy() { LOSS_COSTS.mul_f32(condition.loss) } else { Duration::ZERO };
+    (condition.is_suspect(), latency + loss_costs)
 }
 
 /// What to do next.
@@ -114,14 +222,12 @@ pub struct Lookup {
     transport: Transport,
     /// The query has an OPT record.
     edns: bool,
-    /// Upstreams in the order in which they are asked, and how long each is waited for.
-    order: Vec<(usize, Duration)>,
+    /// Upstreams in the order in which they are asked.
+    order: Vec<Place>,
     attempts: Vec<Attempt>,
     /// Attempts that are to be sent now.
     outbox: Vec<Attempt>,
     probe: Option<usize>,
-    /// Upstreams of `order` asked so far, all rounds counted.
-    asked: usize,
     begun: Instant,
     /// How long the upstream took whose answer was taken.
     took: Option<Duration>,
@@ -130,6 +236,17 @@ pub struct Lookup {
     /// The least bad of the answers that were not good enough.
     fallback: Option<(u8, Vec<u8>)>,
     done: Option<Option<Vec<u8>>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    upstream: usize,
+    /// How long it is waited for before the next is asked.
+    wait: Duration,
+    /// When it is asked at the earliest, and again, from the beginning on.
+    times: &'static [Duration],
+    /// How often it has been asked.
+    asked: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -172,16 +289,28 @@ impl Lookup {
                 }
                 now + timeout * u32::try_from(order.len()).unwrap_or(u32::MAX)
             }
-            Strategy::Hedged { deadline } => {
-                order.sort_by_key(|&n| rank(&conditions[n]));
+            Strategy::Hedged { choice, deadline } => {
+                match choice {
+                    Choice::Hedged => order.sort_by_key(|&n| rank(&conditions[n])),
+                    Choice::Random => rng.shuffle(&mut order),
+                    Choice::Strict | Choice::Parallel => {}
+                }
+                order.sort_by_key(|&n| conditions[n].is_suspect());
                 now + deadline
             }
         };
-        let waits = |n: usize| match strategy {
-            Strategy::Sequential { timeout, .. } => timeout,
-            Strategy::Hedged { .. } => patience(&conditions[n]),
+        let none_is_well = conditions.iter().all(Condition::is_suspect);
+        let place = |upstream: usize| {
+            let condition = &conditions[upstream];
+            let (wait, times) = match strategy {
+                Strategy::Sequential { timeout, .. } => (timeout, &AGAIN[..1]),
+                Strategy::Hedged { .. } if condition.is_lossy() => (patience(condition), &AGAIN_LOSSY[..]),
+                Strategy::Hedged { .. } if none_is_well => (patience(condition), &AGAIN_DEAD[..]),
+                Strategy::Hedged { .. } => (patience(condition), &AGAIN[..]),
+            };
+            Place { upstream, wait, times, asked: 0 }
         };
-        let order = order.iter().map(|&n| (n, waits(n))).collect();
+        let order: Vec<Place> = order.iter().map(|&n| place(n)).collect();
         let mut lookup = Self {
             strategy,
             transport,
@@ -190,7 +319,6 @@ impl Lookup {
             attempts: Vec::new(),
             outbox: Vec::new(),
             probe: None,
-            asked: 0,
             begun: now,
             took: None,
             next_at: now,
@@ -199,20 +327,34 @@ impl Lookup {
             done: None,
         };
         lookup.ask_next(now);
-        if let Strategy::Hedged { .. } = strategy {
-            lookup.probe = lookup.to_probe(conditions, now);
+        if let Strategy::Hedged { choice: Choice::Parallel, .. } = strategy {
+            while lookup.order.iter().any(|place| place.asked == 0) {
+                lookup.ask_next(now);
+            }
+        } else if let Strategy::Hedged { .. } = strategy
+            && let Some(first) = lookup.order.first()
+        {
+            lookup.probe = to_probe(first.upstream, conditions, now);
+            pass_over(first.upstream, conditions, now);
         }
         lookup
     }
 
     /// Goes on with a look-up whose first attempt was made already, by UDP and to `upstream`: attempt 0.
-    pub fn begun(upstream: usize, sent: Instant, deadline: Duration, conditions: &mut [Condition]) -> Self {
-        let mut rng = fastrand::Rng::with_seed(0);
-        let mut lookup = Self::new(Strategy::Hedged { deadline }, Transport::Udp, conditions, sent, &mut rng);
-        if let Some(place) = lookup.order.iter().position(|(n, _)| *n == upstream) {
-            let first = lookup.order.remove(place);
-            lookup.next_at = sent + first.1;
-            lookup.order.insert(0, first);
+    pub fn begun(
+        upstream: usize,
+        sent: Instant,
+        choice: Choice,
+        deadline: Duration,
+        conditions: &mut [Condition],
+        rng: &mut fastrand::Rng,
+    ) -> Self {
+        let mut lookup = Self::new(Strategy::Hedged { choice, deadline }, Transport::Udp, conditions, sent, rng);
+        if let Some(at) = lookup.order.iter().position(|place| place.upstream == upstream) {
+            let first = lookup.order.remove(at);
+            lookup.next_at = sent + first.wait;
+            lookup.order.iter_mut().for_each(|place| place.asked = 0);
+            lookup.order.insert(0, Place { asked: 1, ..first });
             lookup.outbox.clear();
             lookup.attempts.push(Attempt::new(upstream, Transport::Udp, sent));
         }
@@ -305,11 +447,24 @@ impl Lookup {
         }
     }
 
+    /// So many wrong replies came where this attempt's is awaited that somebody guesses. A stream is not to be guessed
+    /// (RFC 5452, 9.3).
+    pub fn guessed_at(&mut self, number: usize, now: Instant) {
+        let Some(attempt) = self.attempts.get_mut(number).filter(|attempt| attempt.open) else { return };
+        attempt.open = false;
+        let Attempt { upstream, transport, .. } = *attempt;
+        if transport == Transport::Tcp || matches!(self.strategy, Strategy::Sequential { .. }) {
+            return self.ask_next(now);
+        }
+        self.send(upstream, Transport::Tcp, now);
+        self.next_at = now + PATIENCE_MAX;
+    }
+
     /// Upstreams that were of no use when the look-up ended, each once: whose answer was still awaited although they had
     /// had their usual time, and no less than the one needed that answered; or, where another had a good answer, who had
     /// none. An error that all of them give is the name's, and so is a time that all of them need.
     pub fn useless(&self, now: Instant, ended_well: bool) -> impl Iterator<Item = usize> + '_ {
-        let useless = move |&&(upstream, wait): &&(usize, Duration)| {
+        let useless = move |&&Place { upstream, wait, .. }: &&Place| {
             let mut own = self.attempts.iter().filter(|attempt| attempt.upstream == upstream);
             if own.clone().any(|attempt| attempt.bad) {
                 return ended_well;
@@ -317,7 +472,13 @@ impl Lookup {
             let enough = wait.max(self.took.unwrap_or_default());
             own.any(|attempt| attempt.open && now.duration_since(attempt.sent) >= enough)
         };
-        self.order.iter().filter(useless).map(|(upstream, _)| *upstream)
+        self.order.iter().filter(useless).map(|place| place.upstream)
+    }
+
+    /// Attempts by datagram whose replies are still awaited, and at whom.
+    pub fn open(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let is_open = |(_, attempt): &(usize, &Attempt)| attempt.open && attempt.transport == Transport::Udp;
+        self.attempts.iter().enumerate().filter(is_open).map(|(number, attempt)| (number, attempt.upstream))
     }
 
     fn send(&mut self, upstream: usize, transport: Transport, now: Instant) {
@@ -326,52 +487,57 @@ impl Lookup {
 
     /// Asks the next upstream in order, or ends the look-up when there is nobody left to hope for.
     fn ask_next(&mut self, now: Instant) {
-        let rounds = if matches!(self.strategy, Strategy::Sequential { .. }) { 1 } else { ROUNDS.len() };
         let open = self.attempts.iter().chain(&self.outbox).any(|attempt| attempt.open);
-        let places = self.order.len();
-        let all = (0..rounds).flat_map(|round| (0..places).map(move |place| (round, place)));
-        for (round, place) in all.skip(self.asked) {
-            let (Some(&(upstream, wait)), Some(&after)) = (self.order.get(place), ROUNDS.get(round)) else { break };
-            let answered = self.attempts.iter().any(|attempt| attempt.upstream == upstream && attempt.answered);
-            if !answered && open && now < self.begun + after {
-                self.next_at = self.begun + after;
-                return;
-            }
-            self.asked += 1;
-            // Who answered has said it.
-            if !answered {
-                self.send(upstream, self.transport_for(round), now);
-                self.next_at = now + wait;
-                return;
-            }
+        // Who answered has said it.
+        let answered = |upstream| self.attempts.iter().any(|attempt| attempt.upstream == upstream && attempt.answered);
+        let left = self.order.iter_mut().filter(|place| !answered(place.upstream));
+        let next = left.filter_map(|place| Some((*place.times.get(place.asked)?, place))).min_by_key(|(after, _)| *after);
+        // However many upstreams there are, one question is sent so often at most (RFC 4697, 2.1).
+        let sent = self.attempts.len() + self.outbox.len();
+        let Some((after, place)) = next.filter(|_| sent < limits::LOOKUP_ATTEMPTS_MAX) else {
+            return if open { self.next_at = self.deadline } else { self.give_up() };
+        };
+        if open && now < self.begun + after {
+            self.next_at = self.begun + after;
+            return;
         }
-        if open { self.next_at = self.deadline } else { self.give_up() }
-    }
-
-    /// The last round goes by TCP, which sees to lost packets by itself.
-    fn transport_for(&self, round: usize) -> Transport {
-        if round + 1 == ROUNDS.len() { Transport::Tcp } else { self.transport }
+        place.asked += 1;
+        let is_last = place.asked > 1 && place.asked == place.times.len();
+        let transport = if is_last { Transport::Tcp } else { self.transport };
+        self.next_at = now + place.wait;
+        self.outbox.push(Attempt::new(place.upstream, transport, now));
     }
 
     fn give_up(&mut self) {
         self.done = Some(self.fallback.take().map(|(_, octets)| octets));
     }
-
-    /// A suspect upstream that is to get this query too, so that it is seen to be back.
-    fn to_probe(&self, conditions: &mut [Condition], now: Instant) -> Option<usize> {
-        let first = self.order.first().map(|(n, _)| *n);
-        let (upstream, condition) =
-            conditions.iter_mut().enumerate().find(|(n, c)| Some(*n) != first && c.is_suspect() && c.is_due(now))?;
-        condition.probed = Some(now);
-        Some(upstream)
-    }
 }
+
+/// An upstream that is to get this query too although `first` is asked, so that it is seen to be back, or to be better.
+fn to_probe(first: usize, conditions: &mut [Condition], now: Instant) -> Option<usize> {
+    let (upstream, condition) = conditions.iter_mut().enumerate().find(|(n, c)| *n != first && c.is_due(now))?;
+    condition.is_asked(now);
+    condition.is_old = true;
+    condition.loss *= 0.9;
+    Some(upstream)
+}
+
+/// An upstream that is to be probed although nobody has a question for it, when none of them is well.
+pub fn scout(conditions: &mut [Condition], now: Instant) -> Option<usize> {
+    if conditions.iter().any(|condition| !condition.is_suspect()) {
+        return None;
+    }
+    to_probe(usize::MAX, conditions, now)
+}
+
+#[cfg(test)]
+mod drill;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const HEDGED: Strategy = Strategy::Hedged { deadline: Duration::from_millis(2500) };
+    const HEDGED: Strategy = Strategy::Hedged { choice: Choice::Hedged, deadline: Duration::from_millis(2500) };
     const SEQUENTIAL: Strategy = Strategy::Sequential { timeout: Duration::from_secs(2), random: false };
 
     /// A reply of nothing but a header with these flags.
@@ -380,7 +546,11 @@ mod tests {
     }
 
     fn known(latencies: &[u64]) -> Vec<Condition> {
-        latencies.iter().map(|ms| Condition { latency: Some(Duration::from_millis(*ms)), ..Condition::default() }).collect()
+        let known = |ms: &u64| {
+            let (latency, usual) = (Some(Duration::from_millis(*ms)), Duration::from_millis(ms * 2));
+            Condition { latency, usual, ..Condition::default() }
+        };
+        latencies.iter().map(known).collect()
     }
 
     struct World {
@@ -424,10 +594,10 @@ mod tests {
     #[test]
     fn the_fastest_is_asked_and_another_when_it_is_late() {
         let mut world = World::new(HEDGED, &mut known(&[30, 10]));
-        assert_eq!(world.asks(0), (vec![(1, Transport::Udp)], 30));
-        assert_eq!(world.asks(29), (vec![], 30));
-        assert_eq!(world.asks(30), (vec![(0, Transport::Udp)], 120));
-        assert_eq!(world.lookup.useless(world.at(31), true).collect::<Vec<_>>(), [1], "the late one");
+        assert_eq!(world.asks(0), (vec![(1, Transport::Udp)], 25));
+        assert_eq!(world.asks(24), (vec![], 25));
+        assert_eq!(world.asks(25), (vec![(0, Transport::Udp)], 100));
+        assert_eq!(world.lookup.useless(world.at(26), true).collect::<Vec<_>>(), [1], "the late one");
         let at = world.at(50);
         world.lookup.heard(1, reply(false, Rcode::NOERROR), at);
         assert_eq!(world.done(50), Some(reply(false, Rcode::NOERROR)));
@@ -485,7 +655,7 @@ mod tests {
             }
         }
         assert_eq!(now, 2500);
-        assert_eq!(asked.len(), 2 * ROUNDS.len());
+        assert_eq!(asked.len(), 2 * AGAIN.len());
         assert_eq!(asked[4..], [(0, Transport::Tcp), (1, Transport::Tcp)]);
     }
 
@@ -543,7 +713,7 @@ mod tests {
         assert_eq!((world.asks(0).0, &world.probed[..]), (vec![(1, Transport::Udp)], &[0][..]));
         let mut world = World::new(HEDGED, &mut conditions);
         assert_eq!((world.asks(0).0, &world.probed[..]), (vec![(1, Transport::Udp)], &[][..]), "no second one within a second");
-        conditions[0].answered(Duration::from_millis(5));
+        assert!(!answered(&mut conditions, 0, Duration::from_millis(5), 1), "another was well");
         assert_eq!(conditions[0].latency, Some(Duration::from_millis(5)), "measured anew");
         let mut world = World::new(HEDGED, &mut conditions);
         assert_eq!(world.asks(0).0, [(0, Transport::Udp)]);
@@ -579,6 +749,53 @@ mod tests {
         assert_eq!(world.asks(2100).0, [], "too late");
         world.lookup.heard(2, reply(true, Rcode::NXDOMAIN), at);
         assert_eq!(world.done(2100), Some(reply(true, Rcode::NXDOMAIN)), "TC is relayed");
+    }
+
+    #[test]
+    fn rfc4697_2_1_one_question_is_sent_so_often_at_most() {
+        let mut world = World::new(HEDGED, &mut known(&[1; 40]));
+        let (mut now, mut asked) = (0, 0);
+        loop {
+            match world.lookup.step(world.at(now)) {
+                Step::Send { .. } => asked += 1,
+                Step::Probe { upstream } => panic!("{upstream} is not suspected"),
+                Step::Wait(until) => now = until.duration_since(world.start).as_millis() as u64,
+                Step::Done(answer) => break assert_eq!(answer, None),
+            }
+        }
+        assert_eq!((asked, now), (limits::LOOKUP_ATTEMPTS_MAX, 2500));
+    }
+
+    #[test]
+    fn rfc9520_3_1_no_server_is_asked_more_than_three_times_by_datagram() {
+        let mut conditions = known(&[1, 1]);
+        conditions.iter_mut().for_each(|condition| condition.loss = 0.5);
+        let mut world = World::new(HEDGED, &mut conditions);
+        let (mut now, mut asked) = (0, Vec::new());
+        loop {
+            match world.lookup.step(world.at(now)) {
+                Step::Send { upstream, transport, .. } => asked.push((upstream, transport)),
+                Step::Probe { upstream } => panic!("{upstream} is not suspected"),
+                Step::Wait(until) => now = until.duration_since(world.start).as_millis() as u64,
+                Step::Done(answer) => break assert_eq!(answer, None),
+            }
+        }
+        for upstream in [0, 1] {
+            let by = |transport| asked.iter().filter(|one| **one == (upstream, transport)).count();
+            assert_eq!((by(Transport::Udp), by(Transport::Tcp)), (3, 1), "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn rfc5452_9_3_who_is_guessed_at_asks_by_a_stream() {
+        let mut world = World::new(HEDGED, &mut known(&[10, 20]));
+        world.asks(0);
+        let at = world.at(5);
+        world.lookup.guessed_at(0, at);
+        assert_eq!(world.asks(5).0, [(0, Transport::Tcp)]);
+        assert_eq!(world.lookup.useless(world.at(6), true).count(), 0, "it has done nothing wrong");
+        world.lookup.heard(1, reply(false, Rcode::NOERROR), at);
+        assert_eq!(world.done(5), Some(reply(false, Rcode::NOERROR)));
     }
 
     #[test]

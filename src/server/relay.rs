@@ -27,7 +27,7 @@ use crate::dns::{Edns, PlainQuery, Reply, question};
 use crate::limits;
 use crate::resolve::cache::Key;
 use crate::resolve::forward::is_good;
-use crate::upstream::{Favourite, FirstAttempt, add_edns};
+use crate::upstream::{self, Favourite, FirstAttempt, add_edns};
 
 /// What stands for the clients' socket in epoll; a port is told by its place.
 const CLIENTS: u64 = u64::MAX;
@@ -67,6 +67,8 @@ struct Port {
     uses: u32,
     /// Flights under way.
     open: usize,
+    /// Replies that were to none of them.
+    strays: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -91,12 +93,12 @@ pub(super) struct Flight {
     /// Others who ask the same.
     more: Vec<Asker>,
     /// Where a look-up waits that went on from here.
-    told: Option<oneshot::Sender<Vec<u8>>>,
+    told: Option<oneshot::Sender<io::Result<Vec<u8>>>>,
 }
 
 impl Flight {
     /// What a look-up needs to go on from here, and where it will be told what still comes of it.
-    fn attempt(&self) -> (oneshot::Sender<Vec<u8>>, FirstAttempt) {
+    fn attempt(&self) -> (oneshot::Sender<io::Result<Vec<u8>>>, FirstAttempt) {
         let (tell, reply) = oneshot::channel();
         (tell, self.favourite.attempt(self.sent, reply))
     }
@@ -193,7 +195,7 @@ impl Relay {
         }
         let Some(Batch { favourite, port, .. }) = self.batch.or_else(|| self.begin(setup, group, now)) else { return false };
         let Some(id) = self.free_id(port) else { return false };
-        let Some(Port { socket: Some(socket), open, uses }) = self.ports.get_mut(port) else { return false };
+        let Some(Port { socket: Some(socket), open, uses, .. }) = self.ports.get_mut(port) else { return false };
         (*open, *uses) = (*open + 1, uses.saturating_add(1));
         write_query(octets, id, self.outbox.next());
         // Whom a failed datagram concerns is seen when no reply comes; an upstream that is gone tells it to who receives.
@@ -235,31 +237,34 @@ impl Relay {
         for at in 0..self.events.len() {
             let port = self.events.get(at).map_or(CLIENTS, |event| event.data.u64());
             let Ok(port) = usize::try_from(port) else { continue };
-            let Some(Port { socket: Some(socket), open, .. }) = self.ports.get_mut(port) else { continue };
+            let Some(Port { socket: Some(socket), open, strays, .. }) = self.ports.get_mut(port) else { continue };
             let Ok(datagrams) = self.inbox.receive(socket, Wait::No) else {
                 // Nobody listens there, or the way there is gone, and with it all that was sent by it.
-                self.close(port, &setup, &mut landed);
+                self.close(port, io::ErrorKind::ConnectionRefused, &setup, &mut landed);
                 continue;
             };
             let mut answered = None;
             for datagram in datagrams {
                 let octets = datagram.octets();
+                *strays += 1;
                 let Some(id) = octets.first_chunk() else { continue };
                 let Entry::Occupied(flight) = self.flights.entry((port, u16::from_be_bytes(*id))) else { continue };
                 let asked = &flight.get().first.octets;
                 let Some(reply) = question(asked).and_then(|asked| Reply::read(octets, asked)) else { continue };
                 let mut flight = flight.remove();
+                *strays -= 1;
                 *open = open.saturating_sub(1);
                 let asked = &flight.first.octets;
                 if let Some(told) = flight.told.take() {
                     // The look-up may have ended meanwhile.
-                    let _ = told.send(octets.to_vec());
+                    let _ = told.send(Ok(octets.to_vec()));
                     continue;
                 }
                 self.asked.remove(&flight.key);
                 let is_truncated = octets.get(2).is_none_or(|high| high & 2 != 0);
                 if is_good(octets) && reply.has_question && reply.length == octets.len() && !is_truncated {
-                    answered = Some((flight.favourite, flight.sent));
+                    let count = answered.map_or(1, |(_, _, count): (_, _, u32)| count.saturating_add(1));
+                    answered = Some((flight.favourite, flight.sent, count));
                     // Who sent an OPT record is due one.
                     let due = if reply.has_edns { None } else { PlainQuery::parse(asked).and_then(|asked| asked.edns()) };
                     match due {
@@ -272,12 +277,16 @@ impl Relay {
                     }
                 } else {
                     let (tell, attempt) = flight.attempt();
-                    let _ = tell.send(octets.to_vec());
+                    let _ = tell.send(Ok(octets.to_vec()));
                     landed(&setup, &flight, Landing::GoesOn(attempt));
                 }
             }
-            if let Some((favourite, sent)) = answered {
-                setup.forwarder.note_answered(&favourite, now.saturating_duration_since(sent));
+            if let Some((favourite, sent, count)) = answered {
+                setup.forwarder.note_answered(&favourite, now.saturating_duration_since(sent), count);
+            }
+            if self.ports.get(port).is_some_and(|port| port.strays > limits::UPSTREAM_SOCKET_STRAYS_MAX) {
+                // Somebody guesses ids there.
+                self.close(port, upstream::GUESSED_AT, &setup, &mut landed);
             }
         }
         if self.check_at.is_some_and(|at| at <= now) {
@@ -320,18 +329,26 @@ impl Relay {
         }
     }
 
-    /// Closes a port that failed; look-ups go on from what was sent by it.
-    fn close(&mut self, port: usize, setup: &Arc<Setup>, mut landed: impl FnMut(&Arc<Setup>, &Flight, Landing<'_>)) {
+    /// Closes a port that failed for this reason; look-ups go on from what was sent by it.
+    fn close(
+        &mut self,
+        port: usize,
+        reason: io::ErrorKind,
+        setup: &Arc<Setup>,
+        mut landed: impl FnMut(&Arc<Setup>, &Flight, Landing<'_>),
+    ) {
         let Self { flights, asked, ports, .. } = self;
         flights.retain(|(other, _), flight| {
             if *other != port {
                 return true;
             }
-            if flight.told.is_none() {
-                let (_, attempt) = flight.attempt();
+            let tell = flight.told.take().unwrap_or_else(|| {
+                let (tell, attempt) = flight.attempt();
                 asked.remove(&flight.key);
                 landed(setup, flight, Landing::GoesOn(attempt));
-            }
+                tell
+            });
+            let _ = tell.send(Err(reason.into()));
             false
         });
         if let Some(port) = ports.get_mut(port) {
@@ -379,7 +396,8 @@ impl Relay {
             }
             if port.open == 0 {
                 // Closing a socket takes it out of epoll.
-                *port = Port { socket: Some(connected(upstream, &self.epoll, number as u64).ok()?), uses: 0, open: 0 };
+                *port =
+                    Port { socket: Some(connected(upstream, &self.epoll, number as u64).ok()?), uses: 0, open: 0, strays: 0 };
                 return Some(number);
             }
         }

@@ -25,7 +25,7 @@ use crate::resolve::local::Local;
 use crate::resolve::open_alias;
 use crate::resolve::route::Way;
 use crate::resolve::zone::Zones;
-use crate::upstream::{FirstAttempt, Forwarder, Kept, truncated, write_kept};
+use crate::upstream::{FirstAttempt, Forwarder, Kept, carries_more, truncated, write_kept};
 
 /// Aliases that are followed from data of our own, so that a loop of them ends.
 const ALIASES_MAX: usize = 8;
@@ -385,6 +385,9 @@ impl Responder {
             let reason = (ExtendedError::Prohibited, "this server has nobody to ask about other names");
             out.extend(error(query, Rcode::REFUSED, (!consul).then_some(reason)).compose(true));
             return Found::Answered;
+        }
+        if plain.is_none() && carries_more(query, octets) {
+            return Found::Elsewhere(Wait::Forward(None));
         }
         let entry = match setup.forwarder.kept(query, plain, worker.now) {
             Kept::Fresh(entry) => entry,

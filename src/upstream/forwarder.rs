@@ -12,12 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::address::{Host, Upstream};
 use super::{system, tcp, udp};
@@ -28,15 +29,15 @@ use crate::problem::Problem;
 use crate::resolve::answer::Transport;
 use crate::resolve::cache::{self, Cache, Entry, HOP_BY_HOP, Key};
 use crate::resolve::filter;
-use crate::resolve::forward::{self, Condition, Lookup, Step, Strategy, is_good};
+use crate::resolve::forward::{self, Choice, Condition, Lookup, Step, Strategy, is_good};
 use crate::resolve::route::{self, Routes, To, Way};
 
 /// How long a client waits for a fresh answer when a stale one is at hand.
 const STALE_AFTER: Duration = Duration::from_millis(200);
-/// How long an upstream that is probed may take.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a failure is remembered (RFC 9520, 3.2: at least a second).
+/// How long a failure is remembered, twice as long each time it is met again. RFC 9520, 3.2, allows five minutes; but when it is
+/// the upstreams' own upstreams that were away, nobody tells us that they are back.
 const FAILURE_TTL: Duration = Duration::from_secs(1);
+const FAILURE_TTL_MAX: Duration = Duration::from_secs(5);
 
 /// The `[forward]` section.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -46,6 +47,8 @@ pub struct Config {
     pub upstreams: Option<Vec<Upstream>>,
     /// Where the system's own servers stand, when not in /etc/resolv.conf.
     pub resolv_conf: Option<PathBuf>,
+    /// Which of them is asked first.
+    pub strategy: Choice,
     /// How long a look-up may take.
     #[serde(deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
@@ -72,6 +75,7 @@ impl Default for Config {
         Self {
             upstreams: None,
             resolv_conf: None,
+            strategy: Choice::default(),
             timeout: Duration::from_millis(2_500),
             cache: cache::Config::default(),
             route: Vec::new(),
@@ -93,6 +97,8 @@ pub struct Route {
     pub addresses: Vec<IpAddr>,
     /// Who is asked for all else; without it, whoever is without this route.
     pub upstreams: Option<Whom>,
+    /// Which of them is asked first; without it, as for all other names.
+    pub strategy: Option<Choice>,
 }
 
 /// A route as it is written.
@@ -104,13 +110,14 @@ struct RouteText {
     single_label: bool,
     addresses: Vec<IpAddr>,
     upstreams: Option<Whom>,
+    strategy: Option<Choice>,
 }
 
 impl TryFrom<RouteText> for Route {
     type Error = &'static str;
 
     fn try_from(text: RouteText) -> Result<Self, &'static str> {
-        let RouteText { domains, single_label, addresses, upstreams } = text;
+        let RouteText { domains, single_label, addresses, upstreams, strategy } = text;
         if domains.is_empty() && !single_label {
             return Err("expected `domains` of this route, got none");
         }
@@ -118,7 +125,7 @@ impl TryFrom<RouteText> for Route {
         if addresses.is_empty() && upstreams.is_none() {
             return Err("expected `upstreams` or `addresses` of this route, got neither (`upstreams = []` asks nobody)");
         }
-        Ok(Self { domains, single_label, addresses, upstreams })
+        Ok(Self { domains, single_label, addresses, upstreams, strategy })
     }
 }
 
@@ -169,22 +176,39 @@ pub struct Forwarder {
     filter: filter::Config,
     cache: Cache,
     sockets: Arc<Sockets>,
-    failures: moka::sync::Cache<Key, (), RandomState>,
+    failures: moka::sync::Cache<Key, Failure, RandomState>,
     /// Look-ups under way.
     under_way: Mutex<LookUps>,
+    /// Look-ups that have ended and still listen for who is late.
+    listening: Arc<Semaphore>,
+    /// Connections that may be opened to upstreams of datagrams.
+    connections: Arc<Semaphore>,
     pub counters: Counters,
 }
 
 /// An upstream's answer, or why there is none.
 type Outcome = Result<Arc<[u8]>, &'static str>;
 
-/// The questions that are being asked, and where each outcome will be told.
-type LookUps = HashMap<Key, watch::Receiver<Option<Outcome>>>;
+/// The questions that are being asked, since when, and where each outcome will be told.
+type LookUps = HashMap<Key, (Instant, watch::Receiver<Option<Outcome>>)>;
+
+/// An attempt under way: its number, and what comes of it.
+type Asking = BoxFuture<'static, (usize, std::io::Result<Vec<u8>>)>;
+
+/// A question that nobody could answer.
+#[derive(Debug, Clone, Copy)]
+struct Failure {
+    /// It is not asked again before.
+    until: Instant,
+    /// How often it has failed in a row.
+    times: u32,
+}
 
 /// Upstreams that stand in for each other.
 #[derive(Debug)]
 struct Group {
     upstreams: Vec<(SocketAddr, Transport)>,
+    choice: Choice,
     conditions: Mutex<Vec<Condition>>,
 }
 
@@ -219,7 +243,7 @@ pub struct Favourite {
 
 impl Favourite {
     /// An attempt at this upstream, whose reply will be told by `reply`, or never when that is dropped.
-    pub fn attempt(&self, sent: Instant, reply: oneshot::Receiver<Vec<u8>>) -> FirstAttempt {
+    pub fn attempt(&self, sent: Instant, reply: oneshot::Receiver<std::io::Result<Vec<u8>>>) -> FirstAttempt {
         FirstAttempt { upstream: self.upstream, sent, reply }
     }
 }
@@ -229,7 +253,7 @@ impl Favourite {
 pub struct FirstAttempt {
     upstream: usize,
     sent: Instant,
-    reply: oneshot::Receiver<Vec<u8>>,
+    reply: oneshot::Receiver<std::io::Result<Vec<u8>>>,
 }
 
 /// What happened so far.
@@ -261,7 +285,7 @@ impl Forwarder {
                 }
             },
         };
-        let mut groups = vec![Group::new(defaults)];
+        let mut groups = vec![Group::new(defaults, config.strategy)];
         let mut routes = Routes::new(config.domain_needed);
         // Lists of domains may have a route each, and all of them the same upstreams, which are told by how they are written.
         let mut numbers: HashMap<String, u16> = HashMap::new();
@@ -271,11 +295,12 @@ impl Forwarder {
                 Some(Whom::Default) => Some(To::Group(0)),
                 Some(Whom::Own(upstreams)) if upstreams.is_empty() => Some(To::Nobody),
                 Some(Whom::Own(upstreams)) => {
-                    let written = format!("{upstreams:?}");
+                    let choice = route.strategy.unwrap_or(config.strategy);
+                    let written = format!("{choice:?} {upstreams:?}");
                     match (numbers.get(&written), u16::try_from(groups.len())) {
                         (Some(number), _) => Some(To::Group(*number)),
                         (None, Ok(number)) => {
-                            groups.push(Group::new(addresses(upstreams, own, &mut problems).await));
+                            groups.push(Group::new(addresses(upstreams, own, &mut problems).await, choice));
                             numbers.insert(written, number);
                             Some(To::Group(number))
                         }
@@ -295,7 +320,7 @@ impl Forwarder {
         }
         let strategy = match config.sequential {
             Some(Sequential { timeout, random }) => Strategy::Sequential { timeout, random },
-            None => Strategy::Hedged { deadline: config.timeout },
+            None => Strategy::Hedged { choice: config.strategy, deadline: config.timeout },
         };
         let same = |other: &&Forwarder| {
             let upstreams = |forwarder: &Forwarder| forwarder.groups.iter().map(|g| g.upstreams.clone()).collect::<Vec<_>>();
@@ -309,11 +334,15 @@ impl Forwarder {
             Some(other) => other.sockets.clone(),
             None => Arc::new(Sockets { v4: udp::Pool::v4(), v6: udp::Pool::v6(), tcp: tcp::Pool::default() }),
         };
-        let failures = moka::sync::Cache::builder().max_capacity(10_000).time_to_live(FAILURE_TTL);
+        let failures = moka::sync::Cache::builder().max_capacity(10_000).time_to_live(FAILURE_TTL_MAX * 2);
         let failures = failures.build_with_hasher(RandomState::default());
         let (under_way, counters) = (Mutex::default(), Counters::default());
+        let [listening, connections] = [limits::LATE_LISTENERS_MAX, limits::UPSTREAM_CONNECTIONS_OPENED_MAX]
+            .map(|places| Arc::new(Semaphore::new(places)));
         let filter = config.filter.clone();
-        (Self { strategy, groups, routes, filter, cache, sockets, failures, under_way, counters }, problems)
+        let forwarder =
+            Self { strategy, groups, routes, filter, cache, sockets, failures, under_way, listening, connections, counters };
+        (forwarder, problems)
     }
 
     /// Is there anybody to ask about names without a route?
@@ -354,7 +383,7 @@ impl Forwarder {
     pub fn favourite(&self, group: u16, now: Instant) -> Option<Favourite> {
         // Replies that are to be edited go through a look-up.
         let own = self.groups.get(usize::from(group)).filter(|_| !self.is_sequential() && self.filter.is_empty())?;
-        let (upstream, patience) = forward::favourite(&own.lock_conditions(), now)?;
+        let (upstream, patience) = forward::favourite(own.choice, &mut own.lock_conditions(), now, fastrand::u32(..))?;
         match *own.upstreams.get(upstream)? {
             (address, Transport::Udp) => Some(Favourite { group, upstream, address, patience }),
             _ => None,
@@ -367,11 +396,9 @@ impl Forwarder {
         self.counters.misses.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Takes note of how long a favourite took for a good reply.
-    pub fn note_answered(&self, favourite: &Favourite, took: Duration) {
-        if let Some(group) = self.groups.get(usize::from(favourite.group)) {
-            group.note(favourite.upstream, |condition| condition.answered(took));
-        }
+    /// Takes note of good replies of a favourite, and of how long it took for the last of them.
+    pub fn note_answered(&self, favourite: &Favourite, took: Duration, count: u32) {
+        self.answered(usize::from(favourite.group), favourite.upstream, took, count);
     }
 
     /// Sets what is known of upstreams to these latencies.
@@ -380,7 +407,10 @@ impl Forwarder {
         let group = &self.groups[usize::from(group)];
         for (address, latency) in latencies {
             let upstream = group.upstreams.iter().position(|(own, _)| *own == address).unwrap();
-            group.note(upstream, |condition| (condition.lost, condition.latency) = (0, Some(latency)));
+            group.note(upstream, |condition| {
+                *condition = Condition::default();
+                condition.answered(latency, 1);
+            });
         }
     }
 
@@ -399,12 +429,17 @@ impl Forwarder {
         first: Option<FirstAttempt>,
     ) -> Vec<u8> {
         let Some(group) = self.routes.group(&query.question) else {
-            return self.failure(query, Some("nobody is asked about this name"));
+            return self.failure(query, Some((ExtendedError::NoReachableAuthority, "nobody is asked about this name")));
         };
         if self.is_sequential() {
             let answer = self.look_up(group, query, octets, transport, None).await;
             // Consul's own answer when all recursors fail: SERVFAIL, with the client's OPT.
             return answer.unwrap_or_else(|| self.failure(query, None));
+        }
+        if carries_more(query, octets) {
+            self.counters.misses.fetch_add(1, Ordering::Relaxed);
+            let answer = self.look_up(group, query, octets, transport, None).await;
+            return self.fitted(query, octets, answer.as_deref().ok_or(SILENCE), transport);
         }
         let Some(key) = Key::new(query, group) else {
             self.counters.misses.fetch_add(1, Ordering::Relaxed);
@@ -422,14 +457,22 @@ impl Forwarder {
         }
         self.counters.misses.fetch_add(u64::from(first.is_none()), Ordering::Relaxed);
         let stale = |entry: &Entry| self.stale(query, octets, entry, transport);
-        if self.failures.contains_key(&key) {
-            let reason = "all upstreams failed a moment ago";
+        if self.failures.get(&key).is_some_and(|failure| Instant::now() < failure.until) {
+            self.scout(group, query);
+            let reason = (ExtendedError::CachedError, "all upstreams failed a moment ago");
             return kept.as_deref().map_or_else(|| self.failure(query, Some(reason)), stale);
         }
-        let fresh = self.shared(key, group, query, first);
+        let (begun, told) = match self.shared(key, group, query, first) {
+            Ok(shared) => shared,
+            Err(reason) => {
+                let reason = (ExtendedError::NoReachableAuthority, reason);
+                return kept.as_deref().map_or_else(|| self.failure(query, Some(reason)), stale);
+            }
+        };
         let outcome = match &kept {
-            None => fresh.await,
-            Some(entry) => match tokio::time::timeout(STALE_AFTER, fresh).await {
+            None => outcome(told).await,
+            // Whoever joins a look-up later waits for less: it is the look-up that is late.
+            Some(entry) => match tokio::time::timeout_at((begun + STALE_AFTER).into(), outcome(told)).await {
                 Ok(Ok(octets)) if is_good(&octets) => Ok(octets),
                 // RFC 8767, 4: an error refreshes nothing. A look-up that is only late goes on and refreshes the cache.
                 _ => return stale(entry),
@@ -450,26 +493,30 @@ impl Forwarder {
         matches!(self.strategy, Strategy::Sequential { .. })
     }
 
-    /// Joins a look-up of the same question, or begins one. It goes on when nobody waits for it any more.
-    async fn shared(self: &Arc<Self>, key: Key, group: u16, query: &Query, first: Option<FirstAttempt>) -> Outcome {
-        let mut told = {
-            let mut under_way = self.lock_under_way();
-            match under_way.get(&key) {
-                Some(told) => told.clone(),
-                None if under_way.len() >= limits::LOOKUPS_MAX => {
-                    self.counters.refused.fetch_add(1, Ordering::Relaxed);
-                    return Err("too many look-ups are under way");
-                }
-                None => {
-                    let (tell, told) = watch::channel(None);
-                    under_way.insert(key.clone(), told.clone());
-                    tokio::spawn(self.clone().carry(key, group, query.clone(), first, tell));
-                    told
-                }
+    /// Joins a look-up of the same question, or begins one: since when it is under way, and where its outcome will be told.
+    /// It goes on when nobody waits for it any more.
+    fn shared(
+        self: &Arc<Self>,
+        key: Key,
+        group: u16,
+        query: &Query,
+        first: Option<FirstAttempt>,
+    ) -> Result<(Instant, watch::Receiver<Option<Outcome>>), &'static str> {
+        let mut under_way = self.lock_under_way();
+        match under_way.get(&key) {
+            Some(shared) => Ok(shared.clone()),
+            None if under_way.len() >= limits::LOOKUPS_MAX => {
+                self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                Err("too many look-ups are under way")
             }
-        };
-        let outcome = told.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
-        outcome.unwrap_or(Err(SILENCE))
+            None => {
+                let (tell, told) = watch::channel(None);
+                let shared = (Instant::now(), told);
+                under_way.insert(key.clone(), shared.clone());
+                tokio::spawn(self.clone().carry(key, group, query.clone(), first, tell));
+                Ok(shared)
+            }
+        }
     }
 
     /// Carries a look-up that others may join to its end, and keeps what comes of it.
@@ -490,8 +537,15 @@ impl Forwarder {
                 if let Some(entry) = self.cache.put(key.clone(), octets, Instant::now()) {
                     answer = Some(entry.octets().into());
                 }
+                if self.failures.contains_key(&key) {
+                    self.failures.invalidate(&key);
+                }
             }
-            _ => self.failures.insert(key.clone(), ()),
+            _ => {
+                let times = self.failures.get(&key).map_or(0, |failure| failure.times);
+                let lasts = (FAILURE_TTL * 2u32.saturating_pow(times.min(16))).min(FAILURE_TTL_MAX);
+                self.failures.insert(key.clone(), Failure { until: Instant::now() + lasts, times: times + 1 });
+            }
         }
         drop(place);
         // Nobody may be left to hear it.
@@ -509,22 +563,29 @@ impl Forwarder {
     ) -> Option<Vec<u8>> {
         let number = usize::from(group);
         let group = self.groups.get(number)?;
+        let octets: Arc<[u8]> = octets.into();
+        let mut rng = fastrand::Rng::new();
         let mut lookup = {
             let mut conditions = group.lock_conditions();
             match (&first, self.strategy) {
-                (Some(first), Strategy::Hedged { deadline }) => {
-                    Lookup::begun(first.upstream, first.sent, deadline, &mut conditions)
+                (Some(first), Strategy::Hedged { deadline, .. }) => {
+                    Lookup::begun(first.upstream, first.sent, group.choice, deadline, &mut conditions, &mut rng)
                 }
-                _ => Lookup::new(self.strategy, transport, &mut conditions, Instant::now(), &mut fastrand::Rng::new()),
+                (None, Strategy::Hedged { deadline, .. }) => {
+                    let strategy = Strategy::Hedged { choice: group.choice, deadline };
+                    Lookup::new(strategy, transport, &mut conditions, Instant::now(), &mut rng)
+                }
+                _ => Lookup::new(self.strategy, transport, &mut conditions, Instant::now(), &mut rng),
             }
         };
         lookup = lookup.with_edns(query.edns.is_some());
         let without_edns = OnceLock::new();
-        let mut asked = FuturesUnordered::new();
+        let mut asked: FuturesUnordered<Asking> = FuturesUnordered::new();
         if let Some(FirstAttempt { upstream, sent, reply }) = first {
+            let forwarder = self.clone();
             let heard = async move {
-                let reply = reply.await.map_err(|_| std::io::ErrorKind::ConnectionRefused.into());
-                (0, group.judged(upstream, sent, reply))
+                let reply = reply.await.unwrap_or_else(|_| Err(std::io::ErrorKind::ConnectionRefused.into()));
+                (0, forwarder.judged(number, upstream, sent, reply))
             };
             asked.push(heard.boxed());
         }
@@ -532,19 +593,20 @@ impl Forwarder {
             match lookup.step(Instant::now()) {
                 Step::Send { attempt, upstream, transport, edns } => {
                     let octets = match edns {
-                        true => octets,
-                        false => without_edns.get_or_init(|| Query { edns: None, ..query.clone() }.compose()),
+                        true => &octets,
+                        false => without_edns.get_or_init(|| Query { edns: None, ..query.clone() }.compose().into()),
                     };
-                    let asking = self.ask_one(group, upstream, transport, octets);
+                    let asking = self.clone().ask_one(number, upstream, transport, octets.clone());
                     asked.push(async move { (attempt, asking.await) }.boxed());
                 }
                 Step::Probe { upstream } => {
-                    tokio::spawn(self.clone().probe(number, upstream, octets.into()));
+                    tokio::spawn(self.clone().probe(number, upstream, octets.clone()));
                 }
                 Step::Wait(until) => {
                     tokio::select! {
                         Some((attempt, reply)) = asked.next() => match reply {
                             Ok(reply) if !self.filter.ignores(&reply) => lookup.heard(attempt, reply, Instant::now()),
+                            Err(error) if error.kind() == udp::GUESSED_AT => lookup.guessed_at(attempt, Instant::now()),
                             _ => lookup.failed(attempt, Instant::now()),
                         },
                         () = tokio::time::sleep_until(until.into()) => {}
@@ -560,35 +622,121 @@ impl Forwarder {
         if answer.is_none() {
             self.counters.failed.fetch_add(1, Ordering::Relaxed);
         }
+        let open: Vec<(usize, usize)> = lookup.open().collect();
+        if !open.is_empty()
+            && ended_well
+            && let Ok(permit) = self.listening.clone().try_acquire_owned()
+        {
+            tokio::spawn(self.clone().listen(number, open, asked, permit));
+        }
         self.filter.apply(answer?)
     }
 
-    /// Asks an upstream only to learn whether it is back.
-    async fn probe(self: Arc<Self>, group: usize, upstream: usize, octets: Box<[u8]>) {
+    /// Hears what still comes of the attempts of a look-up that has ended, to tell who is late from who is silent.
+    async fn listen(
+        self: Arc<Self>,
+        group: usize,
+        mut open: Vec<(usize, usize)>,
+        mut asked: FuturesUnordered<Asking>,
+        _permit: OwnedSemaphorePermit,
+    ) {
+        let until = tokio::time::Instant::now() + forward::LATE;
+        while !open.is_empty()
+            && let Ok(Some((attempt, _))) = tokio::time::timeout_at(until, asked.next()).await
+        {
+            open.retain(|(number, _)| *number != attempt);
+        }
         if let Some(group) = self.groups.get(group) {
-            // What came of it is in the upstream's condition, where an error or silence changes nothing for the better.
-            let _ = tokio::time::timeout(PROBE_TIMEOUT, self.ask_one(group, upstream, Transport::Udp, &octets)).await;
+            open.iter().for_each(|(_, upstream)| group.note(*upstream, Condition::lost));
+        }
+    }
+
+    /// Has an upstream probed with this query, when none of its group is well and it is time: who asks only for what failed
+    /// a moment ago would not see that they are back.
+    fn scout(self: &Arc<Self>, group: u16, query: &Query) {
+        let number = usize::from(group);
+        let upstream = self.groups.get(number).and_then(|own| forward::scout(&mut own.lock_conditions(), Instant::now()));
+        if let Some(upstream) = upstream {
+            tokio::spawn(self.clone().probe(number, upstream, passed_on(query).into()));
+        }
+    }
+
+    /// Asks an upstream only to learn whether it is back, or better than it was.
+    async fn probe(self: Arc<Self>, group: usize, upstream: usize, octets: Arc<[u8]>) {
+        // What came of it is in the upstream's condition, where an error or silence changes nothing for the better.
+        let asking = self.clone().ask_one(group, upstream, Transport::Udp, octets);
+        if tokio::time::timeout(forward::LATE, asking).await.is_err()
+            && let Some(group) = self.groups.get(group)
+        {
+            group.note(upstream, Condition::missed);
+            group.note(upstream, Condition::lost);
         }
     }
 
     /// Asks one upstream, and takes note of how it went.
-    async fn ask_one(&self, group: &Group, upstream: usize, transport: Transport, octets: &[u8]) -> std::io::Result<Vec<u8>> {
-        let Some(&(address, own)) = group.upstreams.get(upstream) else { return Err(std::io::ErrorKind::NotFound.into()) };
+    async fn ask_one(
+        self: Arc<Self>,
+        group: usize,
+        upstream: usize,
+        transport: Transport,
+        octets: Arc<[u8]>,
+    ) -> std::io::Result<Vec<u8>> {
+        let known = self.groups.get(group).and_then(|group| group.upstreams.get(upstream));
+        let Some(&(address, own)) = known else { return Err(std::io::ErrorKind::NotFound.into()) };
+        let _place = match (own, transport) {
+            // What cannot be asked for want of a place says nothing of the upstream.
+            (Transport::Udp, Transport::Tcp) => {
+                Some(self.connections.try_acquire().map_err(|_| std::io::ErrorKind::QuotaExceeded)?)
+            }
+            _ => None,
+        };
         self.counters.sent.fetch_add(1, Ordering::Relaxed);
         let sent = Instant::now();
         let reply = match (own, transport) {
-            (Transport::Udp, Transport::Udp) if address.is_ipv4() => self.sockets.v4.ask(address, octets).await,
-            (Transport::Udp, Transport::Udp) => self.sockets.v6.ask(address, octets).await,
-            _ => self.sockets.tcp.ask(address, octets).await,
+            (Transport::Udp, Transport::Udp) if address.is_ipv4() => self.sockets.v4.ask(address, &octets).await,
+            (Transport::Udp, Transport::Udp) => self.sockets.v6.ask(address, &octets).await,
+            _ => self.sockets.tcp.ask(address, &octets).await,
         };
-        group.judged(upstream, sent, reply)
+        self.judged(group, upstream, sent, reply)
+    }
+
+    /// Takes note of how an attempt went.
+    fn judged(
+        &self,
+        group: usize,
+        upstream: usize,
+        sent: Instant,
+        reply: std::io::Result<Vec<u8>>,
+    ) -> std::io::Result<Vec<u8>> {
+        match &reply {
+            Ok(reply) if is_good(reply) => self.answered(group, upstream, sent.elapsed(), 1),
+            Ok(_) => {}
+            // That is nothing that it has done.
+            Err(error) if error.kind() == udp::GUESSED_AT => tracing::debug!("forged replies of {:?}", self.groups.get(group)),
+            Err(error) => {
+                if let Some(group) = self.groups.get(group) {
+                    tracing::debug!("upstream {:?}: {error}", group.upstreams.get(upstream));
+                    group.note(upstream, Condition::missed);
+                }
+            }
+        }
+        reply
+    }
+
+    /// Takes note of good replies. With the first after none of the group was well, what failed meanwhile is forgotten.
+    fn answered(&self, group: usize, upstream: usize, took: Duration, count: u32) {
+        if let Some(group) = self.groups.get(group)
+            && forward::answered(&mut group.lock_conditions(), upstream, took, count)
+        {
+            self.failures.invalidate_all();
+        }
     }
 
     /// An answer as this client may have it: its id, its question, its size. `octets` are the query's own.
     fn fitted(&self, query: &Query, octets: &[u8], answer: Result<&[u8], &str>, transport: Transport) -> Vec<u8> {
         let answer = match answer {
             Ok(answer) => answer,
-            Err(reason) => return self.failure(query, Some(reason)),
+            Err(reason) => return self.failure(query, Some((ExtendedError::NoReachableAuthority, reason))),
         };
         if answer.len() > transport.room(query.payload_size()) {
             return truncated(query, answer);
@@ -618,12 +766,12 @@ impl Forwarder {
     }
 
     /// SERVFAIL, with the reason for those who can read it.
-    fn failure(&self, query: &Query, reason: Option<&str>) -> Vec<u8> {
+    fn failure(&self, query: &Query, reason: Option<(ExtendedError, &str)>) -> Vec<u8> {
         let mut message = query.response(Rcode::SERVFAIL);
         message.flags.recursion_available = true;
         message.edns = query.edns.as_ref().map(|edns| match reason {
-            Some(reason) => {
-                let options = vec![ExtendedError::NoReachableAuthority.to_option(reason)];
+            Some((error, text)) => {
+                let options = vec![error.to_option(text)];
                 Edns { dnssec_ok: edns.dnssec_ok, options, ..Edns::new(limits::UDP_PAYLOAD) }
             }
             None => Edns { options: Vec::new(), dnssec_ok: false, ..Edns::new(edns.udp_size) },
@@ -639,6 +787,12 @@ impl Forwarder {
 /// Why there is no answer, when nobody gave one.
 const SILENCE: &str = "no upstream answered in time";
 
+/// What comes of a look-up that is under way.
+async fn outcome(mut told: watch::Receiver<Option<Outcome>>) -> Outcome {
+    let outcome = told.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone());
+    outcome.unwrap_or(Err(SILENCE))
+}
+
 /// Takes a look-up from the list when it ends, however it ends.
 struct UnderWay<'a> {
     forwarder: &'a Forwarder,
@@ -652,28 +806,15 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Group {
-    fn new(upstreams: Vec<(SocketAddr, Transport)>) -> Self {
+    fn new(upstreams: Vec<(SocketAddr, Transport)>, choice: Choice) -> Self {
         let conditions = Mutex::new(vec![Condition::default(); upstreams.len()]);
-        Self { upstreams, conditions }
+        Self { upstreams, choice, conditions }
     }
 
     fn note(&self, upstream: usize, what: impl FnOnce(&mut Condition)) {
         if let Some(condition) = self.lock_conditions().get_mut(upstream) {
             what(condition);
         }
-    }
-
-    /// Takes note of how an attempt went.
-    fn judged(&self, upstream: usize, sent: Instant, reply: std::io::Result<Vec<u8>>) -> std::io::Result<Vec<u8>> {
-        match &reply {
-            Ok(reply) if is_good(reply) => self.note(upstream, |condition| condition.answered(sent.elapsed())),
-            Ok(_) => {}
-            Err(error) => {
-                tracing::debug!("upstream {:?}: {error}", self.upstreams.get(upstream));
-                self.note(upstream, Condition::missed);
-            }
-        }
-        reply
     }
 
     fn lock_conditions(&self) -> MutexGuard<'_, Vec<Condition>> {
@@ -725,6 +866,12 @@ async fn addresses(upstreams: &[Upstream], own: &[SocketAddr], problems: &mut Ve
         }
     }
     found
+}
+
+/// Does a query have records besides its question and its OPT record? A signature counts for these octets and no others, so
+/// they and their answer are passed on as they are, and never shared (RFC 5625, 4.5).
+pub fn carries_more(query: &Query, octets: &[u8]) -> bool {
+    octets.get(6..Message::HEADER) != Some(&[0, 0, 0, 0, 0, u8::from(query.edns.is_some())])
 }
 
 /// The query as it goes upstream: the client's flags and options, but for those that concern only its own hop, and with
@@ -1039,6 +1186,131 @@ mod tests {
         assert_eq!((message.rcode, message.edns), (Rcode::SERVFAIL, None), "OPT only for who sent one");
     }
 
+    /// A switch for an upstream: silent while it is off.
+    fn switched() -> (Arc<std::sync::atomic::AtomicBool>, impl Fn(&Query) -> Option<Message> + Send + 'static) {
+        let on = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let seen = on.clone();
+        (on, move |query| if seen.load(Ordering::SeqCst) { right(query) } else { None })
+    }
+
+    #[tokio::test]
+    async fn rfc9520_3_2_a_failure_is_remembered_for_longer_each_time() {
+        let failing = Peer::start(0, wrong).await;
+        let forwarder = forwarder(&config(&[&failing])).await;
+        let (asked, key) = (query("www.example.net", true), Key::new(&query("www.example.net", true), 0).unwrap());
+        for (times, seconds) in [(1, 1), (2, 2), (3, 4), (4, 5), (5, 5)] {
+            let begun = Instant::now();
+            assert_eq!(ask(&forwarder, &asked).await.rcode, Rcode::SERVFAIL);
+            let failure = forwarder.failures.get(&key).unwrap();
+            let lasts = failure.until - begun;
+            assert!(lasts >= Duration::from_secs(seconds) && lasts < Duration::from_secs(seconds + 1), "{lasts:?}");
+            assert_eq!((failure.times, failing.asked()), (times, u64::from(times)));
+            let message = ask(&forwarder, &asked).await;
+            assert_eq!((message.rcode, extended_error(&message)), (Rcode::SERVFAIL, Some(13)), "RFC 8914, 4.14: cached");
+            assert_eq!(failing.asked(), u64::from(times), "and not asked again");
+            // Its time passes.
+            forwarder.failures.insert(key.clone(), Failure { until: Instant::now(), ..failure });
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upstream_that_is_back_ends_what_failed_meanwhile() {
+        let (on, answer) = switched();
+        let peer = Peer::start(0, answer).await;
+        let forwarder = forwarder(&Config { timeout: Duration::from_millis(100), ..config(&[&peer]) }).await;
+        for name in ["one.example.net", "two.example.net"] {
+            assert_eq!(ask(&forwarder, &query(name, false)).await.rcode, Rcode::SERVFAIL);
+        }
+        on.store(true, Ordering::SeqCst);
+        // Nobody asks for anything else: what failed has to find out by itself, long before its time is over.
+        forwarder.failures.iter().for_each(|(key, failure)| {
+            let until = Instant::now() + Duration::from_secs(30);
+            forwarder.failures.insert((*key).clone(), Failure { until, ..failure });
+        });
+        let begun = Instant::now();
+        while ask(&forwarder, &query("one.example.net", false)).await.rcode != Rcode::NOERROR {
+            assert!(begun.elapsed() < Duration::from_secs(10), "its answer to a probe did not count");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(ask(&forwarder, &query("two.example.net", false)).await.rcode, Rcode::NOERROR, "for all of them");
+    }
+
+    #[tokio::test]
+    async fn rfc8767_5_a_stale_answer_waits_once_for_a_look_up_that_is_late() {
+        let mute = Peer::start(0, silent).await;
+        let forwarder = forwarder(&Config { timeout: Duration::from_secs(5), ..config(&[&mute]) }).await;
+        let asked = query("www.example.net", true);
+        keep_stale(&forwarder, &asked, &right(&asked).unwrap());
+        assert_eq!(extended_error(&ask(&forwarder, &asked).await), Some(3));
+        let begun = Instant::now();
+        assert_eq!(extended_error(&ask(&forwarder, &asked).await), Some(3));
+        assert!(begun.elapsed() < STALE_AFTER / 2, "it waited for {:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn rfc8767_4_a_name_that_is_gone_takes_the_place_of_what_was_stale() {
+        let peer = Peer::start(0, negative).await;
+        let forwarder = forwarder(&config(&[&peer])).await;
+        let asked = query("www.example.net", true);
+        keep_stale(&forwarder, &asked, &right(&asked).unwrap());
+        for _ in 0..2 {
+            let message = ask(&forwarder, &asked).await;
+            assert_eq!((message.rcode, extended_error(&message)), (Rcode::NXDOMAIN, None));
+        }
+        assert_eq!(peer.asked(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_is_late_is_told_from_who_is_silent() {
+        let (late, mute, quick) = (Peer::start(150, right).await, Peer::start(0, silent).await, Peer::start(0, right).await);
+        for (peer, comes) in [(&late, true), (&mute, false)] {
+            let forwarder = forwarder(&config(&[peer, &quick])).await;
+            let (slow, other) = (peer.address, quick.address);
+            forwarder.measured(0, [(slow, Duration::from_millis(10)), (other, Duration::from_millis(50))]);
+            assert_eq!(ask(&forwarder, &query("www.example.net", false)).await.rcode, Rcode::NOERROR);
+            let before = forwarder.groups[0].lock_conditions()[0].clone();
+            assert_eq!(before.lost, 1, "it was of no use");
+            let begun = Instant::now();
+            loop {
+                let now = forwarder.groups[0].lock_conditions()[0].clone();
+                if now != before {
+                    break assert_eq!((now.lost == 0, now.latency > before.latency), (comes, comes), "{now:?}");
+                }
+                assert!(begun.elapsed() < Duration::from_secs(10), "nothing was learnt");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_to_who_is_silent_are_bounded() {
+        let mute = Peer::start(0, silent).await;
+        let listener = tokio::net::TcpListener::bind(mute.address).await.unwrap();
+        let forwarder = forwarder(&Config { timeout: Duration::from_millis(1_200), ..config(&[&mute]) }).await;
+        let taken = forwarder.connections.clone().try_acquire_many_owned(limits::UPSTREAM_CONNECTIONS_OPENED_MAX as u32);
+        assert_eq!(ask(&forwarder, &query("one.example.net", false)).await.rcode, Rcode::SERVFAIL);
+        let none = tokio::time::timeout(Duration::from_millis(10), listener.accept()).await;
+        assert!(none.is_err(), "there was no place for it");
+        drop(taken);
+        let (second, accepted) =
+            (query("two.example.net", false), tokio::time::timeout(Duration::from_secs(10), listener.accept()));
+        let (message, accepted) = tokio::join!(ask(&forwarder, &second), accepted);
+        assert_eq!((message.rcode, accepted.is_ok()), (Rcode::SERVFAIL, true));
+    }
+
+    #[tokio::test]
+    async fn each_route_has_the_strategy_that_is_written() {
+        let text = "upstreams = [\"192.0.2.1\"]\nstrategy = \"strict\"\n\
+            [[route]]\ndomains = [\"a.example\"]\nupstreams = [\"192.0.2.2\"]\nstrategy = \"parallel\"\n\
+            [[route]]\ndomains = [\"b.example\"]\nupstreams = [\"192.0.2.3\"]\n";
+        let config: Config = toml::from_str(text).unwrap();
+        let (forwarder, _) = Forwarder::new(&config, None, &[]).await;
+        let choices: Vec<Choice> = forwarder.groups.iter().map(|group| group.choice).collect();
+        assert_eq!(choices, [Choice::Strict, Choice::Parallel, Choice::Strict]);
+        let error = toml::from_str::<Config>("strategy = \"best\"").unwrap_err().to_string();
+        assert!(error.contains("`hedged`, `strict`, `parallel`, `random`"), "{error}");
+    }
+
     #[tokio::test]
     async fn an_upstream_that_is_back_is_seen_although_it_is_slower() {
         let (slow, fast) = (Peer::start(60, right).await, Peer::start(0, right).await);
@@ -1145,7 +1417,7 @@ mod tests {
         let (_tell, told) = watch::channel(None);
         for n in 0..limits::LOOKUPS_MAX {
             let key = Key::new(&query(&format!("n{n}.example.net"), false), 0).unwrap();
-            forwarder.lock_under_way().insert(key, told.clone());
+            forwarder.lock_under_way().insert(key, (Instant::now(), told.clone()));
         }
         let message = ask(&forwarder, &query("one.more.example.net", false)).await;
         assert_eq!((message.rcode, peer.asked()), (Rcode::SERVFAIL, 0));

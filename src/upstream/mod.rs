@@ -9,7 +9,9 @@ pub mod system;
 mod tcp;
 mod udp;
 
+pub use self::udp::GUESSED_AT;
 pub use address::{Host, Upstream};
 pub use forwarder::{
-    Config, Counters, Favourite, FirstAttempt, Forwarder, Kept, Route, Sequential, add_edns, truncated, write_kept,
+    Config, Counters, Favourite, FirstAttempt, Forwarder, Kept, Route, Sequential, add_edns, carries_more, truncated,
+    write_kept,
 };

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::net::UdpSocket;
@@ -15,6 +16,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::dns::{Message, Reply, question};
 use crate::limits;
+
+/// What it is called when somebody tries to forge a reply.
+pub const GUESSED_AT: io::ErrorKind = io::ErrorKind::ConnectionAborted;
 
 /// The sockets for one address family.
 #[derive(Debug)]
@@ -28,7 +32,7 @@ pub(super) struct Pool {
 struct Port {
     socket: Arc<UdpSocket>,
     waiting: Arc<Waiting>,
-    uses: std::sync::atomic::AtomicU32,
+    uses: Arc<AtomicU32>,
     /// Ends the task that reads it.
     _reader: DropGuard,
 }
@@ -60,7 +64,8 @@ impl Pool {
         Self { bind, sockets: Mutex::new(sockets) }
     }
 
-    /// Sends a query and waits for its reply, for as long as the caller does. Both bear the query's own id.
+    /// Sends a query and waits for its reply, for as long as the caller does. Both bear the query's own id. The error is
+    /// [`GUESSED_AT`] when so many wrong replies came that somebody tries to forge one.
     pub(super) async fn ask(&self, upstream: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
         let port = self.port().await?;
         let (reply, replied) = oneshot::channel();
@@ -70,7 +75,7 @@ impl Pool {
         let mut octets = query.to_vec();
         set_id(&mut octets, id);
         port.socket.send_to(&octets, upstream).await?;
-        let mut octets = replied.await.map_err(|_| io::ErrorKind::ConnectionAborted)?;
+        let mut octets = replied.await.map_err(|_| GUESSED_AT)?;
         drop(enlisted);
         if let Some(id) = query.first_chunk::<2>() {
             set_id(&mut octets, u16::from_be_bytes(*id));
@@ -82,15 +87,16 @@ impl Pool {
     async fn port(&self) -> io::Result<Arc<Port>> {
         let at = usize::from(random()?) % limits::UPSTREAM_SOCKETS;
         if let Some(Some(port)) = lock(&self.sockets).get(at)
-            && port.uses.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < limits::UPSTREAM_SOCKET_USES
+            && port.uses.fetch_add(1, Ordering::Relaxed) < limits::UPSTREAM_SOCKET_USES
         {
             return Ok(port.clone());
         }
         let socket = Arc::new(UdpSocket::bind(self.bind).await?);
         let waiting = Arc::new(Waiting::default());
         let stop = CancellationToken::new();
-        tokio::spawn(read(socket.clone(), waiting.clone(), stop.clone()));
-        let port = Arc::new(Port { socket, waiting, uses: 1.into(), _reader: stop.drop_guard() });
+        let uses = Arc::new(AtomicU32::new(1));
+        tokio::spawn(read(socket.clone(), waiting.clone(), uses.clone(), stop.clone()));
+        let port = Arc::new(Port { socket, waiting, uses, _reader: stop.drop_guard() });
         if let Some(place) = lock(&self.sockets).get_mut(at) {
             *place = Some(port.clone());
         }
@@ -125,12 +131,13 @@ impl Drop for Enlisted<'_> {
     }
 }
 
-/// Hands replies to those who wait for them.
-async fn read(socket: Arc<UdpSocket>, waiting: Arc<Waiting>, stop: CancellationToken) {
+/// Hands replies to those who wait for them. After too many wrong ones the port is used no more, and who waits is told.
+async fn read(socket: Arc<UdpSocket>, waiting: Arc<Waiting>, uses: Arc<AtomicU32>, stop: CancellationToken) {
     thread_local! {
         // One for all sockets that a thread reads: each alone would hold it for good.
         static BUFFER: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; Message::MAX]);
     }
+    let mut strays = 0;
     loop {
         tokio::select! {
             _ = socket.readable() => {}
@@ -141,22 +148,29 @@ async fn read(socket: Arc<UdpSocket>, waiting: Arc<Waiting>, stop: CancellationT
             if let Ok((length, from)) = socket.try_recv_from(buffer)
                 && let Some(octets) = buffer.get(..length)
             {
-                hand_over(&waiting, octets, from);
+                strays += u32::from(!hand_over(&waiting, octets, from));
             }
         });
+        if strays > limits::UPSTREAM_SOCKET_STRAYS_MAX {
+            uses.store(limits::UPSTREAM_SOCKET_USES, Ordering::Relaxed);
+            lock(&waiting).clear();
+        }
     }
 }
 
-/// Gives a reply to who waits for it. What is no reply, not to what was asked, or cannot be read ends nobody's wait.
-fn hand_over(waiting: &Waiting, octets: &[u8], from: SocketAddr) {
-    let Some(id) = octets.first_chunk::<2>() else { return };
+/// Gives a reply to who waits for it. What is no reply, not to what was asked, or cannot be read ends nobody's wait: then it
+/// says no.
+fn hand_over(waiting: &Waiting, octets: &[u8], from: SocketAddr) -> bool {
+    let Some(id) = octets.first_chunk::<2>() else { return false };
     let key = (u16::from_be_bytes(*id), from);
     let mut waiting = lock(waiting);
     if waiting.get(&key).is_some_and(|expected| Reply::read(octets, &expected.question).is_some())
         && let Some(expected) = waiting.remove(&key)
     {
         let _ = expected.reply.send(octets.to_vec());
+        return true;
     }
+    false
 }
 
 fn set_id(octets: &mut [u8], id: u16) {
@@ -270,6 +284,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn rfc5452_9_3_a_port_that_is_guessed_at_is_given_up() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (address, pool, asked) = (server.local_addr().unwrap(), Pool::v4(), query("www.example.net"));
+        let forger = async {
+            let mut buffer = [0; 512];
+            let (length, client) = server.recv_from(&mut buffer).await.unwrap();
+            for guess in 1..=limits::UPSTREAM_SOCKET_STRAYS_MAX + 1 {
+                let mut wrong = reply_to(&buffer[..length], 1);
+                wrong[1] ^= guess as u8;
+                wrong[0] ^= 1;
+                server.send_to(&wrong, client).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        let waits = tokio::time::timeout(Duration::from_secs(5), pool.ask(address, &asked));
+        let (reply, ()) = tokio::join!(waits, forger);
+        assert_eq!(reply.expect("it does not wait on").unwrap_err().kind(), GUESSED_AT);
+        let sockets = lock(&pool.sockets);
+        let used: Vec<u32> = sockets.iter().flatten().map(|port| port.uses.load(Ordering::Relaxed)).collect();
+        assert_eq!(used, [limits::UPSTREAM_SOCKET_USES]);
+    }
+
+    #[tokio::test]
     async fn a_socket_that_has_served_its_time_is_replaced() {
         let pool = Pool::v4();
         let mut ports = HashSet::new();
@@ -278,7 +315,7 @@ mod tests {
         }
         for _ in 0..4 * limits::UPSTREAM_SOCKETS {
             let port = pool.port().await.unwrap();
-            port.uses.store(limits::UPSTREAM_SOCKET_USES, std::sync::atomic::Ordering::Relaxed);
+            port.uses.store(limits::UPSTREAM_SOCKET_USES, Ordering::Relaxed);
             ports.insert(port.socket.local_addr().unwrap().port());
         }
         assert!(ports.len() > 2 * limits::UPSTREAM_SOCKETS, "{} ports", ports.len());

@@ -9,6 +9,7 @@ mod differences;
 mod durability;
 mod encrypted;
 mod errors;
+mod forwarder_rfcs;
 mod forwarding;
 mod importing;
 mod namespace;

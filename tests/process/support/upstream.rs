@@ -2,6 +2,7 @@
 //! that is silent; and dnsmasq, which rollcall is to take the place of.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -260,5 +261,68 @@ impl Silent {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let sockets = (UdpSocket::bind(address).expect("a free port"), TcpListener::bind(address).expect("a free port"));
         Self { address, _sockets: sockets }
+    }
+}
+
+/// An upstream over UDP and TCP that does with each query as the test says, and remembers the octets that it heard.
+pub(crate) struct Scripted {
+    pub(crate) address: SocketAddr,
+    heard: Arc<Mutex<Vec<Heard>>>,
+}
+
+/// A query as it came.
+#[derive(Debug, Clone)]
+pub(crate) struct Heard {
+    pub(crate) octets: Vec<u8>,
+    pub(crate) from: SocketAddr,
+    pub(crate) by_stream: bool,
+}
+
+impl Scripted {
+    /// `replies` makes of a query what is sent back, one after the other.
+    pub(crate) fn start(replies: impl Fn(&Heard) -> Vec<Vec<u8>> + Send + Sync + 'static) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let (datagrams, streams) =
+            (UdpSocket::bind(address).expect("a free port"), TcpListener::bind(address).expect("a free port"));
+        let heard = Arc::<Mutex<Vec<Heard>>>::default();
+        let (note, replies) = (Arc::clone(&heard), Arc::new(replies));
+        let hear = move |octets: &[u8], from, by_stream| {
+            let one = Heard { octets: octets.to_vec(), from, by_stream };
+            note.lock().expect("no thread panics with it").push(one.clone());
+            replies(&one)
+        };
+        let hear_stream = hear.clone();
+        thread::spawn(move || {
+            let mut room = [0; 4096];
+            while let Ok((length, from)) = datagrams.recv_from(&mut room) {
+                for reply in hear(&room[..length], from, false) {
+                    drop(datagrams.send_to(&reply, from));
+                }
+            }
+        });
+        thread::spawn(move || {
+            for mut stream in streams.incoming().flatten() {
+                let (hear, from) = (hear_stream.clone(), stream.peer_addr().expect("it is connected"));
+                thread::spawn(move || {
+                    let mut length = [0; 2];
+                    while stream.read_exact(&mut length).is_ok() {
+                        let mut octets = vec![0; usize::from(u16::from_be_bytes(length))];
+                        if stream.read_exact(&mut octets).is_err() {
+                            return;
+                        }
+                        for reply in hear(&octets, from, true) {
+                            let framed = [&(reply.len() as u16).to_be_bytes(), &reply[..]].concat();
+                            drop(stream.write_all(&framed));
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, heard }
+    }
+
+    /// What it has heard since it was asked the last time.
+    pub(crate) fn heard(&self) -> Vec<Heard> {
+        std::mem::take(&mut self.heard.lock().expect("no thread panics with it"))
     }
 }

@@ -1,0 +1,403 @@
+//! What the standards ask of a forwarder, each test named by document and section. More of it stands where it is decided:
+//! `rfc…` tests of `resolve::forward`, `resolve::cache`, `upstream` and `server`, and in `forwarding`.
+//!
+//! Queries are written by hand where an encoder would not write them, and the upstream is one that does as it is told.
+
+use std::collections::HashSet;
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use crate::support::rollcall::{Launch, Rollcall, directory};
+use crate::support::upstream::{Heard, Scripted};
+use crate::support::{dns, slack};
+
+const A: u16 = 1;
+const TXT: u16 = 16;
+const OPT: u16 = 41;
+const ANSWER: [u8; 4] = [192, 0, 2, 7];
+
+/// A query of this name and type: RD is set, and these octets follow as additional records.
+fn query(name: &str, qtype: u16, additionals: &[Vec<u8>]) -> Vec<u8> {
+    let id: u16 = 0x5e01;
+    let mut octets = [&id.to_be_bytes()[..], &[1, 0, 0, 1, 0, 0, 0, 0, 0, additionals.len() as u8]].concat();
+    for label in name.split('.') {
+        octets.push(label.len() as u8);
+        octets.extend(label.as_bytes());
+    }
+    octets.push(0);
+    octets.extend([qtype.to_be_bytes(), 1u16.to_be_bytes()].concat());
+    octets.extend(additionals.concat());
+    octets
+}
+
+/// An OPT record with this size, DO and options.
+fn opt(size: u16, dnssec_ok: bool, options: &[u8]) -> Vec<u8> {
+    let flags = if dnssec_ok { [0x80, 0] } else { [0, 0] };
+    let fixed = [&[0][..], &OPT.to_be_bytes(), &size.to_be_bytes(), &[0, 0], &flags];
+    [fixed.concat(), (options.len() as u16).to_be_bytes().to_vec(), options.to_vec()].concat()
+}
+
+/// Where the question ends.
+fn question_end(message: &[u8]) -> usize {
+    let mut at = 12;
+    while message[at] != 0 {
+        at += 1 + usize::from(message[at]);
+    }
+    at + 5
+}
+
+/// A reply to this query with these records as answers, authorities and additionals; its own OPT record is ours to add.
+fn reply(query: &[u8], flags: [u8; 2], sections: [&[Vec<u8>]; 3]) -> Vec<u8> {
+    let mut octets = query[..question_end(query)].to_vec();
+    (octets[2], octets[3]) = (0x80 | query[2] & 1 | flags[0], 0x80 | query[3] & 0x10 | flags[1]);
+    for (at, section) in [7, 9, 11].into_iter().zip(sections) {
+        octets[at] = section.len() as u8;
+    }
+    octets.extend(sections.concat().concat());
+    octets
+}
+
+/// A record of the name that was asked for.
+fn record(record_type: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
+    let fixed = [&[0xc0, 12][..], &record_type.to_be_bytes(), &[0, 1], &ttl.to_be_bytes()].concat();
+    [fixed, (data.len() as u16).to_be_bytes().to_vec(), data.to_vec()].concat()
+}
+
+/// The right reply.
+fn right(heard: &Heard) -> Vec<u8> {
+    let edns: Vec<Vec<u8>> = if heard.octets[11] > 0 { vec![opt(1232, false, &[])] } else { Vec::new() };
+    reply(&heard.octets, [0, 0], [&[record(A, 300, &ANSWER)], &[], &edns])
+}
+
+fn serve(upstream: &Scripted, directory: &std::path::Path) -> Rollcall {
+    Launch::serve(directory).option("--upstream", upstream.address.to_string()).start()
+}
+
+/// Sends the octets by UDP and returns what comes back first.
+fn ask(rollcall: &Rollcall, octets: &[u8]) -> Vec<u8> {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket.set_read_timeout(Some(slack(Duration::from_secs(2)))).expect("a timeout");
+    socket.send_to(octets, rollcall.dns).expect("sent");
+    let mut room = [0; 65_535];
+    let length = socket.recv(&mut room).expect("an answer");
+    room[..length].to_vec()
+}
+
+/// The address in an answer of one A record, asked for without more ado.
+fn address(rollcall: &Rollcall, name: &str) -> Vec<String> {
+    dns::udp(rollcall.dns, name, "A").expect("an answer").answers()
+}
+
+fn has_edns(message: &[u8]) -> bool {
+    u16::from_be_bytes([message[10], message[11]]) > 0
+}
+
+/// Is this option, by its code and data, in the message?
+fn has_option(message: &[u8], code: u16, data: &[u8]) -> bool {
+    let option = [&code.to_be_bytes()[..], &(data.len() as u16).to_be_bytes(), data].concat();
+    message.windows(option.len()).any(|octets| octets == option)
+}
+
+#[test]
+fn rfc5452_9_1_wrong_replies_end_no_wait() {
+    let upstream = Scripted::start(|heard| {
+        let (good, query) = (right(heard), &heard.octets);
+        let changed = |at: usize, by: u8| {
+            let mut wrong = right(heard);
+            wrong[at] ^= by;
+            *wrong.last_mut().expect("it has octets") = 66;
+            wrong
+        };
+        let end = question_end(query);
+        // The id, the first letter, QTYPE, QCLASS, QR, no question, a record that is not there, half of it, nothing.
+        let mut more = changed(11, 0);
+        more[11] += 1;
+        let no_question = [&query[..2], &[0x80, 0x80, 0, 0, 0, 1, 0, 0, 0, 0]].concat();
+        let cut = good[..end + 7].to_vec();
+        let mut wrong =
+            vec![changed(0, 1), changed(1, 0x80), changed(13, 1), changed(end - 3, 2), changed(end - 1, 2), changed(2, 0x80)];
+        wrong.extend([more, no_question, cut, vec![0; 3], Vec::new(), vec![0xff; 600], good]);
+        // And somebody else knows the id, the port and the question.
+        let stranger = UdpSocket::bind("127.0.0.2:0").expect("an address of loopback");
+        drop(stranger.send_to(&changed(0, 0), heard.from));
+        wrong
+    });
+    let directory = directory();
+    let rollcall = serve(&upstream, directory.path());
+    // The first are looked up on the runtime, further ones by the worker itself, who knows the upstream by then.
+    for n in 0..10 {
+        assert_eq!(address(&rollcall, &format!("n{n}.example.net")), ["192.0.2.7"], "question {n}");
+    }
+}
+
+#[test]
+fn rfc5452_9_2_ids_and_ports_are_drawn_at_random() {
+    let upstream = Scripted::start(|heard| vec![right(heard)]);
+    let directory = directory();
+    let rollcall = serve(&upstream, directory.path());
+    for n in 0..300 {
+        address(&rollcall, &format!("n{n}.example.net"));
+    }
+    let heard = upstream.heard();
+    assert_eq!(heard.len(), 300);
+    let ids: Vec<u16> = heard.iter().map(|one| u16::from_be_bytes([one.octets[0], one.octets[1]])).collect();
+    let ports: Vec<u16> = heard.iter().map(|one| one.from.port()).collect();
+    let (different_ids, different_ports) = (HashSet::<&u16>::from_iter(&ids).len(), HashSet::<&u16>::from_iter(&ports).len());
+    // 300 draws of 256 ports are 177 on average.
+    assert!(different_ids > 285 && different_ports > 130, "{different_ids} ids, {different_ports} ports");
+    let steps = ids.windows(2).filter(|pair| pair[1].wrapping_sub(pair[0]) < 16).count();
+    assert!(steps < 10, "{steps} of the ids follow the one before");
+}
+
+#[test]
+fn rfc5452_9_3_a_forger_who_guesses_is_escaped_by_a_stream() {
+    let upstream = Scripted::start(|heard| match heard.by_stream {
+        true => vec![right(heard)],
+        false => {
+            let guess = |n: u16| {
+                let mut wrong = right(heard);
+                *wrong.last_mut().expect("it has octets") = 66;
+                (wrong[0], wrong[1]) = (wrong[0] ^ 1, n as u8);
+                wrong
+            };
+            (0..250).map(guess).collect()
+        }
+    });
+    let directory = directory();
+    let rollcall = serve(&upstream, directory.path());
+    for n in 0..5 {
+        let begun = Instant::now();
+        assert_eq!(address(&rollcall, &format!("n{n}.example.net")), ["192.0.2.7"]);
+        assert!(begun.elapsed() < slack(Duration::from_millis(100)), "{:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn rfc2181_5_4_1_what_was_not_asked_for_is_no_answer_later() {
+    let upstream = Scripted::start(|heard| {
+        let other = [&b"\x05other\x07example\x03net\0"[..], &[0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 192, 0, 2, 66]].concat();
+        let other = std::slice::from_ref(&other);
+        let sections: [&[Vec<u8>]; 3] = [&[record(A, 300, &ANSWER)], other, other];
+        vec![reply(&heard.octets, [0, 0], sections)]
+    });
+    let directory = directory();
+    let rollcall = serve(&upstream, directory.path());
+    for _ in 0..2 {
+        assert_eq!(address(&rollcall, "www.example.net"), ["192.0.2.7"]);
+    }
+    assert_eq!(upstream.heard().len(), 1, "the answer itself is kept");
+    assert_eq!(address(&rollcall, "other.example.net"), ["192.0.2.7"]);
+    assert_eq!(upstream.heard().len(), 1, "and what came along with it is not");
+}
+
+#[test]
+fn rfc2181_9_what_is_truncated_is_neither_kept_nor_given() {
+    let upstream = Scripted::start(|heard| match heard.by_stream {
+        true => vec![right(heard)],
+        false => vec![reply(&heard.octets, [2, 0], [&[record(A, 300, &[192, 0, 2, 66])], &[], &[]])],
+    });
+    let directory = directory();
+    let rollcall = serve(&upstream, directory.path());
+    for n in [0, 0, 1, 2] {
+        assert_eq!(address(&rollcall, &format!("n{n}.example.net")), ["192.0.2.7"]);
+    }
+    let streams = upstream.heard().iter().filter(|one| one.by_stream).count();
+    assert_eq!(streams, 3);
+}
+
+#[test]
+fn rfc2308_5_negative_answers_are_kept_by_their_soa_or_not_at_all() {
+    let upstream = Scripted::start(|heard| {
+        let soa = record(6, 300, &[&[0, 0][..], &[0; 16], &60u32.to_be_bytes()].concat());
+        let authorities = if heard.octets[13] == b'k' { vec![soa] } else { Vec::new() };
+        vec![reply(&heard.octets, [0, 3], [&[], &authorities, &[]])]
+    });
+    let directory = directory();
+    let rollcall = serve(&upstream, directory.path());
+    for (name, times) in [("kept.example.net", 1), ("other.example.net", 3)] {
+        for _ in 0..3 {
+            let answer = ask(&rollcall, &query(name, A, &[]));
+            assert_eq!(
+                (answer[3] & 15, answer[9]),
+                (3, u8::from(times == 1)),
+                "NXDOMAIN, and the SOA record that came with it"
+            );
+        }
+        assert_eq!(upstream.heard().len(), times, "{name}");
+    }
+}
+
+#[test]
+fn rfc3597_4_what_nobody_knows_passes_as_it_is() {
+    // Octets that look like a compressed name and are none.
+    const DATA: [u8; 8] = [0xc0, 12, 0xc0, 0xff, 3, b'w', b'w', 0];
+    let upstream = Scripted::start(|heard| vec![reply(&heard.octets, [0, 0], [&[record(65_280, 300, &DATA)], &[], &[]])]);
+    let directory = directory();
+    let rollcall = serve(&upstream, directory.path());
+    for spelling in ["www.example.net", "WWW.example.net"] {
+        let asked = query(spelling, 65_280, &[]);
+        let answer = ask(&rollcall, &asked);
+        assert_eq!(answer[question_end(&answer) + 12..], DATA);
+        assert_eq!(answer[12..question_end(&answer)], asked[12..], "RFC 4343, 4.1: as this client spelled it");
+    }
+}
+
+#[test]
+fn rfc6672_3_1_a_dname_and_its_alias_pass_as_they_are() {
+    let upstream = Scripted::start(|heard| {
+        let dname = [&b"\x07example\x03net\0"[..], &[0, 39, 0, 1, 0, 0, 1, 44, 0, 13], b"\x07example\x03org\0"].concat();
+        let alias = record(5, 300, b"\x03www\x07example\x03org\0");
+        // RFC 6604, 2.1: the code is that of the last name of the chain.
+        vec![reply(&heard.octets, [0, 3], [&[dname, alias], &[], &[]])]
+    });
+    let directory = directory();
+    let rollcall = serve(&upstream, directory.path());
+    let asked = query("www.example.net", A, &[]);
+    let (answer, heard) = (ask(&rollcall, &asked), upstream.heard());
+    assert_eq!((answer[3] & 15, answer[7]), (3, 2));
+    let sent = reply(&heard[0].octets, [0, 3], [&[], &[], &[]]);
+    assert_eq!(answer[12..sent.len()], sent[12..]);
+    assert!(answer.ends_with(b"\x03www\x07example\x03org\0"));
+}
+
+#[test]
+fn rfc4035_3_2_do_and_cd_are_the_clients_own() {
+    let upstream = Scripted::start(|heard| {
+        let query = &heard.octets;
+        let dnssec_ok = has_edns(query) && query[question_end(query) + 7] & 0x80 != 0;
+        let data: &[u8] = if dnssec_ok { b"\x06signed" } else { b"\x05plain" };
+        let edns: Vec<Vec<u8>> = if has_edns(query) { vec![opt(1232, dnssec_ok, &[])] } else { Vec::new() };
+        vec![reply(query, [0, 0], [&[record(TXT, 300, data)], &[], &edns])]
+    });
+    let directory = directory();
+    let rollcall = serve(&upstream, directory.path());
+    for _ in 0..2 {
+        for dnssec_ok in [true, false] {
+            let answer = ask(&rollcall, &query("www.example.net", TXT, &[opt(1232, dnssec_ok, &[])]));
+            let end = question_end(&answer);
+            let data = &answer[end + 12..];
+            assert_eq!(data.starts_with(b"\x06signed"), dnssec_ok, "{answer:?}");
+            let flags = answer[answer.len() - 4];
+            assert_eq!(flags & 0x80 != 0, dnssec_ok, "DO comes back as it came (RFC 3225, 3)");
+        }
+    }
+    upstream.heard();
+    let mut unchecked = query("cd.example.net", TXT, &[]);
+    unchecked[3] |= 0x10;
+    assert_eq!(ask(&rollcall, &unchecked)[3] & 0x10, 0x10);
+    assert_eq!(upstream.heard()[0].octets[3] & 0x10, 0x10);
+}
+
+#[test]
+fn rfc6891_6_1_1_an_opt_record_is_of_one_hop() {
+    let upstream = Scripted::start(|heard| vec![right(heard)]);
+    let directory = directory();
+    let rollcall = serve(&upstream, directory.path());
+    for (n, edns) in [None, Some(512), Some(4096), Some(65_535), Some(0)].into_iter().cycle().take(10).enumerate() {
+        let options: Vec<Vec<u8>> = edns.map(|size| opt(size, false, &[])).into_iter().collect();
+        let answer = ask(&rollcall, &query(&format!("n{n}.example.net"), A, &options));
+        assert_eq!(has_edns(&answer), edns.is_some(), "an OPT record comes back to who sent one");
+        let heard = upstream.heard().remove(0).octets;
+        let end = question_end(&heard);
+        match edns {
+            None => assert_eq!(heard.len(), end),
+            // RFC 9715, 3.2: what passes every path unfragmented, whatever the client takes.
+            Some(_) => assert_eq!(heard[end..], opt(1232, false, &[])),
+        }
+    }
+}
+
+#[test]
+fn rfc6891_6_1_2_unknown_options_pass_and_their_answers_are_nobody_elses() {
+    let upstream = Scripted::start(|heard| {
+        let option = [0xfd, 0xe9, 0, 2, b'h', b'i'];
+        vec![reply(&heard.octets, [0, 0], [&[record(A, 300, &ANSWER)], &[], &[opt(1232, false, &option)]])]
+    });
+    let directory = directory();
+    let rollcall = serve(&upstream, directory.path());
+    for _ in 0..2 {
+        let answer = ask(&rollcall, &query("www.example.net", A, &[opt(1232, false, &[0xfd, 0xea, 0, 2, b'h', b'o'])]));
+        assert!(has_option(&answer, 65_001, b"hi"));
+        assert!(has_option(&upstream.heard().remove(0).octets, 65_002, b"ho"), "and it is asked each time");
+    }
+}
+
+#[test]
+fn rfc7873_5_4_and_rfc7871_11_1_what_tells_of_the_client_stays_here() {
+    let upstream = Scripted::start(|heard| vec![right(heard)]);
+    let directory = directory();
+    let rollcall = serve(&upstream, directory.path());
+    let (cookie, subnet, keepalive) = ([7; 8], [0, 1, 24, 0, 198, 51, 100], []);
+    let with = |code: u16, data: &[u8]| [&code.to_be_bytes()[..], &(data.len() as u16).to_be_bytes(), data].concat();
+    for (code, data) in [(10, &cookie[..]), (8, &subnet), (11, &keepalive)] {
+        let answer = ask(&rollcall, &query("www.example.net", A, &[opt(1232, false, &with(code, data))]));
+        assert_eq!(answer[7], 1);
+    }
+    let heard = upstream.heard();
+    assert_eq!(heard.len(), 1, "one answer is good for all of them");
+    assert_eq!(heard[0].octets[question_end(&heard[0].octets)..], opt(1232, false, &[]));
+}
+
+#[test]
+fn rfc5625_4_5_what_is_signed_passes_to_the_octet() {
+    let tsig = [&b"\x03key\0"[..], &[0, 250, 0, 255, 0, 0, 0, 0, 0, 4, 1, 2, 3, 4]].concat();
+    let copy = tsig.clone();
+    let upstream = Scripted::start(move |heard| match heard.octets[11] {
+        0 => vec![right(heard)],
+        _ => vec![reply(&heard.octets, [0, 0], [&[record(A, 300, &ANSWER)], &[], std::slice::from_ref(&copy)])],
+    });
+    let directory = directory();
+    let rollcall = serve(&upstream, directory.path());
+    assert_eq!(address(&rollcall, "www.example.net"), ["192.0.2.7"], "kept without a signature");
+    upstream.heard();
+    for _ in 0..2 {
+        let signed = query("WWW.example.net", A, std::slice::from_ref(&tsig));
+        let answer = ask(&rollcall, &signed);
+        assert_eq!(upstream.heard().remove(0).octets[2..], signed[2..], "but for the id, which the signature has for itself");
+        assert!(answer.ends_with(&tsig), "{answer:?}");
+    }
+}
+
+#[test]
+fn rfc8906_3_whatever_is_asked_has_an_answer() {
+    let upstream = Scripted::start(|heard| vec![right(heard)]);
+    let directory = directory();
+    let rollcall = serve(&upstream, directory.path());
+    let name = "www.example.net";
+    let changed = |at: usize, to: u8, edns: &[Vec<u8>]| {
+        let mut octets = query(name, A, edns);
+        octets[at] = to;
+        octets
+    };
+    let class = question_end(&query(name, A, &[])) - 1;
+    let version = {
+        let mut octets = query(name, A, &[opt(1232, false, &[])]);
+        octets[class + 7] = 100;
+        octets
+    };
+    let edns_flag = {
+        let mut octets = query(name, A, &[opt(1232, false, &[])]);
+        octets[class + 9] = 0x40;
+        octets
+    };
+    let all = [
+        ("plain", query(name, A, &[]), 0),
+        ("unknown type", query(name, 1000, &[]), 0),
+        ("a class that is not IN", changed(class, 3, &[]), 0),
+        ("opcode 15", changed(2, 15 << 3 | 1, &[]), 4),
+        ("the last header flag", changed(3, 0x40, &[]), 0),
+        ("AD", changed(3, 0x20, &[]), 0),
+        ("no RD", changed(2, 0, &[]), 0),
+        ("EDNS", query(name, A, &[opt(4096, false, &[])]), 0),
+        ("EDNS version 100", version, 0),
+        ("an unknown EDNS option", query(name, A, &[opt(1232, false, &[0, 100, 0, 0])]), 0),
+        ("an unknown EDNS flag", edns_flag, 0),
+        ("DO", query(name, A, &[opt(1232, true, &[])]), 0),
+    ];
+    for (what, octets, rcode) in all {
+        let answer = ask(&rollcall, &octets);
+        assert_eq!((answer[2] & 0x80, answer[3] & 15), (0x80, rcode), "{what}: {answer:?}");
+        assert_eq!(answer[3] & 0x40, 0, "{what}: the bit that is to be zero");
+    }
+    assert_eq!(dns::tcp(rollcall.dns, name, "A").expect("an answer").answers(), ["192.0.2.7"], "and TCP");
+}
