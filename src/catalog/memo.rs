@@ -45,6 +45,11 @@ impl Memo {
         Some(take(kept.octets.as_deref()))
     }
 
+    /// Reads what [`Memo::get`] will read, to no other end.
+    pub(super) fn touch(&self) -> u64 {
+        self.near.version.load(Ordering::Relaxed) ^ self.near.words[0].load(Ordering::Relaxed)
+    }
+
     /// Keeps this for a kind; there may be kinds that there are not.
     pub fn set(&self, kind: usize, prepared: Prepared) {
         let short = prepared.octets.as_deref().filter(|octets| kind == 0 && octets.len() <= Near::OCTETS);

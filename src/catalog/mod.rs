@@ -24,4 +24,4 @@ pub use row::{
 };
 pub use snapshot::{Catalog, Index, InstanceEntry, Instances, NodeEntry, Service, Tables};
 pub use tree::Tree;
-pub use trie::HashTrie;
+pub use trie::{AHEAD, HashTrie};

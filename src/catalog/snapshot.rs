@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::BuildHasher;
+use std::hint::black_box;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -300,7 +301,18 @@ impl Catalog {
 
     /// A service by its name in lower case. Costs the same whatever the number of services, and allocates nothing.
     pub fn service_by_key(&self, key: &[u8]) -> Option<&Arc<Service>> {
-        self.services_by_hash.get(self.hasher.hash_one(key), |service| service.key.as_bytes() == key)
+        self.services_by_hash.get(self.service_hash(key), |service| service.key.as_bytes() == key)
+    }
+
+    /// By what a service is found fast, by its name in lower case.
+    pub fn service_hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// Reads what is needed to answer about these services, side by side: where there are many services, what one needs is
+    /// in no cache of the processor.
+    pub fn read_ahead(&self, hashes: &[u64]) {
+        black_box(self.services_by_hash.read_ahead(hashes, |service| service.memo.touch() ^ service.key.len() as u64));
     }
 
     /// The instances on a node, by id.

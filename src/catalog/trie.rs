@@ -17,6 +17,9 @@ const FEW: usize = 8;
 /// Levels until the hash's 64 bits are used up; below them values are alike in every bit, which is hardly ever seen.
 const LEVELS: u32 = u64::BITS.div_ceil(BITS);
 
+/// Look-ups that are read ahead for at one time.
+pub const AHEAD: usize = 64;
+
 /// A hash trie with cheap clones. An insert or a removal copies the nodes on its path that a clone shares, at most
 /// log64(n) of them, and changes the others in place.
 #[derive(Debug, Clone)]
@@ -61,6 +64,33 @@ impl<V> HashTrie<V> {
                 Slot::Node(next) => (node, level) = (next, level + 1),
             }
         }
+    }
+}
+
+impl<V> HashTrie<V> {
+    /// Reads what the look-ups of these hashes will read, the first [`AHEAD`] of them, and has `touch` read the
+    /// values. One look-up waits for memory at each of its steps; all take a step together here, so that they wait for it
+    /// side by side. Says nothing but that it was read.
+    pub fn read_ahead(&self, hashes: &[u64], touch: impl Fn(&V) -> u64) -> u64 {
+        let mut nodes = [Some(&*self.root); AHEAD];
+        let mut found: [&[(u64, V)]; AHEAD] = [&[]; AHEAD];
+        for level in 0..LEVELS {
+            let mut further = false;
+            for ((hash, at), found) in hashes.iter().zip(&mut nodes).zip(&mut found) {
+                let Some(node) = at.take() else { continue };
+                match &node.0[way(*hash, level)] {
+                    Slot::Empty => {}
+                    Slot::Few(values) => *found = values,
+                    Slot::Node(next) => (*at, further) = (Some(&**next), true),
+                }
+            }
+            if !further {
+                break;
+            }
+        }
+        let first = found.iter().fold(0, |read, values| read ^ values.first().map_or(0, |(hash, _)| *hash));
+        let values = hashes.iter().zip(found).filter_map(|(hash, values)| values.iter().find(|(other, _)| other == hash));
+        values.fold(first, |read, (_, value)| read ^ touch(value))
     }
 }
 

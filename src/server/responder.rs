@@ -8,7 +8,6 @@
 //! that never leave a host, what is kept of upstreams' answers, the upstreams.
 
 use std::collections::HashSet;
-use std::hint::black_box;
 use std::ptr;
 use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -113,14 +112,12 @@ impl Worker {
     }
 
     /// Reads ahead for a batch of queries, where that is worth while.
-    pub(super) fn foresee<'q>(&mut self, batch: impl Iterator<Item = &'q [u8]>) {
+    pub(super) fn read_ahead<'q>(&mut self, batch: impl Iterator<Item = &'q [u8]>) {
         let (setup, catalog) = (self.setup.load(), self.catalog.load());
         if !setup.at_once || catalog.services().len() < SERVICES_CACHED {
             return;
         }
-        for plain in batch.filter_map(PlainQuery::parse) {
-            black_box(setup.discovery.foresee(catalog, &plain));
-        }
+        setup.discovery.read_ahead(catalog, batch.filter_map(PlainQuery::parse));
     }
 
     /// Has an answer near that this setup gave.

@@ -62,7 +62,7 @@ impl Listener {
             Err(error) => return Err(error),
         };
         self.worker.refresh();
-        self.worker.foresee(datagrams.iter().map(Datagram::octets));
+        self.worker.read_ahead(datagrams.iter().map(Datagram::octets));
         for datagram in datagrams {
             let (octets, origin) = (datagram.octets(), datagram.origin());
             let client = client(origin);

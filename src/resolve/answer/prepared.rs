@@ -14,7 +14,7 @@ use super::grammar::{Form, Place};
 use super::presence::{Presence, Wanted};
 use super::records::{self, Spot};
 use super::{Client, Compat, Discovery, Settings, Step, Transport, order, zone};
-use crate::catalog::{Catalog, Index, Prepared, Service};
+use crate::catalog::{AHEAD, Catalog, Prepared, Service};
 use crate::dns::{Class, Edns, Message, Name, PlainQuery, Query, Question, RData, Rcode, Record, Type};
 use crate::limits;
 
@@ -139,12 +139,16 @@ fn pointer(at: usize) -> [u8; 2] {
 }
 
 impl Discovery {
-    /// Reads ahead for questions that are about to be answered: among many services most are in no cache of the processor, and
-    /// what the questions of a batch need is fetched side by side rather than one after the other. `None` for a question of
-    /// another kind.
-    pub fn foresee(&self, catalog: &Catalog, query: &PlainQuery<'_>) -> Option<Index> {
-        let service = catalog.service_by_key(self.plain.service(query.name())?)?;
-        Some(service.index)
+    /// Reads what answers to these questions need; see [`Catalog::read_ahead`].
+    pub fn read_ahead<'q>(&self, catalog: &Catalog, queries: impl Iterator<Item = PlainQuery<'q>>) {
+        let (mut hashes, mut count) = ([0; AHEAD], 0);
+        for query in queries {
+            if let (Some(hash), Some(service)) = (hashes.get_mut(count), self.plain.service(query.name())) {
+                *hash = catalog.service_hash(service);
+                count += 1;
+            }
+        }
+        catalog.read_ahead(hashes.get(..count).unwrap_or_default());
     }
 
     /// Answers a plain question into `out`; `false` leaves `out` as it was, and the question to [`Discovery::answer`].
@@ -415,7 +419,7 @@ fn servers(prepared: &[u8], start: usize, rng: &mut Rng, out: &mut Vec<u8>) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Change, Check, Health, Instance, Node, Origin, SourceId, Weights};
+    use crate::catalog::{Change, Check, Health, Index, Instance, Node, Origin, SourceId, Weights};
     use crate::dns::{Edns, Flags, Opcode};
 
     fn node(name: &str, address: &str, datacenter: &str) -> Change {
