@@ -5,6 +5,8 @@
 //! opened, so that the first queries wait in them; and DNS answers from what the registry has on disk before anything
 //! else starts.
 
+mod insight;
+
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use crate::resolve::local::Local;
 use crate::resolve::zone::Zones;
 use crate::server::{self, BindError, Responder, Setup};
 use crate::upstream::Forwarder;
+use insight::Insight;
 
 /// How long the last requests may take when the process ends.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -109,7 +112,9 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
     let mut tasks = JoinSet::new();
     if let Some(listener) = http {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(start("the HTTP API"))?;
-        tasks.spawn(api::serve(listener, Api::new(registry.clone()), stop.clone()));
+        let insight = Insight::new(responder.clone());
+        let api = Api::new(registry.clone()).with_resolver(Arc::new(insight));
+        tasks.spawn(api::serve(listener, api, stop.clone()));
     }
     let (running, stopping) = (registry.clone(), stop.clone());
     tasks.spawn(async move { running.run(stopping).await });
@@ -134,7 +139,7 @@ async fn setup(config: &Config, former: Option<&Setup>, own: &[SocketAddr]) -> (
     let (local, mut problems) = Local::load(&config.local);
     let zones = match &config.zones.folder {
         Some(folder) => {
-            let (zones, more) = Zones::load(folder, former.map(|former| &former.zones));
+            let (zones, more) = Zones::load(folder, former.map(|former| &*former.zones));
             problems.extend(more);
             zones
         }

@@ -8,6 +8,7 @@
 //! Start with [`main`], then [`Command`].
 
 mod api;
+mod cache;
 mod catalog;
 mod check;
 mod definitions;
@@ -171,6 +172,7 @@ enum Command {
     Catalog(catalog::CatalogArgs),
     Members(members::MembersArgs),
     Query(query::QueryArgs),
+    Cache(cache::CacheArgs),
     Check(check::CheckArgs),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
@@ -185,6 +187,7 @@ impl Command {
             Self::Catalog(args) => args.run(output),
             Self::Members(args) => args.run(output),
             Self::Query(args) => args.run(output),
+            Self::Cache(args) => args.run(output),
             Self::Check(args) => args.run(output),
             Self::Completions(args) => args.run(output),
             Self::Man(args) => args.run(output),

@@ -8,12 +8,16 @@
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use serde::Deserialize;
+use quick_cache::Lifecycle;
+use quick_cache::sync::DefaultLifecycle;
+use serde::{Deserialize, Serialize};
 
-use crate::dns::{Class, Message, PlainQuery, Query, Rcode, Type};
+use super::presentation::type_text;
+use crate::dns::{Class, Message, Name, PlainQuery, Query, Rcode, Type};
 
 /// How answers are kept; part of `[forward]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -67,12 +71,65 @@ impl Key {
         Self(name.iter().copied().chain(rest).collect())
     }
 
+    /// The name in wire form and lower case, and what stands behind it.
+    fn parts(&self) -> (&[u8], Behind) {
+        let (name, rest) = self.0.split_last_chunk::<7>().unwrap_or((&[], &[0; 7]));
+        let &[type_high, type_low, class_high, class_low, flags, group_high, group_low] = rest;
+        let [qtype, qclass, group] =
+            [[type_high, type_low], [class_high, class_low], [group_high, group_low]].map(u16::from_be_bytes);
+        (name, Behind { qtype: Type(qtype), qclass: Class(qclass), flags, group })
+    }
+
     /// Is it that of this query, whatever the group?
     fn is_of(&self, query: &PlainQuery<'_>) -> bool {
         let [class_high, class_low] = Class::IN.0.to_be_bytes();
         let (name, [type_high, type_low, flags]) = query.key_parts();
         let rest = [type_high, type_low, class_high, class_low, flags];
         self.0.get(..name.len()) == Some(name) && self.0.get(name.len()..name.len() + rest.len()) == Some(&rest)
+    }
+}
+
+/// What a key says besides the name.
+struct Behind {
+    qtype: Type,
+    qclass: Class,
+    flags: u8,
+    group: u16,
+}
+
+/// What the flags of a key say, from the lowest bit on.
+const FLAGS: [&str; 5] = ["rd", "ad", "cd", "do", "edns"];
+
+/// Names whose answers are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Names {
+    All,
+    /// This very name.
+    One(Name),
+    /// This name and all that end in it.
+    Below(Name),
+}
+
+impl Names {
+    /// Is this name, in wire form and lower case, one of them?
+    fn has(&self, wire: &[u8]) -> bool {
+        match self {
+            Self::All => true,
+            Self::One(name) => name.wire().eq_ignore_ascii_case(wire),
+            Self::Below(domain) => {
+                let mut rest = wire;
+                loop {
+                    if rest.eq_ignore_ascii_case(domain.wire()) {
+                        return true;
+                    }
+                    let label = rest.first().map_or(0, |length| usize::from(*length));
+                    match rest.get(label + 1..) {
+                        Some(parent) if label > 0 => rest = parent,
+                        _ => return false,
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -104,9 +161,35 @@ impl Entry {
         now < self.stale_until
     }
 
+    /// The type that was asked for.
+    pub fn qtype(&self) -> Type {
+        self.key.parts().1.qtype
+    }
+
     /// Octets of the answer.
     pub fn size(&self) -> usize {
         self.octets.len()
+    }
+
+    /// The entry as people want to see it.
+    pub fn shown(&self, now: Instant) -> Shown {
+        let (name, Behind { qtype, qclass, flags, group }) = self.key.parts();
+        let seconds = |until: Instant| until.saturating_duration_since(now).as_secs();
+        let counted = self.octets.get(6..8).and_then(|count| count.first_chunk()).map_or(0, |count| u16::from_be_bytes(*count));
+        Shown {
+            name: Name::parse(name, 0).map_or_else(|_| String::new(), |(name, _)| name.to_string()),
+            qtype: type_text(qtype),
+            qclass: qclass.0,
+            flags: (0..).zip(FLAGS).filter(|(bit, _)| flags >> bit & 1 == 1).map(|(_, flag)| flag).collect(),
+            group,
+            rcode: Rcode(u16::from(self.octets.get(3).copied().unwrap_or_default() & 15)).to_string(),
+            answers: counted,
+            octets: self.octets.len(),
+            age: now.saturating_duration_since(self.stored).as_secs(),
+            ttl: seconds(self.fresh_until),
+            fresh: self.is_fresh(now),
+            usable_for: seconds(self.stale_until),
+        }
     }
 
     /// Writes the answer to this query, given by its octets. TTLs are what is left of them, or that of a stale answer.
@@ -129,6 +212,30 @@ impl Entry {
     }
 }
 
+/// An entry as it is shown. Times are in seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub qtype: String,
+    #[serde(rename = "class")]
+    pub qclass: u16,
+    /// What else the query said that its answer depends on: `rd`, `ad`, `cd`, `do`, `edns`.
+    pub flags: Vec<&'static str>,
+    /// The group of upstreams that was asked; 0 is the default one.
+    pub group: u16,
+    pub rcode: String,
+    /// Records of the answer section.
+    pub answers: u16,
+    pub octets: usize,
+    pub age: u64,
+    /// What is left of its life; 0 for a stale one.
+    pub ttl: u64,
+    pub fresh: bool,
+    /// For how long it may still be given, should nobody have a fresh one.
+    pub usable_for: u64,
+}
+
 /// Makes another's response this query's: id, RD, CD and the question as it was spelled. `query` are its octets.
 pub fn patch(octets: &mut [u8], query: &[u8]) {
     let Some([id_high, id_low, high, low]) = query.first_chunk() else { return };
@@ -148,7 +255,38 @@ pub fn patch(octets: &mut [u8], query: &[u8]) {
 #[derive(Debug, Clone)]
 pub struct Cache {
     config: Config,
-    entries: Arc<quick_cache::sync::Cache<Key, Arc<Entry>, Weigh, RandomState>>,
+    entries: Arc<quick_cache::sync::Cache<Key, Arc<Entry>, Weigh, RandomState, Evictions>>,
+    evicted: Arc<AtomicU64>,
+}
+
+/// Counts who has to make room for others.
+#[derive(Debug, Clone)]
+struct Evictions {
+    usual: DefaultLifecycle<Key, Arc<Entry>>,
+    count: Arc<AtomicU64>,
+}
+
+impl Lifecycle<Key, Arc<Entry>> for Evictions {
+    type RequestState = <DefaultLifecycle<Key, Arc<Entry>> as Lifecycle<Key, Arc<Entry>>>::RequestState;
+
+    fn begin_request(&self) -> Self::RequestState {
+        self.usual.begin_request()
+    }
+
+    fn on_evict(&self, state: &mut Self::RequestState, key: Key, entry: Arc<Entry>) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.usual.on_evict(state, key, entry);
+    }
+}
+
+/// How much is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stock {
+    pub entries: usize,
+    pub octets: u64,
+    pub octets_max: u64,
+    /// Entries that had to make room for others so far.
+    pub evicted: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -167,9 +305,10 @@ const USUAL_WEIGHT: u64 = 400;
 impl Cache {
     pub fn new(config: Config) -> Self {
         let count = usize::try_from(config.size / USUAL_WEIGHT).unwrap_or(usize::MAX).min(1 << 24);
-        let (hasher, lifecycle) = (RandomState::default(), quick_cache::sync::DefaultLifecycle::default());
-        let entries = quick_cache::sync::Cache::with(count, config.size, Weigh, hasher, lifecycle);
-        Self { entries: Arc::new(entries), config }
+        let evicted = Arc::<AtomicU64>::default();
+        let lifecycle = Evictions { usual: DefaultLifecycle::default(), count: evicted.clone() };
+        let entries = quick_cache::sync::Cache::with(count, config.size, Weigh, RandomState::default(), lifecycle);
+        Self { entries: Arc::new(entries), config, evicted }
     }
 
     pub fn config(&self) -> &Config {
@@ -206,9 +345,30 @@ impl Cache {
         Some(entry)
     }
 
-    /// Forgets everything.
-    pub fn clear(&self) {
-        self.entries.clear();
+    /// Forgets what is kept of these names; says how many answers that were. Looks at each entry.
+    pub fn forget(&self, names: &Names) -> usize {
+        let forgotten = AtomicU64::new(0);
+        self.entries.retain(|key, _| {
+            let keep = !names.has(key.parts().0);
+            forgotten.fetch_add(u64::from(!keep), Ordering::Relaxed);
+            keep
+        });
+        usize::try_from(forgotten.into_inner()).unwrap_or(usize::MAX)
+    }
+
+    /// What is kept of these names, and may still be given. Looks at each entry.
+    pub fn find(&self, names: &Names, now: Instant) -> Vec<Arc<Entry>> {
+        let entries = self.entries.iter().map(|(_, entry)| entry);
+        entries.filter(|entry| names.has(entry.key.parts().0) && entry.is_usable(now)).collect()
+    }
+
+    pub fn stock(&self) -> Stock {
+        Stock {
+            entries: self.entries.len(),
+            octets: self.entries.weight(),
+            octets_max: self.config.size,
+            evicted: self.evicted.load(Ordering::Relaxed),
+        }
     }
 
     /// A TTL within floor and ceiling; the ceiling wins where the configuration crosses them.
@@ -376,7 +536,7 @@ mod tests {
     }
 
     fn soa(ttl: u32, minimum: u32) -> Record {
-        let name: crate::dns::Name = "example.net".parse().unwrap();
+        let name: Name = "example.net".parse().unwrap();
         let (mname, rname) = (name.clone(), name.clone());
         let soa = Soa { mname, rname, serial: 1, refresh: 1, retry: 1, expire: 1, minimum };
         Record::new(name, ttl, RData::Soa(Box::new(soa)))
@@ -466,14 +626,38 @@ mod tests {
     }
 
     #[test]
+    fn names_are_forgotten_alone_or_with_all_below() {
+        let names = ["example.net", "www.example.net", "a.b.Example.NET", "notexample.net", "example.org"];
+        let now = Instant::now();
+        for (what, left) in [
+            (Names::All, vec![]),
+            (Names::One("EXAMPLE.net".parse().unwrap()), vec![1, 2, 3, 4]),
+            (Names::Below("Example.net".parse().unwrap()), vec![3, 4]),
+            (Names::Below(Name::root()), vec![]),
+            (Names::Below("net".parse().unwrap()), vec![4]),
+        ] {
+            let cache = Cache::new(Config::default());
+            let keys = names.map(|name| Key::new(&query(name, false), 0).unwrap());
+            for (name, key) in names.iter().zip(&keys) {
+                cache.put(key.clone(), &response(&query(name, false), &[60]).compose(true), now).unwrap();
+            }
+            assert_eq!(cache.find(&what, now).len(), names.len() - left.len(), "{what:?}");
+            assert_eq!(cache.forget(&what), names.len() - left.len(), "{what:?}");
+            let kept: Vec<usize> = (0..names.len()).filter(|at| cache.get(&keys[*at]).is_some()).collect();
+            assert_eq!(kept, left, "{what:?}");
+        }
+    }
+
+    #[test]
     fn the_cache_is_bounded_in_octets() {
         let cache = Cache::new(Config { size: 50_000, ..Config::default() });
         for n in 0..5_000 {
             let asked = query(&format!("n{n}.example.net"), false);
             cache.put(Key::new(&asked, 0).unwrap(), &response(&asked, &[60]).compose(true), Instant::now()).unwrap();
         }
-        assert!(cache.entries.weight() <= 50_000);
-        assert!(cache.entries.len() > 50);
+        let stock = cache.stock();
+        assert!(stock.octets <= 50_000 && stock.entries > 50, "{stock:?}");
+        assert_eq!(stock.entries as u64 + stock.evicted, 5_000, "{stock:?}");
     }
 
     proptest! {

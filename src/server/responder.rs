@@ -18,7 +18,7 @@ use crate::catalog::Catalog;
 use crate::dns::{Class, Edns, ExtendedError, Message, Opcode, PlainQuery, Query, Question, Rcode, Reject};
 use crate::limits;
 use crate::resolve::answer::{Chase, Client, Compat, Discovery, Step, Transport};
-use crate::resolve::cache::{self, Entry, Key, Near};
+use crate::resolve::cache::{self, Entry, Key, Names, Near};
 use crate::resolve::local::Local;
 use crate::resolve::open_alias;
 use crate::resolve::zone::Zones;
@@ -27,14 +27,15 @@ use crate::upstream::{FirstAttempt, Forwarder, Kept, truncated, write_kept};
 /// Aliases that are followed from data of our own, so that a loop of them ends.
 const ALIASES_MAX: usize = 8;
 
-/// What the configuration makes of us; a reload replaces it whole.
-#[derive(Debug)]
+/// What the configuration makes of us; a reload replaces it whole. Cloning is cheap, and a clone in force lets workers
+/// forget what they have near.
+#[derive(Debug, Clone)]
 pub struct Setup {
     discovery: Discovery,
     /// No local data stands in front of names of the discovery domain.
     at_once: bool,
-    local: Local,
-    pub zones: Zones,
+    local: Arc<Local>,
+    pub zones: Arc<Zones>,
     pub forwarder: Arc<Forwarder>,
 }
 
@@ -43,7 +44,7 @@ impl Setup {
         let domain = &discovery.settings().domain;
         let in_zones = zones.covers(domain) || zones.apexes().iter().any(|apex| apex.is_within(domain));
         let at_once = !in_zones && !local.has_within(domain);
-        Self { discovery, at_once, local, zones, forwarder }
+        Self { discovery, at_once, local: Arc::new(local), zones: Arc::new(zones), forwarder }
     }
 
     fn is_consul(&self) -> bool {
@@ -177,6 +178,14 @@ impl Responder {
     /// Puts another setup in force; queries under way finish with the one they began with.
     pub fn replace(&self, setup: Setup) {
         self.setup.store(Arc::new(setup));
+    }
+
+    /// Forgets what is kept of these names, everywhere; says how many answers of upstreams that were. Looks at each entry.
+    pub fn forget(&self, names: &Names) -> usize {
+        let forgotten = self.setup().forwarder.forget(names);
+        // What a worker has near is worth as much as the setup that it is of, which it looks at anyway.
+        self.setup.rcu(|setup| Setup::clone(setup));
+        forgotten
     }
 
     pub(super) fn worker(&self) -> Worker {

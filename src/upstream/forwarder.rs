@@ -24,7 +24,7 @@ use crate::duration;
 use crate::limits;
 use crate::problem::Problem;
 use crate::resolve::answer::Transport;
-use crate::resolve::cache::{self, Cache, Entry, HOP_BY_HOP, Key};
+use crate::resolve::cache::{self, Cache, Entry, HOP_BY_HOP, Key, Names, Stock};
 use crate::resolve::forward::{self, Condition, Lookup, Step, Strategy, is_good};
 
 /// How long a client waits for a fresh answer when a stale one is at hand.
@@ -200,6 +200,22 @@ impl Forwarder {
         let failures = failures.build_with_hasher(RandomState::default());
         let (under_way, counters) = (Mutex::default(), Counters::default());
         (Self { strategy, groups, routes, cache, sockets, failures, under_way, counters }, problems)
+    }
+
+    /// What is kept of these names, and may still be given. Looks at each entry.
+    pub fn find(&self, names: &Names, now: Instant) -> Vec<Arc<Entry>> {
+        self.cache.find(names, now)
+    }
+
+    /// Forgets what is kept of these names, failures too; says how many answers that were. Looks at each entry.
+    pub fn forget(&self, names: &Names) -> usize {
+        self.failures.invalidate_all();
+        self.cache.forget(names)
+    }
+
+    /// How much is kept.
+    pub fn stock(&self) -> Stock {
+        self.cache.stock()
     }
 
     /// Is there anybody to ask about names without a route?

@@ -4,6 +4,7 @@
 //!
 //! Start with `walkthrough`; `support` holds what the tests start and ask.
 
+mod cache;
 mod command_line;
 mod differences;
 mod durability;
