@@ -112,7 +112,7 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
     let mut tasks = JoinSet::new();
     if let Some(listener) = http {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(start("the HTTP API"))?;
-        let insight = Insight::new(responder.clone());
+        let insight = Insight::new(responder.clone(), registry.clone());
         let api = Api::new(registry.clone()).with_resolver(Arc::new(insight));
         tasks.spawn(api::serve(listener, api, stop.clone()));
     }

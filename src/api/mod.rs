@@ -310,6 +310,7 @@ static ROUTES: &[Route] = &[
     route("/v1/peering/", &[("GET", Absent), ("DELETE", Absent)]),
     route("/v1/peerings", &[("GET", Absent)]),
     route("/v1/snapshot", &[("GET", Absent), ("PUT", Absent)]),
+    route("/metrics", &[("GET", call!(rollcall::metrics))]),
     route("/v1/rollcall/cache", &[("GET", call!(rollcall::cache))]),
     route("/v1/rollcall/cache/entries/", &[("GET", call!(rollcall::entries))]),
     route("/v1/rollcall/cache/flush", &[("PUT", call!(rollcall::flush))]),

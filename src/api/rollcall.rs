@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use hickory_proto::rr::RecordType;
 use serde_json::{Value, json};
 
@@ -18,6 +18,8 @@ use crate::dns::{Name, Type};
 pub trait Resolver: Send + Sync {
     /// How much is kept, and how often it was of use.
     fn cache(&self) -> Value;
+    /// All that is counted, as Prometheus reads it.
+    fn metrics(&self) -> String;
     /// What is kept of a name.
     fn kept(&self, name: &Name, qtype: Option<Type>) -> Value;
     /// Forgets what is kept; says how many answers that were.
@@ -31,6 +33,14 @@ pub enum Forget {
     Name(Name),
     /// A domain and all names in it.
     Below(Name),
+}
+
+/// The text format's own type, which is not plain text to those who ask for it.
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// `GET /metrics`.
+pub(super) async fn metrics(api: Api, _: Request) -> Result<Reply, Refusal> {
+    Ok(Reply::new(StatusCode::OK, Some(EXPOSITION), with(&api, |resolver| resolver.metrics()).await?))
 }
 
 /// `GET /v1/rollcall/cache`.

@@ -63,7 +63,8 @@ impl Condition {
         self.lost = self.lost.saturating_add(1);
     }
 
-    fn is_suspect(&self) -> bool {
+    /// Is it asked last?
+    pub fn is_suspect(&self) -> bool {
         self.lost >= LOST_MAX
     }
 

@@ -6,6 +6,7 @@ mod batch;
 mod bind;
 mod relay;
 mod responder;
+mod tally;
 mod tcp;
 mod udp;
 
@@ -20,11 +21,13 @@ pub use responder::{Responder, Setup};
 /// Starts answering on bound sockets. Needs a tokio runtime around it.
 pub fn serve(bound: Vec<Bound>, responder: &Arc<Responder>) -> io::Result<()> {
     let runtime = Handle::current();
-    for Bound { udp, tcp, .. } in bound {
+    for Bound { udp, tcp, address } in bound {
+        let listened = responder.tallies.listener(address.to_string(), "udp");
         for socket in udp {
-            udp::serve(socket, responder.clone(), runtime.clone())?;
+            udp::serve(socket, responder.clone(), runtime.clone(), &listened)?;
         }
-        runtime.spawn(tcp::serve(tokio::net::TcpListener::from_std(tcp)?, responder.clone()));
+        let listened = responder.tallies.listener(address.to_string(), "tcp");
+        runtime.spawn(tcp::serve(tokio::net::TcpListener::from_std(tcp)?, responder.clone(), listened));
     }
     Ok(())
 }

@@ -7,22 +7,24 @@
 //! discovery domain and the reverse names of what is in it, a route of its own, names that never leave a host, what is
 //! kept of upstreams' answers, the upstreams.
 
-use std::ptr;
 use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::{mem, ptr};
 
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::tally::{Listened, Source, Tallies, Tally};
 use crate::catalog::Catalog;
 use crate::dns::{Class, Edns, ExtendedError, Message, Opcode, PlainQuery, Query, Question, Rcode, Reject};
 use crate::limits;
+use crate::metrics::{Kind, Page};
 use crate::resolve::answer::{Chase, Client, Compat, Discovery, Step, Transport};
 use crate::resolve::cache::{self, Entry, Key, Names, Near};
 use crate::resolve::local::Local;
 use crate::resolve::open_alias;
 use crate::resolve::zone::Zones;
-use crate::upstream::{FirstAttempt, Forwarder, Kept, truncated, write_kept};
+use crate::upstream::{Answered, FirstAttempt, Forwarder, Kept, truncated, write_kept};
 
 /// Aliases that are followed from data of our own, so that a loop of them ends.
 const ALIASES_MAX: usize = 8;
@@ -58,11 +60,16 @@ pub struct Responder {
     setup: Arc<ArcSwap<Setup>>,
     catalog: Arc<ArcSwap<Catalog>>,
     waiting: Arc<Semaphore>,
+    pub(super) tallies: Tallies,
 }
 
 /// What a listener's thread, or a connection, holds for itself.
 #[derive(Debug)]
 pub(super) struct Worker {
+    /// Where this thread alone counts, if it is one.
+    tally: Option<Arc<Tally>>,
+    /// Where all of its listener count.
+    shared: Arc<Tally>,
     setup: Cache<Arc<ArcSwap<Setup>>, Arc<Setup>>,
     catalog: Cache<Arc<ArcSwap<Catalog>>, Arc<Catalog>>,
     /// The setup whose answers `near` holds; held weakly, so that its address is nobody else's meanwhile.
@@ -84,6 +91,14 @@ impl Worker {
     /// When that was.
     pub(super) fn now(&self) -> Instant {
         self.now
+    }
+
+    /// Counts an answer that this thread has written.
+    pub(super) fn note(&self, source: Source, answer: &[u8]) {
+        match &self.tally {
+            Some(own) => own.note_alone(source, answer),
+            None => self.shared.note(source, answer),
+        }
     }
 
     /// Has an answer near that this setup gave.
@@ -139,13 +154,16 @@ pub(super) struct Pending {
     octets: Box<[u8]>,
     client: Client,
     wait: Wait,
+    tally: Arc<Tally>,
     _permit: OwnedSemaphorePermit,
 }
 
 /// Where the answer to a query is.
 enum Found {
-    /// It was written.
-    Answered,
+    /// It was written, with what this source had.
+    Answered(Source),
+    /// It was written and counted.
+    Written,
     /// It has to be waited for.
     Elsewhere(Wait),
     /// The question is plain, and nothing stands in the way of asking an upstream of this group.
@@ -167,12 +185,24 @@ enum Wait {
 impl Responder {
     pub fn new(setup: Setup, catalog: Arc<ArcSwap<Catalog>>) -> Arc<Self> {
         let waiting = Arc::new(Semaphore::new(limits::QUERIES_WAITING_MAX));
-        Arc::new(Self { setup: Arc::new(ArcSwap::from_pointee(setup)), catalog, waiting })
+        Arc::new(Self { setup: Arc::new(ArcSwap::from_pointee(setup)), catalog, waiting, tallies: Tallies::default() })
     }
 
     /// The setup in force.
     pub fn setup(&self) -> Arc<Setup> {
         self.setup.load_full()
+    }
+
+    /// What was asked and answered, by whom, and what is kept.
+    pub fn metrics(&self, page: &mut Page) {
+        self.tallies.metrics(page);
+        page.number(Kind::Counter, "rollcall_cache_hits_total", "Questions with a fresh answer that is kept.", self.hits());
+        self.setup().forwarder.metrics(page);
+    }
+
+    /// Questions that were answered from what is kept and fresh.
+    pub fn hits(&self) -> u64 {
+        self.tallies.answers(Source::Cache)
     }
 
     /// Puts another setup in force; queries under way finish with the one they began with.
@@ -188,8 +218,11 @@ impl Responder {
         forgotten
     }
 
-    pub(super) fn worker(&self) -> Worker {
+    /// For a thread of this listener, which has a tally of its own then, or for one of its many connections.
+    pub(super) fn worker(&self, listened: &Listened, is_thread: bool) -> Worker {
         Worker {
+            tally: is_thread.then(|| listened.for_worker()),
+            shared: listened.shared.clone(),
             setup: Cache::new(self.setup.clone()),
             catalog: Cache::new(self.catalog.clone()),
             near_of: Weak::new(),
@@ -202,11 +235,16 @@ impl Responder {
 
     /// Answers into `out`, which stays empty when there is no answer; or says what has to be waited for.
     pub(super) fn answer(&self, worker: &mut Worker, octets: &[u8], client: Client, out: &mut Vec<u8>) -> Outcome {
-        let Worker { setup, catalog, near_of, near, rng, now, clock } = worker;
+        let Worker { tally, shared, setup, catalog, near_of, near, rng, now, clock } = worker;
+        let note = |source, answer: &[u8]| match &*tally {
+            Some(own) => own.note_alone(source, answer),
+            None => shared.note(source, answer),
+        };
         let setup = setup.load();
         let plain = PlainQuery::parse(octets);
         if let Some(plain) = &plain {
             if setup.at_once && setup.discovery.answer_at_once(catalog.load(), plain, client.transport, rng, *clock, out) {
+                note(Source::Discovery, out);
                 return Outcome::Answered;
             }
             // Who has an address may have changed; all else that is near was not ours, and is not until the next setup.
@@ -216,6 +254,7 @@ impl Responder {
                 && entry.size() <= client.transport.room(plain.payload_size())
             {
                 entry.write(octets, *now, out);
+                note(Source::Cache, out);
                 return Outcome::Answered;
             }
         }
@@ -223,19 +262,31 @@ impl Responder {
         let parsed = if setup.is_consul() { Query::parse_as_consul(octets) } else { Query::parse(octets) };
         let query = match parsed {
             Ok(query) => query,
-            Err(Reject::Ignore) => return Outcome::Answered,
+            Err(Reject::Ignore) => {
+                note(Source::Invalid, out);
+                return Outcome::Answered;
+            }
             Err(Reject::Reply(message)) => {
                 out.extend(message.compose(true));
+                note(Source::Invalid, out);
                 return Outcome::Answered;
             }
         };
         let asked = Asked { query: &query, octets, plain: plain.as_ref(), client };
         match self.answer_query(worker, &setup, asked, out) {
-            Found::Answered => Outcome::Answered,
+            Found::Answered(source) => {
+                worker.note(source, out);
+                Outcome::Answered
+            }
+            Found::Written => Outcome::Answered,
             Found::Nowhere { key, group } => Outcome::Unknown { setup, key, group },
-            Found::Elsewhere(wait) => match self.pending(&setup, query, octets, client, wait, out) {
-                Some(pending) => Outcome::Pending(Box::new(pending)),
-                None => Outcome::Answered,
+            Found::Elsewhere(wait) => match self.pending(worker, &setup, query, octets, client, wait) {
+                Ok(pending) => Outcome::Pending(Box::new(pending)),
+                Err(answer) => {
+                    worker.note(Source::Failed, &answer);
+                    out.extend(answer);
+                    Outcome::Answered
+                }
             },
         }
     }
@@ -244,6 +295,7 @@ impl Responder {
     /// Answers into `out` when there is no room for one more that waits.
     pub(super) fn look_up(
         &self,
+        worker: &Worker,
         setup: &Arc<Setup>,
         octets: &[u8],
         client: Client,
@@ -251,25 +303,34 @@ impl Responder {
         out: &mut Vec<u8>,
     ) -> Option<Pending> {
         let query = Query::parse(octets).ok()?;
-        self.pending(setup, query, octets, client, Wait::Forward(first), out)
+        match self.pending(worker, setup, query, octets, client, Wait::Forward(first)) {
+            Ok(pending) => Some(pending),
+            Err(answer) => {
+                worker.note(Source::Failed, &answer);
+                out.extend(answer);
+                None
+            }
+        }
     }
 
-    /// Takes a place among those who wait, or says in `out` that there is none.
+    /// Takes a place among those who wait; without one left, what to answer.
     fn pending(
         &self,
+        worker: &Worker,
         setup: &Arc<Setup>,
         query: Query,
         octets: &[u8],
         client: Client,
         wait: Wait,
-        out: &mut Vec<u8>,
-    ) -> Option<Pending> {
+    ) -> Result<Pending, Vec<u8>> {
         match self.waiting.clone().try_acquire_owned() {
-            Ok(permit) => Some(Pending { setup: setup.clone(), query, octets: octets.into(), client, wait, _permit: permit }),
+            Ok(permit) => {
+                let (setup, tally) = (setup.clone(), worker.shared.clone());
+                Ok(Pending { setup, query, octets: octets.into(), client, wait, tally, _permit: permit })
+            }
             Err(_) => {
                 let reason = "too many queries wait for upstreams";
-                out.extend(error(&query, Rcode::SERVFAIL, Some((ExtendedError::Other, reason))).compose(true));
-                None
+                Err(error(&query, Rcode::SERVFAIL, Some((ExtendedError::Other, reason))).compose(true))
             }
         }
     }
@@ -288,23 +349,24 @@ impl Responder {
             if query.edns.as_ref().is_some_and(|edns| edns.version > 0) {
                 // RFC 6891, 6.1.3.
                 out.extend(error(query, Rcode::BADVERS, None).compose(true));
-                return Found::Answered;
+                worker.shared.note_bad_version();
+                return Found::Written;
             }
             if query.opcode != Opcode::QUERY {
                 out.extend(error(query, Rcode::NOTIMP, None).compose(true));
-                return Found::Answered;
+                return Found::Answered(Source::Invalid);
             }
             if let Some(message) = setup.local.answer(query) {
                 if open_alias(&message).is_some() {
                     return Found::Elsewhere(Wait::Complete(Box::new(message)));
                 }
                 fit(message, query, client.transport, out);
-                return Found::Answered;
+                return Found::Answered(Source::Local);
             }
             // A zone within the discovery domain has only the names that stand in it.
             if setup.zones.covers(name) && (!is_ours || setup.zones.has(name)) {
                 let kept = setup.zones.kept(query, client.transport.room(query.payload_size()), out);
-                return if kept { Found::Answered } else { Found::Elsewhere(Wait::Zone) };
+                return if kept { Found::Answered(Source::Zone) } else { Found::Elsewhere(Wait::Zone) };
             }
         }
         if setup.discovery.may_know(name) {
@@ -312,12 +374,12 @@ impl Responder {
             match setup.discovery.answer(catalog, query, client, &mut worker.rng, worker.clock) {
                 Step::Reply(message) => {
                     out.extend(setup.discovery.compose(&message));
-                    return Found::Answered;
+                    return Found::Answered(Source::Discovery);
                 }
                 Step::Chase(chase) => return Found::Elsewhere(Wait::Chase(chase)),
                 Step::Forward if is_ours && !consul => {
                     out.extend(error(query, Rcode::REFUSED, None).compose(true));
-                    return Found::Answered;
+                    return Found::Answered(Source::Refused);
                 }
                 Step::Forward => {}
             }
@@ -327,12 +389,12 @@ impl Responder {
             && let Some(message) = setup.local.special(query)
         {
             fit(message, query, client.transport, out);
-            return Found::Answered;
+            return Found::Answered(Source::Local);
         }
         if !setup.forwarder.has_upstreams() && !setup.forwarder.has_route(name) {
             let reason = (ExtendedError::Prohibited, "this server has nobody to ask about other names");
             out.extend(error(query, Rcode::REFUSED, (!consul).then_some(reason)).compose(true));
-            return Found::Answered;
+            return Found::Answered(Source::Refused);
         }
         let entry = match setup.forwarder.kept(query, plain, worker.now) {
             Kept::Fresh(entry) => entry,
@@ -344,14 +406,21 @@ impl Responder {
         if let Some(plain) = plain.filter(|_| client.transport == Transport::Udp) {
             worker.have_near(setup, plain, entry);
         }
-        Found::Answered
+        Found::Answered(Source::Cache)
     }
 
     /// Waits for the answer.
-    pub(super) async fn finish(&self, pending: Pending) -> Vec<u8> {
-        let Pending { setup, query, octets, client, wait, _permit } = pending;
+    pub(super) async fn finish(&self, mut pending: Pending) -> Vec<u8> {
+        let wait = mem::replace(&mut pending.wait, Wait::Zone);
+        let (source, answer) = self.found(&pending, wait).await;
+        pending.tally.note(source, &answer);
+        answer
+    }
+
+    async fn found(&self, Pending { setup, query, octets, client, .. }: &Pending, wait: Wait) -> (Source, Vec<u8>) {
+        let client = *client;
         match wait {
-            Wait::Forward(first) => setup.forwarder.resolve(&query, &octets, client.transport, first).await,
+            Wait::Forward(first) => forwarded(setup.forwarder.resolve(query, octets, client.transport, first).await),
             Wait::Chase(chase) => {
                 let mut step = Step::Chase(chase);
                 loop {
@@ -360,25 +429,27 @@ impl Responder {
                             let heard = setup.forwarder.ask(chase.question().clone()).await;
                             chase.resume(heard)
                         }
-                        Step::Reply(message) => return setup.discovery.compose(&message),
-                        Step::Forward => return setup.forwarder.resolve(&query, &octets, client.transport, None).await,
+                        Step::Reply(message) => return (Source::Discovery, setup.discovery.compose(&message)),
+                        Step::Forward => {
+                            return forwarded(setup.forwarder.resolve(query, octets, client.transport, None).await);
+                        }
                     };
                 }
             }
             Wait::Zone => {
                 let mut out = Vec::new();
-                let message = setup.zones.message(&query).await;
+                let message = setup.zones.message(query).await;
                 if open_alias(&message).is_some() {
-                    self.complete(&setup, &query, client, message, &mut out).await;
+                    self.complete(setup, query, client, message, &mut out).await;
                 } else {
-                    setup.zones.answer(&query, client.transport.room(query.payload_size()), &mut out).await;
+                    setup.zones.answer(query, client.transport.room(query.payload_size()), &mut out).await;
                 }
-                out
+                (Source::Zone, out)
             }
             Wait::Complete(message) => {
                 let mut out = Vec::new();
-                self.complete(&setup, &query, client, *message, &mut out).await;
-                out
+                self.complete(setup, query, client, *message, &mut out).await;
+                (Source::Local, out)
             }
         }
     }
@@ -418,6 +489,17 @@ impl Responder {
         }
         setup.forwarder.ask(question.clone()).await
     }
+}
+
+/// Who had what a forwarder gave.
+fn forwarded((answered, answer): (Answered, Vec<u8>)) -> (Source, Vec<u8>) {
+    let source = match answered {
+        Answered::Kept => Source::Cache,
+        Answered::Stale => Source::Stale,
+        Answered::Asked => Source::Forwarded,
+        Answered::Nobody => Source::Failed,
+    };
+    (source, answer)
 }
 
 /// Writes what an upstream said to a plain query over UDP: `reply`, which is `kept` if it may be. `octets` are the query's.
@@ -541,7 +623,8 @@ mod tests {
             ("www.example.net", Type::A),
             ("WWW.example.net", Type::A),
         ];
-        let mut worker = responder.worker();
+        let listened = responder.tallies.listener("127.0.0.1:53".into(), "udp");
+        let mut worker = responder.worker(&listened, true);
         for (name, qtype) in questions {
             for edns in [false, true] {
                 let (octets, mut out) = (query(name, qtype, edns), Vec::with_capacity(4096));
@@ -551,7 +634,7 @@ mod tests {
                     worker.refresh();
                     let pending = match responder.answer(&mut worker, &octets, client, &mut out) {
                         Outcome::Answered => None,
-                        Outcome::Unknown { setup, .. } => responder.look_up(&setup, &octets, client, None, &mut out),
+                        Outcome::Unknown { setup, .. } => responder.look_up(&worker, &setup, &octets, client, None, &mut out),
                         Outcome::Pending(pending) => Some(*pending),
                     };
                     if let Some(pending) = pending {

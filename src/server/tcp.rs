@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::responder::{Outcome, Responder};
+use super::tally::Listened;
 use crate::limits;
 use crate::resolve::answer::{Client, Transport};
 
@@ -28,14 +29,19 @@ const READ_AHEAD: usize = 2_048;
 const WRITE: Duration = Duration::from_secs(10);
 
 /// Accepts connections until the process ends.
-pub(super) async fn serve(listener: TcpListener, responder: Arc<Responder>) {
+pub(super) async fn serve(listener: TcpListener, responder: Arc<Responder>, listened: Arc<Listened>) {
     let seats = Arc::new(Seats::default());
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 // With all places taken and none of them idle it is closed at once, which tells a client more than silence.
                 if let Some(seat) = Seats::take(&seats, peer.ip()) {
-                    tokio::spawn(connection(stream, peer, responder.clone(), seat));
+                    let (responder, listened) = (responder.clone(), listened.clone());
+                    tokio::spawn(async move {
+                        listened.opened.raise(1);
+                        connection(stream, peer, responder, &listened, seat).await;
+                        listened.closed.raise(1);
+                    });
                 }
             }
             Err(error) => {
@@ -48,7 +54,7 @@ pub(super) async fn serve(listener: TcpListener, responder: Arc<Responder>) {
 }
 
 /// One connection from its first octet to its last.
-async fn connection(stream: TcpStream, peer: SocketAddr, responder: Arc<Responder>, seat: Seat) {
+async fn connection(stream: TcpStream, peer: SocketAddr, responder: Arc<Responder>, listened: &Listened, seat: Seat) {
     // Answers are small and wanted at once.
     let _ = stream.set_nodelay(true);
     let (from, mut to) = stream.into_split();
@@ -65,7 +71,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, responder: Arc<Responde
     });
     let in_flight = Arc::new(Semaphore::new(limits::TCP_QUERIES_PER_CONNECTION_MAX));
     let client = Client { address: peer.ip(), transport: Transport::Tcp };
-    let mut worker = responder.worker();
+    let mut worker = responder.worker(listened, false);
     loop {
         let octets = tokio::select! {
             octets = message(&mut from) => octets,
@@ -79,7 +85,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, responder: Arc<Responde
         let pending = match responder.answer(&mut worker, &octets, client, &mut answer) {
             Outcome::Answered => None,
             Outcome::Pending(pending) => Some(*pending),
-            Outcome::Unknown { setup, .. } => responder.look_up(&setup, &octets, client, None, &mut answer),
+            Outcome::Unknown { setup, .. } => responder.look_up(&worker, &setup, &octets, client, None, &mut answer),
         };
         match pending {
             None => {

@@ -6,10 +6,12 @@
 mod address;
 mod forwarder;
 pub mod system;
+mod tally;
 mod tcp;
 mod udp;
 
 pub use address::{Host, Upstream};
 pub use forwarder::{
-    Config, Counters, Favourite, FirstAttempt, Forwarder, Kept, Route, Sequential, add_edns, truncated, write_kept,
+    Answered, Config, Favourite, FirstAttempt, Forwarder, Kept, Route, Sequential, add_edns, truncated, write_kept,
 };
+pub use tally::Counters;

@@ -10,6 +10,7 @@ mod differences;
 mod durability;
 mod errors;
 mod forwarding;
+mod metrics;
 mod namespace;
 mod signals;
 mod support;

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::catalog::Health;
 use crate::limits;
+use crate::metrics::Count;
 use crate::registry::definition::{CheckDefinition, CheckKind};
 use schedule::{Run, Schedule};
 
@@ -56,6 +57,7 @@ pub struct Runner {
     changed: Notify,
     clients: Arc<http::Clients>,
     reports: mpsc::Sender<Report>,
+    pub runs: Count,
 }
 
 /// What a run found.
@@ -78,6 +80,7 @@ impl Runner {
             changed: Notify::new(),
             clients: Arc::default(),
             reports,
+            runs: Count::default(),
         }
     }
 
@@ -115,6 +118,7 @@ impl Runner {
                 (schedule.due(now, room), schedule.reports(now))
             };
             for run in due {
+                self.runs.raise_alone(1);
                 running.spawn(perform(run, self.clients.clone()));
             }
             for report in reports {
