@@ -98,6 +98,9 @@ pub const UPSTREAM_CONNECTIONS_IDLE_MAX: usize = 16;
 /// Look-ups under way at upstreams. One may outlive its clients, who got a stale answer after a moment, by the whole of
 /// its deadline, so that their own bound is none for it. Beyond it a query fails at once.
 pub const LOOKUPS_MAX: usize = 10_000;
+
+/// Questions that failed and are remembered, at some 300 octets each; beyond that, those that came up least are forgotten.
+pub const FAILURES_MAX: usize = 10_000;
 /// A filter expression's length in octets; clients' longest are a few hundred.
 pub const FILTER_OCTETS_MAX: usize = 16 << 10;
 /// How deep a filter's parentheses and `not`s may nest; each level costs a few stack frames.

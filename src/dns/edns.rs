@@ -132,6 +132,7 @@ impl ClientSubnet {
 pub enum ExtendedError {
     Other = 0,
     StaleAnswer = 3,
+    CachedError = 13,
     NotReady = 14,
     Blocked = 15,
     Prohibited = 18,

@@ -32,11 +32,13 @@ pub struct Config {
     pub max_negative_ttl: u32,
     /// Seconds that an answer is kept beyond its TTL, for when nobody else answers (RFC 8767); 0 for none.
     pub max_stale: u32,
+    /// Seconds that a failure is remembered at most, when it comes again and again; from 1 to 300 (RFC 9520, 3.2).
+    pub max_failure_ttl: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { size: 32 << 20, min_ttl: 0, max_ttl: 86_400, max_negative_ttl: 3_600, max_stale: 86_400 }
+        Self { size: 32 << 20, min_ttl: 0, max_ttl: 86_400, max_negative_ttl: 3_600, max_stale: 86_400, max_failure_ttl: 30 }
     }
 }
 
@@ -345,6 +347,11 @@ impl Cache {
         Some(entry)
     }
 
+    /// Forgets one entry, which is no longer so.
+    pub fn remove(&self, key: &Key) {
+        self.entries.remove(key);
+    }
+
     /// Forgets what is kept of these names; says how many answers that were. Looks at each entry.
     pub fn forget(&self, names: &Names) -> usize {
         let forgotten = AtomicU64::new(0);
@@ -580,7 +587,7 @@ mod tests {
     }
 
     #[test]
-    fn negative_answers_are_kept_by_their_soa() {
+    fn rfc_2308_5_negative_answers_are_kept_by_their_soa() {
         let cache = Cache::new(Config::default());
         let (asked, now) = (query("no.example.net", false), Instant::now());
         let key = || Key::new(&asked, 0).unwrap();
@@ -591,6 +598,55 @@ mod tests {
             let entry = cache.put(key(), &message.compose(true), now).unwrap();
             assert!(entry.is_fresh(after(now, 59)) && !entry.is_fresh(after(now, 60)));
         }
+    }
+
+    #[test]
+    fn rfc_2308_5_the_lesser_of_ttl_and_minimum_counts_up_to_the_ceiling() {
+        let (asked, now) = (query("no.example.net", false), Instant::now());
+        for (ttl, minimum, alias, kept) in
+            [(60, 300, None, 60), (300, 60, None, 60), (9_999, 9_999, None, 3_600), (300, 300, Some(20), 20), (300, 0, None, 0)]
+        {
+            let cache = Cache::new(Config::default());
+            let mut message = asked.response(Rcode::NXDOMAIN);
+            message.answers.extend(
+                alias.map(|ttl| {
+                    Record::new(asked.question.name.clone(), ttl, RData::Cname("gone.example.net".parse().unwrap()))
+                }),
+            );
+            message.authorities.push(soa(ttl, minimum));
+            let entry = cache.put(Key::new(&asked, 0).unwrap(), &message.compose(true), now);
+            let fresh = |seconds: u64| entry.as_ref().is_some_and(|entry| entry.is_fresh(after(now, seconds)));
+            assert_eq!((kept > 0 && fresh(kept - 1), fresh(kept)), (kept > 0, false), "{ttl}, {minimum}, {alias:?}");
+        }
+    }
+
+    /// RFC 6840, 5.7 to 5.9; and another group may be of other people.
+    #[test]
+    fn answers_are_told_apart_by_all_that_changes_them() {
+        let now = Instant::now();
+        let (cache, mut keys) = (Cache::new(Config::default()), Vec::new());
+        for bits in 0..32u8 {
+            let bit = |place: u8| bits >> place & 1 == 1;
+            let mut asked = query("www.example.net", bit(0) || bit(1));
+            if let Some(edns) = &mut asked.edns {
+                edns.dnssec_ok = bit(1);
+            }
+            (asked.flags.checking_disabled, asked.flags.authentic_data) = (bit(2), bit(3));
+            asked.flags.recursion_desired = bit(4);
+            for group in [0, 1, 256] {
+                let key = Key::new(&asked, group).unwrap();
+                if !keys.contains(&key) {
+                    assert!(cache.get(&key).is_none(), "{asked:?} in group {group} has the answer of another");
+                    cache.put(key.clone(), &response(&asked, &[60]).compose(true), now).unwrap();
+                    keys.push(key);
+                }
+            }
+        }
+        // DO without EDNS is none.
+        assert_eq!((keys.len(), cache.stock().entries), (3 * 24, 3 * 24));
+        let shown = cache.find(&Names::All, now).iter().map(|entry| entry.shown(now)).collect::<Vec<_>>();
+        let of = |flag: &str| shown.iter().filter(|shown| shown.flags.contains(&flag)).count();
+        assert_eq!([of("rd"), of("ad"), of("cd"), of("edns"), of("do")], [36, 36, 36, 48, 24]);
     }
 
     #[test]

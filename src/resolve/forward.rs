@@ -89,6 +89,15 @@ pub fn favourite(conditions: &[Condition], now: Instant) -> Option<(usize, Durat
     (!condition.is_suspect() && condition.latency.is_some()).then(|| (best, patience(condition)))
 }
 
+/// A suspect other than `first` that it is time to probe, which is taken as done.
+pub fn to_probe(conditions: &mut [Condition], first: Option<usize>, now: Instant) -> Option<usize> {
+    let is_due =
+        |(n, condition): &(usize, &mut Condition)| Some(*n) != first && condition.is_suspect() && condition.is_due(now);
+    let (upstream, condition) = conditions.iter_mut().enumerate().find(is_due)?;
+    condition.probed = Some(now);
+    Some(upstream)
+}
+
 /// Who is asked first: suspects last, else by latency; one whose latency is not known yet has to show it.
 fn rank(condition: &Condition) -> (bool, Duration) {
     (condition.is_suspect(), condition.latency.unwrap_or(Duration::ZERO))
@@ -360,11 +369,7 @@ impl Lookup {
 
     /// A suspect upstream that is to get this query too, so that it is seen to be back.
     fn to_probe(&self, conditions: &mut [Condition], now: Instant) -> Option<usize> {
-        let first = self.order.first().map(|(n, _)| *n);
-        let (upstream, condition) =
-            conditions.iter_mut().enumerate().find(|(n, c)| Some(*n) != first && c.is_suspect() && c.is_due(now))?;
-        condition.probed = Some(now);
-        Some(upstream)
+        to_probe(conditions, self.order.first().map(|(n, _)| *n), now)
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod answer;
 pub mod cache;
+pub mod failures;
 pub mod forward;
 pub mod local;
 mod presentation;

@@ -10,7 +10,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use foldhash::fast::RandomState;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use serde::Deserialize;
@@ -26,14 +25,13 @@ use crate::metrics::{Count, Kind, Labels, Page};
 use crate::problem::Problem;
 use crate::resolve::answer::Transport;
 use crate::resolve::cache::{self, Cache, Entry, HOP_BY_HOP, Key, Names, Stock};
+use crate::resolve::failures::{self, Failures, Fortune};
 use crate::resolve::forward::{self, Condition, Lookup, Step, Strategy, is_good};
 
 /// How long a client waits for a fresh answer when a stale one is at hand.
 const STALE_AFTER: Duration = Duration::from_millis(200);
 /// How long an upstream that is probed may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a failure is remembered (RFC 9520, 3.2: at least a second).
-const FAILURE_TTL: Duration = Duration::from_secs(1);
 
 /// The `[forward]` section.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -83,7 +81,7 @@ pub struct Forwarder {
     routes: HashMap<Name, u16>,
     cache: Cache,
     sockets: Arc<Sockets>,
-    failures: moka::sync::Cache<Key, (), RandomState>,
+    failures: Failures,
     /// Look-ups under way.
     under_way: Mutex<LookUps>,
     pub counters: Arc<Counters>,
@@ -104,6 +102,7 @@ struct Group {
     conditions: Mutex<Vec<Condition>>,
     /// One for each upstream.
     tallies: Vec<Arc<Tally>>,
+    fortune: Fortune,
 }
 
 /// How a question was answered.
@@ -204,8 +203,7 @@ impl Forwarder {
             Some(other) => other.sockets.clone(),
             None => Arc::new(Sockets { v4: udp::Pool::v4(), v6: udp::Pool::v6(), tcp: tcp::Pool::default() }),
         };
-        let failures = moka::sync::Cache::builder().max_capacity(10_000).time_to_live(FAILURE_TTL);
-        let failures = failures.build_with_hasher(RandomState::default());
+        let failures = Failures::new(Duration::from_secs(config.cache.max_failure_ttl.into()));
         let counters = previous.map_or_else(Arc::default, |other| other.counters.clone());
         let under_way = Mutex::default();
         (Self { strategy, groups, routes, cache, sockets, failures, under_way, counters }, problems)
@@ -218,7 +216,7 @@ impl Forwarder {
 
     /// Forgets what is kept of these names, failures too; says how many answers that were. Looks at each entry.
     pub fn forget(&self, names: &Names) -> usize {
-        self.failures.invalidate_all();
+        self.failures.clear();
         self.cache.forget(names)
     }
 
@@ -309,7 +307,7 @@ impl Forwarder {
                 self.counters.hits.raise(1);
                 Kept::Fresh(entry)
             }
-            None if plain.is_some() && !self.failures.contains_key(&key) => Kept::Nothing { key, group },
+            None if plain.is_some() && !self.failures.knows(&key) => Kept::Nothing { key, group },
             _ => Kept::Elsewhere,
         }
     }
@@ -349,9 +347,14 @@ impl Forwarder {
         }
     }
 
-    /// Keeps a good and whole reply, if it may be kept.
+    /// Keeps a good and whole reply, if it may be kept. Else it takes the place of what was kept: that is not so any more,
+    /// and must not come back as a stale answer.
     pub fn keep(&self, key: Key, reply: &[u8], now: Instant) -> Option<Arc<Entry>> {
-        self.cache.put(key, reply, now)
+        let kept = self.cache.put(key.clone(), reply, now);
+        if kept.is_none() {
+            self.cache.remove(&key);
+        }
+        kept
     }
 
     /// Asks upstream, or whoever asks the same already; `octets` are the query's own. Always has an answer, SERVFAIL at
@@ -387,9 +390,14 @@ impl Forwarder {
         }
         self.counters.misses.raise(u64::from(first.is_none()));
         let stale = |entry: &Entry| (Answered::Stale, self.stale(query, octets, entry, transport));
-        if self.failures.contains_key(&key) {
-            let reason = "all upstreams failed a moment ago";
-            return kept.as_deref().map_or_else(|| (Answered::Nobody, self.failure(query, Some(reason))), stale);
+        if let Some(own) = self.groups.get(usize::from(group))
+            && let Some(kind) = self.failures.stands(&key, &own.fortune, Instant::now())
+        {
+            if kind == failures::Kind::Silence {
+                self.look_after(group, query);
+            }
+            let failure = || (Answered::Nobody, self.failure(query, Some(FAILED_LATELY)));
+            return kept.as_deref().map_or_else(failure, stale);
         }
         let fresh = self.shared(key, group, query, first);
         let outcome = match &kept {
@@ -467,11 +475,17 @@ impl Forwarder {
         let place = UnderWay { forwarder: &self, key: &key };
         let answer = self.look_up(group, &query, &passed_on(&query), Transport::Udp, first).await;
         let answer: Option<Arc<[u8]>> = answer.map(|answer| completed(answer, &query).into());
-        match &answer {
-            Some(octets) if is_good(octets) => {
-                self.cache.put(key.clone(), octets, Instant::now());
+        let now = Instant::now();
+        match (&answer, self.groups.get(usize::from(group))) {
+            (Some(octets), _) if is_good(octets) => {
+                self.failures.forget(&key);
+                self.keep(key.clone(), octets, now);
             }
-            _ => self.failures.insert(key.clone(), ()),
+            (_, Some(own)) => {
+                let kind = if answer.is_none() { failures::Kind::Silence } else { failures::Kind::Error };
+                self.failures.note(key.clone(), kind, &own.fortune, now);
+            }
+            (_, None) => {}
         }
         drop(place);
         // Nobody may be left to hear it.
@@ -537,10 +551,23 @@ impl Forwarder {
         for upstream in lookup.useless(Instant::now(), ended_well) {
             group.missed(upstream);
         }
+        if !ended_well {
+            group.fortune.failed();
+        }
         if answer.is_none() {
             self.counters.failed.raise(1);
         }
         answer
+    }
+
+    /// Asks an upstream that is silent whether it is back, if it is time to. While all that is asked for is remembered as
+    /// failed no look-up does so.
+    fn look_after(self: &Arc<Self>, group: u16, query: &Query) {
+        let number = usize::from(group);
+        let Some(own) = self.groups.get(number) else { return };
+        if let Some(upstream) = forward::to_probe(&mut own.lock_conditions(), None, Instant::now()) {
+            tokio::spawn(self.clone().probe(number, upstream, passed_on(query).into()));
+        }
     }
 
     /// Asks an upstream only to learn whether it is back.
@@ -570,7 +597,7 @@ impl Forwarder {
     fn fitted(&self, query: &Query, octets: &[u8], answer: Result<&[u8], &str>, transport: Transport) -> (Answered, Vec<u8>) {
         match answer {
             Ok(answer) => (Answered::Asked, self.cut(query, octets, answer, transport)),
-            Err(reason) => (Answered::Nobody, self.failure(query, Some(reason))),
+            Err(reason) => (Answered::Nobody, self.failure(query, Some((ExtendedError::NoReachableAuthority, reason)))),
         }
     }
 
@@ -603,12 +630,12 @@ impl Forwarder {
     }
 
     /// SERVFAIL, with the reason for those who can read it.
-    fn failure(&self, query: &Query, reason: Option<&str>) -> Vec<u8> {
+    fn failure(&self, query: &Query, reason: Option<(ExtendedError, &str)>) -> Vec<u8> {
         let mut message = query.response(Rcode::SERVFAIL);
         message.flags.recursion_available = true;
         message.edns = query.edns.as_ref().map(|edns| match reason {
-            Some(reason) => {
-                let options = vec![ExtendedError::NoReachableAuthority.to_option(reason)];
+            Some((code, reason)) => {
+                let options = vec![code.to_option(reason)];
                 Edns { dnssec_ok: edns.dnssec_ok, options, ..Edns::new(limits::UDP_PAYLOAD) }
             }
             None => Edns { options: Vec::new(), dnssec_ok: false, ..Edns::new(edns.udp_size) },
@@ -623,6 +650,9 @@ impl Forwarder {
 
 /// Why there is no answer, when nobody gave one.
 const SILENCE: &str = "no upstream answered in time";
+
+/// Why a question is not asked again at once (RFC 8914, 4.14).
+const FAILED_LATELY: (ExtendedError, &str) = (ExtendedError::CachedError, "all upstreams failed a moment ago");
 
 /// Takes a look-up from the list when it ends, however it ends.
 struct UnderWay<'a> {
@@ -645,7 +675,7 @@ impl Group {
             former.cloned().unwrap_or_else(|| Arc::new(Tally::new(name.clone(), address, transport)))
         };
         let tallies = upstreams.iter().map(tally).collect();
-        Self { name, upstreams, conditions, tallies }
+        Self { name, upstreams, conditions, tallies, fortune: Fortune::default() }
     }
 
     /// How one of its upstreams is called in metrics.
@@ -657,6 +687,7 @@ impl Group {
     fn answered(&self, upstream: usize, took: Duration) {
         let mut conditions = self.lock_conditions();
         if let (Some(condition), Some(tally)) = (conditions.get_mut(upstream), self.tallies.get(upstream)) {
+            self.fortune.answered(condition.lost > 0);
             condition.answered(took);
             tally.answered(took);
         }
@@ -804,7 +835,7 @@ pub fn truncated(query: &Query, whole: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     use futures_util::future::join_all;
     use tokio::net::UdpSocket;
@@ -1037,10 +1068,64 @@ mod tests {
         let message = ask(&forwarder, &asked).await;
         assert_eq!((message.rcode, extended_error(&message)), (Rcode::SERVFAIL, Some(22)));
         let before = mute.asked();
-        assert_eq!(ask(&forwarder, &asked).await.rcode, Rcode::SERVFAIL);
+        let message = ask(&forwarder, &asked).await;
+        assert_eq!((message.rcode, extended_error(&message)), (Rcode::SERVFAIL, Some(13)), "RFC 8914, 4.14: a cached error");
         assert_eq!(mute.asked(), before, "RFC 9520, 3.2: not asked again at once");
         let message = ask(&forwarder, &query("www.example.net", false)).await;
         assert_eq!((message.rcode, message.edns), (Rcode::SERVFAIL, None), "OPT only for who sent one");
+    }
+
+    #[tokio::test]
+    async fn rfc_9520_3_2_a_failure_ends_with_the_silence_that_it_came_from() {
+        let is_back = Arc::new(AtomicBool::new(false));
+        let back = is_back.clone();
+        let peer = Peer::start(0, move |query| if back.load(Ordering::SeqCst) { right(query) } else { None }).await;
+        let forwarder = forwarder(&Config { timeout: Duration::from_millis(100), ..config(&[&peer]) }).await;
+        let (asked, stale) = (query("www.example.net", true), query("old.example.net", true));
+        keep_stale(&forwarder, &stale, &right(&stale).unwrap());
+        for name in ["a.example.net", "b.example.net"] {
+            assert_eq!(ask(&forwarder, &query(name, true)).await.rcode, Rcode::SERVFAIL);
+        }
+        // Both failed so often that they are left alone for half a minute.
+        for _ in 0..6 {
+            for query in [&asked, &stale] {
+                let fortune = &forwarder.groups[0].fortune;
+                forwarder.failures.note(Key::new(query, 0).unwrap(), failures::Kind::Silence, fortune, Instant::now());
+            }
+        }
+        assert_eq!(extended_error(&ask(&forwarder, &asked).await), Some(13));
+        is_back.store(true, Ordering::SeqCst);
+        let begun = Instant::now();
+        while extended_error(&ask(&forwarder, &stale).await) == Some(3) {
+            assert!(begun.elapsed() < Duration::from_secs(10), "an upstream that is back was not seen");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for query in [&stale, &asked] {
+            let message = ask(&forwarder, query).await;
+            assert_eq!((message.rcode, message.answers[0].ttl), (Rcode::NOERROR, 60), "right again at once");
+        }
+    }
+
+    #[tokio::test]
+    async fn rfc_8767_4_what_an_upstream_says_now_replaces_what_was_stale() {
+        let answers: [fn(&Query) -> Option<Message>; 2] = [
+            |query| {
+                let mut message = right(query)?;
+                message.answers[0].ttl = 0;
+                Some(message)
+            },
+            // Without an SOA record it may not be kept.
+            |query| Some(Message { authorities: Vec::new(), ..negative(query)? }),
+        ];
+        for answer in answers {
+            let peer = Peer::start(0, answer).await;
+            let forwarder = forwarder(&Config { timeout: Duration::from_millis(150), ..config(&[&peer]) }).await;
+            let asked = query("www.example.net", true);
+            keep_stale(&forwarder, &asked, &right(&asked).unwrap());
+            assert_eq!(extended_error(&ask(&forwarder, &asked).await), None);
+            drop(peer);
+            assert_eq!(ask(&forwarder, &asked).await.rcode, Rcode::SERVFAIL, "and it does not come back");
+        }
     }
 
     #[tokio::test]
