@@ -99,6 +99,13 @@ pub const UPSTREAM_CONNECTIONS_IDLE_MAX: usize = 16;
 /// its deadline, so that their own bound is none for it. Beyond it a query fails at once.
 pub const LOOKUPS_MAX: usize = 10_000;
 
+/// Answers that are fetched anew before their end, at one time; the next one waits.
+pub const PREFETCHES_MAX: usize = 32;
+/// How long after one of them the next is begun at the earliest: 200 a second, which is little for any upstream and as
+/// much as 10,000 popular names of a minute's TTL need.
+pub const PREFETCH_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+/// Those that wait; one more has to be asked for again.
+pub const PREFETCHES_WAITING_MAX: usize = 256;
 /// Questions that failed and are remembered, at some 300 octets each; beyond that, those that came up least are forgotten.
 pub const FAILURES_MAX: usize = 10_000;
 /// A filter expression's length in octets; clients' longest are a few hundred.

@@ -8,7 +8,7 @@
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
@@ -34,11 +34,21 @@ pub struct Config {
     pub max_stale: u32,
     /// Seconds that a failure is remembered at most, when it comes again and again; from 1 to 300 (RFC 9520, 3.2).
     pub max_failure_ttl: u32,
+    /// Answers that are asked for often are fetched anew shortly before their end.
+    pub prefetch: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { size: 32 << 20, min_ttl: 0, max_ttl: 86_400, max_negative_ttl: 3_600, max_stale: 86_400, max_failure_ttl: 30 }
+        Self {
+            size: 32 << 20,
+            min_ttl: 0,
+            max_ttl: 86_400,
+            max_negative_ttl: 3_600,
+            max_stale: 86_400,
+            max_failure_ttl: 30,
+            prefetch: true,
+        }
     }
 }
 
@@ -146,9 +156,22 @@ pub struct Entry {
     /// Where its TTLs stand.
     ttls: Box<[u16]>,
     stored: Instant,
+    /// When it is due to be fetched anew, should it be popular.
+    due_at: Instant,
     fresh_until: Instant,
     stale_until: Instant,
+    /// How often it was given from here, counted up to [`POPULAR`].
+    given: AtomicU8,
+    /// Somebody sees to it that it is fetched anew.
+    is_claimed: AtomicBool,
 }
+
+/// How often an answer is given before it counts as popular.
+const POPULAR: u8 = 3;
+/// The part of its life, at its end, in which a popular answer is fetched anew; and the shortest life, in seconds, for
+/// which that makes sense: what is shorter would be asked for all the time.
+const LAST_PART: u32 = 10;
+const LIFE_MIN: u32 = 10;
 
 /// TTL of a stale answer, in seconds (RFC 8767, 5.2).
 const STALE_TTL: u32 = 30;
@@ -156,6 +179,35 @@ const STALE_TTL: u32 = 30;
 impl Entry {
     pub fn is_fresh(&self, now: Instant) -> bool {
         now < self.fresh_until
+    }
+
+    /// Is it so near its end that it is fetched anew if it is popular?
+    pub fn is_due(&self, now: Instant) -> bool {
+        now >= self.due_at
+    }
+
+    /// Takes note that it was given from the shared cache.
+    pub fn note_given(&self) {
+        let given = self.given.load(Ordering::Relaxed);
+        if given < POPULAR {
+            // Should two do so at once, one of them is not counted, which changes little.
+            self.given.store(given + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Has it been given often? What a worker has near was.
+    pub fn is_popular(&self) -> bool {
+        self.given.load(Ordering::Relaxed) >= POPULAR
+    }
+
+    /// Takes it upon the caller to have it fetched anew; false when another has.
+    pub fn claim(&self) -> bool {
+        !self.is_claimed.load(Ordering::Relaxed) && !self.is_claimed.swap(true, Ordering::Relaxed)
+    }
+
+    /// Leaves that to another after all.
+    pub fn unclaim(&self) {
+        self.is_claimed.store(false, Ordering::Relaxed);
     }
 
     /// May it be given when nobody has a fresh one?
@@ -342,7 +394,11 @@ impl Cache {
         let fresh_until = now + Duration::from_secs(u64::from(ttl));
         let stale_until = fresh_until + Duration::from_secs(u64::from(self.config.max_stale));
         let ttls = times.places.into();
-        let entry = Arc::new(Entry { key: key.clone(), octets, ttls, stored: now, fresh_until, stale_until });
+        let last_part = Duration::from_secs(ttl.into()) / LAST_PART;
+        let due_at = if self.config.prefetch && ttl >= LIFE_MIN { fresh_until - last_part } else { fresh_until };
+        let (given, is_claimed) = Default::default();
+        let entry = Entry { key: key.clone(), octets, ttls, stored: now, due_at, fresh_until, stale_until, given, is_claimed };
+        let entry = Arc::new(entry);
         self.entries.insert(key, entry.clone());
         Some(entry)
     }
@@ -486,7 +542,7 @@ type Place = Option<(u64, Arc<Entry>)>;
 
 impl Near {
     /// A fresh answer.
-    pub fn get(&mut self, query: &PlainQuery<'_>, now: Instant) -> Option<&Entry> {
+    pub fn get(&mut self, query: &PlainQuery<'_>, now: Instant) -> Option<&Arc<Entry>> {
         let hash = self.hasher.hash_one(query.key());
         let set = self.sets.get_mut(hash as usize % SETS)?;
         let near = |place: &Place| {
@@ -495,7 +551,7 @@ impl Near {
         let at = set.iter().position(near)?;
         // What was asked for lately stands in front, and what was not falls out behind.
         set.get_mut(..=at)?.rotate_right(1);
-        set[0].as_ref().map(|(_, entry)| &**entry)
+        set[0].as_ref().map(|(_, entry)| entry)
     }
 
     /// Has an answer near, from the shared cache.
@@ -565,7 +621,7 @@ mod tests {
         assert_eq!(Key::of(&plain, 258), Key::new(&again, 258).unwrap());
         assert!(near.get(&plain, now).is_none());
         near.keep(&plain, far.clone());
-        for entry in [&*far, near.get(&plain, after(now, 20)).unwrap()] {
+        for entry in [&far, near.get(&plain, after(now, 20)).unwrap()] {
             let mut out = Vec::new();
             entry.write(&octets, after(now, 20), &mut out);
             let message = Message::parse(&out).unwrap();
@@ -701,6 +757,19 @@ mod tests {
             assert_eq!(cache.forget(&what), names.len() - left.len(), "{what:?}");
             let kept: Vec<usize> = (0..names.len()).filter(|at| cache.get(&keys[*at]).is_some()).collect();
             assert_eq!(kept, left, "{what:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_due_in_the_last_tenth_of_its_life_if_that_is_long_enough() {
+        let (asked, now) = (query("www.example.net", false), Instant::now());
+        for (ttl, prefetch, due) in [(300, true, 270), (10, true, 9), (9, true, 9), (300, false, 300)] {
+            let cache = Cache::new(Config { prefetch, ..Config::default() });
+            let entry = cache.put(Key::new(&asked, 0).unwrap(), &response(&asked, &[ttl]).compose(true), now).unwrap();
+            assert!(!entry.is_due(after(now, due - 1)) && entry.is_due(after(now, due)), "{ttl}, {prefetch}");
+            assert!(!entry.is_popular() && entry.claim() && !entry.claim());
+            (0..POPULAR).for_each(|_| entry.note_given());
+            assert!(entry.is_popular());
         }
     }
 

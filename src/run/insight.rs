@@ -36,6 +36,7 @@ impl Resolver for Insight {
             "hits": self.responder.hits(),
             "misses": counters.misses.get(),
             "stale": counters.stale.get(),
+            "prefetched": counters.prefetched.get(),
             "entries": stock.entries,
             "octets": stock.octets,
             "octets_max": stock.octets_max,

@@ -4,6 +4,7 @@
 
 mod batch;
 mod bind;
+mod prefetch;
 mod relay;
 mod responder;
 mod tally;
@@ -21,6 +22,7 @@ pub use responder::{Responder, Setup};
 /// Starts answering on bound sockets. Needs a tokio runtime around it.
 pub fn serve(bound: Vec<Bound>, responder: &Arc<Responder>) -> io::Result<()> {
     let runtime = Handle::current();
+    runtime.spawn(prefetch::run(responder.due()));
     for Bound { udp, tcp, address } in bound {
         let listened = responder.tallies.listener(address.to_string(), "udp");
         for socket in udp {

@@ -12,8 +12,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use std::{mem, ptr};
 
 use arc_swap::{ArcSwap, Cache};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::prefetch::{Due, Queue};
 use super::tally::{Listened, Source, Tallies, Tally};
 use crate::catalog::Catalog;
 use crate::dns::{Class, Edns, ExtendedError, Message, Opcode, PlainQuery, Query, Question, Rcode, Reject};
@@ -61,6 +62,7 @@ pub struct Responder {
     catalog: Arc<ArcSwap<Catalog>>,
     waiting: Arc<Semaphore>,
     pub(super) tallies: Tallies,
+    prefetch: Queue,
 }
 
 /// What a listener's thread, or a connection, holds for itself.
@@ -185,7 +187,8 @@ enum Wait {
 impl Responder {
     pub fn new(setup: Setup, catalog: Arc<ArcSwap<Catalog>>) -> Arc<Self> {
         let waiting = Arc::new(Semaphore::new(limits::QUERIES_WAITING_MAX));
-        Arc::new(Self { setup: Arc::new(ArcSwap::from_pointee(setup)), catalog, waiting, tallies: Tallies::default() })
+        let (setup, tallies, prefetch) = (Arc::new(ArcSwap::from_pointee(setup)), Tallies::default(), Queue::default());
+        Arc::new(Self { setup, catalog, waiting, tallies, prefetch })
     }
 
     /// The setup in force.
@@ -208,6 +211,11 @@ impl Responder {
     /// Puts another setup in force; queries under way finish with the one they began with.
     pub fn replace(&self, setup: Setup) {
         self.setup.store(Arc::new(setup));
+    }
+
+    /// Whom to tell what is to be fetched anew; there is one who hears it.
+    pub(super) fn due(&self) -> mpsc::Receiver<Due> {
+        self.prefetch.receiver()
     }
 
     /// Forgets what is kept of these names, everywhere; says how many answers of upstreams that were. Looks at each entry.
@@ -255,6 +263,9 @@ impl Responder {
             {
                 entry.write(octets, *now, out);
                 note(Source::Cache, out);
+                if entry.is_due(*now) {
+                    self.prefetch.put(setup, entry, octets);
+                }
                 return Outcome::Answered;
             }
         }
@@ -402,6 +413,10 @@ impl Responder {
             Kept::Elsewhere => return Found::Elsewhere(Wait::Forward(None)),
         };
         write_kept(&entry, query, octets, client.transport, worker.now, out);
+        entry.note_given();
+        if entry.is_due(worker.now) && entry.is_popular() {
+            self.prefetch.put(setup, &entry, octets);
+        }
         // A connection is too short-lived, and there are too many, for each to have a cache of its own.
         if let Some(plain) = plain.filter(|_| client.transport == Transport::Udp) {
             worker.have_near(setup, plain, entry);
@@ -653,6 +668,47 @@ mod tests {
                 assert_eq!(last.rcode, Rcode::NOERROR);
                 assert_eq!((last.answers.len(), last.additionals.len()), (first.answers.len(), first.additionals.len()));
             }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_popular_is_fetched_anew_before_its_end_and_once() {
+        let responder = responder().await;
+        let listened = responder.tallies.listener("127.0.0.1:53".into(), "udp");
+        let forwarder = responder.setup().forwarder.clone();
+        tokio::spawn(crate::server::prefetch::run(responder.due()));
+        for (name, transport, asked_before) in [
+            ("near.example.net", Transport::Udp, 1),
+            ("shared.example.net", Transport::Tcp, 2),
+            ("early.example.net", Transport::Udp, 99),
+        ] {
+            let octets = query(name, Type::A, true);
+            let asked = Query::parse(&octets).unwrap();
+            let mut message = asked.response(Rcode::NOERROR);
+            message.edns = asked.edns.clone();
+            message.answers.push(Record::address(asked.question.name.clone(), 300, [192, 0, 2, 9].into()));
+            let age = if name.starts_with("early") { 200 } else { 280 };
+            let then = Instant::now().checked_sub(std::time::Duration::from_secs(age)).unwrap();
+            forwarder.keep(Key::new(&asked, 0).unwrap(), &message.compose(true), then).unwrap();
+            let mut worker = responder.worker(&listened, true);
+            let client = Client { address: [127, 0, 0, 1].into(), transport };
+            let mut ask = || {
+                let mut out = Vec::new();
+                assert!(matches!(responder.answer(&mut worker, &octets, client, &mut out), Outcome::Answered), "{name}");
+            };
+            let before = forwarder.counters.prefetched.get();
+            (0..asked_before).for_each(|_| ask());
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            assert_eq!(forwarder.counters.prefetched.get(), before, "{name}: it was asked for {asked_before} times");
+            (0..100).for_each(|_| ask());
+            let is_due = || forwarder.find(&Names::One(asked.question.name.clone()), Instant::now())[0].is_due(Instant::now());
+            let begun = Instant::now();
+            while is_due() {
+                assert!(begun.elapsed().as_secs() < 10, "{name}: it was not fetched anew");
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            let expected = if asked_before == 99 { before } else { before + 1 };
+            assert_eq!(forwarder.counters.prefetched.get(), expected, "{name}");
         }
     }
 }

@@ -245,6 +245,12 @@ impl Forwarder {
         let counters = &self.counters;
         page.number(Counter, "rollcall_cache_misses_total", "Questions with no fresh answer.", counters.misses.get());
         page.number(Counter, "rollcall_cache_stale_total", "Questions that got a stale answer.", counters.stale.get());
+        page.number(
+            Counter,
+            "rollcall_cache_prefetches_total",
+            "Answers that were fetched anew before their end.",
+            counters.prefetched.get(),
+        );
         page.number(Gauge, "rollcall_lookups_under_way", "Questions that are being looked up.", self.under_way());
         page.number(Counter, "rollcall_lookups_coalesced_total", "Questions that joined one.", counters.coalesced.get());
         page.number(Counter, "rollcall_lookups_refused_total", "Questions beyond the bound.", counters.refused.get());
@@ -409,6 +415,17 @@ impl Forwarder {
             },
         };
         self.fitted(query, octets, outcome.as_deref().map_err(|reason| *reason), transport)
+    }
+
+    /// Fetches what is kept for a query anew, if that is still near its end.
+    pub async fn fetch_anew(self: &Arc<Self>, query: &Query) {
+        let group = self.group(&query.question.name);
+        let Some(key) = Key::new(query, group) else { return };
+        if self.cache.get(&key).is_some_and(|entry| entry.is_due(Instant::now())) {
+            self.counters.prefetched.raise(1);
+            // What comes of it is kept by whoever carries it, and a failure leaves what is there.
+            let _ = self.shared(key, group, query, None).await;
+        }
     }
 
     /// Asks a question of our own; `None` when nobody answers.

@@ -13,6 +13,8 @@ pub struct Counters {
     pub hits: Count,
     pub misses: Count,
     pub stale: Count,
+    /// Answers that were fetched anew before their end.
+    pub prefetched: Count,
     /// Look-ups that ended without an answer.
     pub failed: Count,
     /// Not looked up, because too many look-ups were under way.
