@@ -106,6 +106,8 @@ pub const PREFETCHES_MAX: usize = 32;
 pub const PREFETCH_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 /// Those that wait; one more has to be asked for again.
 pub const PREFETCHES_WAITING_MAX: usize = 256;
+/// Octets of the file that keeps answers over a restart; what does not find room is asked for again.
+pub const CACHE_FILE_OCTETS_MAX: usize = 256 << 20;
 /// Questions that failed and are remembered, at some 300 octets each; beyond that, those that came up least are forgotten.
 pub const FAILURES_MAX: usize = 10_000;
 /// A filter expression's length in octets; clients' longest are a few hundred.

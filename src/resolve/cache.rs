@@ -6,6 +6,8 @@
 //!
 //! Start with [`Cache::get`].
 
+mod saved;
+
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -18,6 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use super::presentation::type_text;
 use crate::dns::{Class, Message, Name, PlainQuery, Query, Rcode, Type};
+
+pub use saved::Unusable;
 
 /// How answers are kept; part of `[forward]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -384,6 +388,19 @@ impl Cache {
         if ttl == 0 || self.config.size == 0 {
             return None;
         }
+        let entry = self.made(key.clone(), octets, times, ttl, now);
+        self.entries.insert(key, entry.clone());
+        Some(entry)
+    }
+
+    /// An entry of which nothing is known but that it may be kept for so many seconds.
+    fn entry(&self, key: Key, octets: &[u8], ttl: u32, stored: Instant) -> Option<Arc<Entry>> {
+        // A key that is none would be nobody's.
+        let is_key = key.0.split_last_chunk::<7>().is_some_and(|(name, _)| skip_name(name, 0) == Some(name.len()));
+        Some(self.made(key, octets, Times::read(octets).filter(|_| is_key)?, ttl, stored))
+    }
+
+    fn made(&self, key: Key, octets: &[u8], times: Times, ttl: u32, now: Instant) -> Arc<Entry> {
         let mut octets = Box::<[u8]>::from(octets);
         for &at in &times.places {
             // A record's own TTL keeps to the same bounds, or clients would keep it longer than we do.
@@ -397,10 +414,7 @@ impl Cache {
         let last_part = Duration::from_secs(ttl.into()) / LAST_PART;
         let due_at = if self.config.prefetch && ttl >= LIFE_MIN { fresh_until - last_part } else { fresh_until };
         let (given, is_claimed) = Default::default();
-        let entry = Entry { key: key.clone(), octets, ttls, stored: now, due_at, fresh_until, stale_until, given, is_claimed };
-        let entry = Arc::new(entry);
-        self.entries.insert(key, entry.clone());
-        Some(entry)
+        Arc::new(Entry { key, octets, ttls, stored: now, due_at, fresh_until, stale_until, given, is_claimed })
     }
 
     /// Forgets one entry, which is no longer so.

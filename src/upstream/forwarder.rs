@@ -229,6 +229,24 @@ impl Forwarder {
         self.groups.iter().flat_map(|group| group.tallies.iter().cloned()).collect()
     }
 
+    pub(super) fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Says whom the kept answers are from, and by which rules they are kept: what is of another mark is of no use.
+    pub(super) fn mark(&self) -> u32 {
+        let mut routes: Vec<String> = self.routes.iter().map(|(domain, group)| format!("{domain} {group}")).collect();
+        routes.sort();
+        let upstreams = self.groups.iter().map(|group| &group.upstreams).collect::<Vec<_>>();
+        let cache::Config { min_ttl, max_ttl, max_negative_ttl, .. } = self.cache.config();
+        crc32fast::hash(format!("{routes:?} {upstreams:?} {min_ttl} {max_ttl} {max_negative_ttl}").as_bytes())
+    }
+
+    /// Is anything kept at all?
+    pub fn keeps(&self) -> bool {
+        !self.is_sequential() && self.cache.config().size > 0
+    }
+
     /// Look-ups under way.
     pub fn under_way(&self) -> usize {
         self.lock_under_way().len()

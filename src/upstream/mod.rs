@@ -5,6 +5,7 @@
 
 mod address;
 mod forwarder;
+mod keep;
 pub mod system;
 mod tally;
 mod tcp;

@@ -1,9 +1,61 @@
 //! What is kept of upstreams' answers: seen, forgotten, and there again after a restart.
 
+use std::fs;
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::support::rollcall::{Launch, Rollcall, directory};
 use crate::support::upstream::Witness;
+use crate::support::within;
+
+#[test]
+fn answers_outlive_a_restart_and_a_damaged_file_is_told() {
+    let directory = directory();
+    let witness = Witness::start();
+    let launch = || Launch::serve(directory.path()).option("--upstream", witness.address.to_string());
+    let mut rollcall = launch().start();
+    for name in ["one.example.net", "two.example.net"] {
+        assert_eq!(rollcall.ask(name, "A").answers(), [Witness::ANSWER]);
+    }
+    rollcall.signal("TERM");
+    assert!(rollcall.ended().success());
+    let before = witness.asked();
+
+    let mut rollcall = launch().start();
+    // It is read in the background.
+    let entries = |rollcall: &Rollcall| rollcall.http.json("/v1/rollcall/cache")["entries"].as_u64();
+    within(Duration::from_secs(10), "the answers of the last time", || {
+        let entries = entries(&rollcall);
+        if entries == Some(2) { Ok(()) } else { Err(format!("{entries:?}")) }
+    });
+    for name in ["one.example.net", "two.example.net"] {
+        assert_eq!(rollcall.ask(name, "A").answers(), [Witness::ANSWER]);
+    }
+    assert_eq!(witness.asked(), before, "nobody had to be asked again");
+    rollcall.signal("TERM");
+    assert!(rollcall.ended().success());
+
+    let file = directory.path().join("data/cache");
+    let mut octets = fs::read(&file).expect("the file of kept answers");
+    let middle = octets.len() / 2;
+    octets[middle] ^= 1;
+    fs::write(&file, octets).expect("written");
+    let mut rollcall = launch().start();
+    within(Duration::from_secs(10), "a warning", || {
+        let said = rollcall.stderr();
+        if said.contains("damaged") && said.contains("data/cache") { Ok(()) } else { Err(said) }
+    });
+    assert_eq!(rollcall.ask("one.example.net", "A").answers(), [Witness::ANSWER]);
+    assert!(witness.asked().len() > before.len(), "it was asked for again");
+    rollcall.signal("TERM");
+    assert!(rollcall.ended().success());
+    let rollcall = launch().start();
+    within(Duration::from_secs(10), "a file that is whole again", || {
+        let entries = entries(&rollcall);
+        if entries == Some(1) { Ok(()) } else { Err(format!("{entries:?}")) }
+    });
+}
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
