@@ -313,6 +313,7 @@ static ROUTES: &[Route] = &[
     route("/metrics", &[("GET", call!(rollcall::metrics))]),
     route("/v1/rollcall/cache", &[("GET", call!(rollcall::cache))]),
     route("/v1/rollcall/cache/entries/", &[("GET", call!(rollcall::entries))]),
+    route("/v1/rollcall/explain/", &[("GET", call!(rollcall::explain))]),
     route("/v1/rollcall/cache/flush", &[("PUT", call!(rollcall::flush))]),
 ];
 

@@ -3,6 +3,7 @@
 //! Who answers names is not known here; [`Resolver`] is what it lets be seen and done. Keys are in snake case, as in all
 //! JSON that is our own.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::http::{Method, StatusCode};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use super::Api;
 use super::reply::{Refusal, Reply};
 use super::request::Request;
-use crate::dns::{Name, Type};
+use crate::dns::{Class, Name, Question, Type};
 
 /// What answers names, seen from the HTTP API. All of it may take as long as it takes to look at each kept answer.
 pub trait Resolver: Send + Sync {
@@ -22,6 +23,8 @@ pub trait Resolver: Send + Sync {
     fn metrics(&self) -> String;
     /// What is kept of a name.
     fn kept(&self, name: &Name, qtype: Option<Type>) -> Value;
+    /// Tells who answers a question and why; with `ask`, what each upstream says to it now.
+    fn explain(&self, question: Question, ask: bool) -> Pin<Box<dyn Future<Output = Value> + Send + '_>>;
     /// Forgets what is kept; says how many answers that were.
     fn forget(&self, what: Forget) -> usize;
 }
@@ -69,9 +72,19 @@ pub(super) async fn flush(api: Api, request: Request) -> Result<Reply, Refusal> 
     Reply::json(&request, &json!({ "forgotten": forgotten }))
 }
 
+/// `GET /v1/rollcall/explain/NAME?type=TYPE&ask`.
+pub(super) async fn explain(api: Api, request: Request) -> Result<Reply, Refusal> {
+    let (name, qtype) = (name(&request.rest)?, request.get("type").map_or(Ok(Type::A), record_type)?);
+    let question = Question { name, qtype, qclass: Class::IN };
+    let resolver = api.resolver.as_ref().ok_or_else(|| Refusal::not_found(NO_RESOLVER))?;
+    Reply::json(&request, &resolver.explain(question, request.has("ask")).await)
+}
+
+const NO_RESOLVER: &str = "this server answers no names";
+
 /// Does what takes long where it keeps nobody waiting.
 async fn with<T: Send + 'static>(api: &Api, what: impl FnOnce(&dyn Resolver) -> T + Send + 'static) -> Result<T, Refusal> {
-    let resolver: Arc<dyn Resolver> = api.resolver.clone().ok_or_else(|| Refusal::not_found("this server answers no names"))?;
+    let resolver: Arc<dyn Resolver> = api.resolver.clone().ok_or_else(|| Refusal::not_found(NO_RESOLVER))?;
     let done = tokio::task::spawn_blocking(move || what(&*resolver)).await;
     done.map_err(|error| Refusal::internal(error.to_string()))
 }

@@ -12,6 +12,7 @@ mod cache;
 mod catalog;
 mod check;
 mod definitions;
+mod explain;
 mod members;
 mod output;
 mod query;
@@ -158,6 +159,7 @@ Examples:
   rollcall serve --dns 127.0.0.1:1053 --upstream 9.9.9.9:53   start, without any file
   rollcall services register web.json                         register the services of a file
   rollcall query web.service.consul SRV @127.0.0.1:1053       ask, and see who answered and why
+  rollcall explain web.service.consul                         who is in the answer, who is not, and why
   rollcall catalog services --tags                            what is known
   rollcall check --config rollcall.toml                       find mistakes before starting
 
@@ -172,6 +174,7 @@ enum Command {
     Catalog(catalog::CatalogArgs),
     Members(members::MembersArgs),
     Query(query::QueryArgs),
+    Explain(explain::ExplainArgs),
     Cache(cache::CacheArgs),
     Check(check::CheckArgs),
     Completions(shell::CompletionsArgs),
@@ -187,6 +190,7 @@ impl Command {
             Self::Catalog(args) => args.run(output),
             Self::Members(args) => args.run(output),
             Self::Query(args) => args.run(output),
+            Self::Explain(args) => args.run(output),
             Self::Cache(args) => args.run(output),
             Self::Check(args) => args.run(output),
             Self::Completions(args) => args.run(output),

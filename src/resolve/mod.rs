@@ -10,6 +10,8 @@ pub mod local;
 mod presentation;
 pub mod zone;
 
+pub use presentation::type_text;
+
 use crate::dns::{Message, Name, RData, Rcode, Type};
 
 /// Where the aliases of a message lead, when it does not say what is there: a client's stub resolver expects the whole

@@ -45,7 +45,7 @@ impl DataError {
 }
 
 /// A type by its name, or as RFC 3597, 5 writes one that has none.
-pub(super) fn type_text(record_type: Type) -> String {
+pub fn type_text(record_type: Type) -> String {
     match rr::RecordType::from(record_type.0) {
         rr::RecordType::Unknown(code) => format!("TYPE{code}"),
         known => known.to_string(),

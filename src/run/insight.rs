@@ -1,6 +1,7 @@
 //! What the HTTP API shows of how names are answered: the ends of both sides, tied together.
 
 use std::fs;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 use crate::api::{Forget, Resolver};
-use crate::dns::{Name, Type};
+use crate::dns::{Name, Question, Type};
 use crate::metrics::{Kind, Page};
 use crate::registry::Registry;
 use crate::resolve::cache::Names;
@@ -66,6 +67,10 @@ impl Resolver for Insight {
             .collect();
         shown.sort_by(|one, other| (&one.qtype, one.group, &one.flags).cmp(&(&other.qtype, other.group, &other.flags)));
         json!(shown)
+    }
+
+    fn explain(&self, question: Question, ask: bool) -> Pin<Box<dyn Future<Output = Value> + Send + '_>> {
+        Box::pin(self.responder.explain(question, ask))
     }
 
     fn forget(&self, what: Forget) -> usize {

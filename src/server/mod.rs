@@ -4,6 +4,7 @@
 
 mod batch;
 mod bind;
+mod explain;
 mod prefetch;
 mod relay;
 mod responder;

@@ -17,10 +17,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::prefetch::{Due, Queue};
 use super::tally::{Listened, Source, Tallies, Tally};
 use crate::catalog::Catalog;
-use crate::dns::{Class, Edns, ExtendedError, Message, Opcode, PlainQuery, Query, Question, Rcode, Reject};
+use crate::dns::{Class, Edns, ExtendedError, Message, Name, Opcode, PlainQuery, Query, Question, Rcode, Reject};
 use crate::limits;
 use crate::metrics::{Kind, Page};
-use crate::resolve::answer::{Chase, Client, Compat, Discovery, Step, Transport};
+use crate::resolve::answer::{Chase, Client, Compat, Discovery, Explained, Step, Transport};
 use crate::resolve::cache::{self, Entry, Key, Names, Near};
 use crate::resolve::local::Local;
 use crate::resolve::open_alias;
@@ -48,6 +48,21 @@ impl Setup {
         let in_zones = zones.covers(domain) || zones.apexes().iter().any(|apex| apex.is_within(domain));
         let at_once = !in_zones && !local.has_within(domain);
         Self { discovery, at_once, local: Arc::new(local), zones: Arc::new(zones), forwarder }
+    }
+
+    /// Is the name in the discovery domain?
+    pub(super) fn is_ours(&self, name: &Name) -> bool {
+        self.discovery.is_ours(name)
+    }
+
+    /// Has local data exactly this name?
+    pub(super) fn has_local(&self, query: &Query) -> bool {
+        self.local.answer(query).is_some()
+    }
+
+    /// Why a name of the discovery domain is answered as it is.
+    pub(super) fn explain(&self, catalog: &Catalog, question: &Question) -> Option<Explained> {
+        self.discovery.explain(catalog, question)
     }
 
     fn is_consul(&self) -> bool {
@@ -122,11 +137,11 @@ fn unix_time() -> u64 {
 }
 
 /// A query in each of its forms, and who asks.
-struct Asked<'a> {
-    query: &'a Query,
-    octets: &'a [u8],
-    plain: Option<&'a PlainQuery<'a>>,
-    client: Client,
+pub(super) struct Asked<'a> {
+    pub(super) query: &'a Query,
+    pub(super) octets: &'a [u8],
+    pub(super) plain: Option<&'a PlainQuery<'a>>,
+    pub(super) client: Client,
 }
 
 /// Is it about who has an address?
@@ -161,7 +176,7 @@ pub(super) struct Pending {
 }
 
 /// Where the answer to a query is.
-enum Found {
+pub(super) enum Found {
     /// It was written, with what this source had.
     Answered(Source),
     /// It was written and counted.
@@ -173,7 +188,7 @@ enum Found {
 }
 
 #[derive(Debug)]
-enum Wait {
+pub(super) enum Wait {
     /// For an upstream, to which a first attempt may have been made.
     Forward(Option<FirstAttempt>),
     /// For an upstream to say where an alias of the discovery domain leads.
@@ -194,6 +209,10 @@ impl Responder {
     /// The setup in force.
     pub fn setup(&self) -> Arc<Setup> {
         self.setup.load_full()
+    }
+
+    pub(super) fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.load_full()
     }
 
     /// What was asked and answered, by whom, and what is kept.
@@ -284,7 +303,7 @@ impl Responder {
             }
         };
         let asked = Asked { query: &query, octets, plain: plain.as_ref(), client };
-        match self.answer_query(worker, &setup, asked, out) {
+        match self.answer_query(worker, &setup, &asked, out) {
             Found::Answered(source) => {
                 worker.note(source, out);
                 Outcome::Answered
@@ -346,67 +365,11 @@ impl Responder {
         }
     }
 
-    fn answer_query(
-        &self,
-        worker: &mut Worker,
-        setup: &Arc<Setup>,
-        Asked { query, octets, plain, client }: Asked<'_>,
-        out: &mut Vec<u8>,
-    ) -> Found {
-        let name = &query.question.name;
-        let consul = setup.is_consul();
-        let is_ours = setup.discovery.is_ours(name);
-        if !consul {
-            if query.edns.as_ref().is_some_and(|edns| edns.version > 0) {
-                // RFC 6891, 6.1.3.
-                out.extend(error(query, Rcode::BADVERS, None).compose(true));
-                worker.shared.note_bad_version();
-                return Found::Written;
-            }
-            if query.opcode != Opcode::QUERY {
-                out.extend(error(query, Rcode::NOTIMP, None).compose(true));
-                return Found::Answered(Source::Invalid);
-            }
-            if let Some(message) = setup.local.answer(query) {
-                if open_alias(&message).is_some() {
-                    return Found::Elsewhere(Wait::Complete(Box::new(message)));
-                }
-                fit(message, query, client.transport, out);
-                return Found::Answered(Source::Local);
-            }
-            // A zone within the discovery domain has only the names that stand in it.
-            if setup.zones.covers(name) && (!is_ours || setup.zones.has(name)) {
-                let kept = setup.zones.kept(query, client.transport.room(query.payload_size()), out);
-                return if kept { Found::Answered(Source::Zone) } else { Found::Elsewhere(Wait::Zone) };
-            }
+    fn answer_query(&self, worker: &mut Worker, setup: &Arc<Setup>, asked: &Asked<'_>, out: &mut Vec<u8>) -> Found {
+        if let Some(found) = self.known_here(worker, setup, asked, out) {
+            return found;
         }
-        if setup.discovery.may_know(name) {
-            let catalog = worker.catalog.load();
-            match setup.discovery.answer(catalog, query, client, &mut worker.rng, worker.clock) {
-                Step::Reply(message) => {
-                    out.extend(setup.discovery.compose(&message));
-                    return Found::Answered(Source::Discovery);
-                }
-                Step::Chase(chase) => return Found::Elsewhere(Wait::Chase(chase)),
-                Step::Forward if is_ours && !consul => {
-                    out.extend(error(query, Rcode::REFUSED, None).compose(true));
-                    return Found::Answered(Source::Refused);
-                }
-                Step::Forward => {}
-            }
-        }
-        if !consul
-            && !setup.forwarder.has_route(name)
-            && let Some(message) = setup.local.special(query)
-        {
-            fit(message, query, client.transport, out);
-            return Found::Answered(Source::Local);
-        }
-        if !setup.forwarder.has_upstreams() && !setup.forwarder.has_route(name) {
-            let reason = (ExtendedError::Prohibited, "this server has nobody to ask about other names");
-            out.extend(error(query, Rcode::REFUSED, (!consul).then_some(reason)).compose(true));
-            return Found::Answered(Source::Refused);
-        }
+        let &Asked { query, octets, plain, client } = asked;
         let entry = match setup.forwarder.kept(query, plain, worker.now) {
             Kept::Fresh(entry) => entry,
             Kept::Nothing { key, group } => return Found::Nowhere { key, group },
@@ -422,6 +385,71 @@ impl Responder {
             worker.have_near(setup, plain, entry);
         }
         Found::Answered(Source::Cache)
+    }
+
+    /// Answers what is for us to answer; `None` for what is forwarded.
+    pub(super) fn known_here(
+        &self,
+        worker: &mut Worker,
+        setup: &Arc<Setup>,
+        &Asked { query, client, .. }: &Asked<'_>,
+        out: &mut Vec<u8>,
+    ) -> Option<Found> {
+        let name = &query.question.name;
+        let consul = setup.is_consul();
+        let is_ours = setup.discovery.is_ours(name);
+        if !consul {
+            if query.edns.as_ref().is_some_and(|edns| edns.version > 0) {
+                // RFC 6891, 6.1.3.
+                out.extend(error(query, Rcode::BADVERS, None).compose(true));
+                worker.shared.note_bad_version();
+                return Some(Found::Written);
+            }
+            if query.opcode != Opcode::QUERY {
+                out.extend(error(query, Rcode::NOTIMP, None).compose(true));
+                return Some(Found::Answered(Source::Invalid));
+            }
+            if let Some(message) = setup.local.answer(query) {
+                if open_alias(&message).is_some() {
+                    return Some(Found::Elsewhere(Wait::Complete(Box::new(message))));
+                }
+                fit(message, query, client.transport, out);
+                return Some(Found::Answered(Source::Local));
+            }
+            // A zone within the discovery domain has only the names that stand in it.
+            if setup.zones.covers(name) && (!is_ours || setup.zones.has(name)) {
+                let kept = setup.zones.kept(query, client.transport.room(query.payload_size()), out);
+                return Some(if kept { Found::Answered(Source::Zone) } else { Found::Elsewhere(Wait::Zone) });
+            }
+        }
+        if setup.discovery.may_know(name) {
+            let catalog = worker.catalog.load();
+            match setup.discovery.answer(catalog, query, client, &mut worker.rng, worker.clock) {
+                Step::Reply(message) => {
+                    out.extend(setup.discovery.compose(&message));
+                    return Some(Found::Answered(Source::Discovery));
+                }
+                Step::Chase(chase) => return Some(Found::Elsewhere(Wait::Chase(chase))),
+                Step::Forward if is_ours && !consul => {
+                    out.extend(error(query, Rcode::REFUSED, None).compose(true));
+                    return Some(Found::Answered(Source::Refused));
+                }
+                Step::Forward => {}
+            }
+        }
+        if !consul
+            && !setup.forwarder.has_route(name)
+            && let Some(message) = setup.local.special(query)
+        {
+            fit(message, query, client.transport, out);
+            return Some(Found::Answered(Source::Local));
+        }
+        if !setup.forwarder.has_upstreams() && !setup.forwarder.has_route(name) {
+            let reason = (ExtendedError::Prohibited, "this server has nobody to ask about other names");
+            out.extend(error(query, Rcode::REFUSED, (!consul).then_some(reason)).compose(true));
+            return Some(Found::Answered(Source::Refused));
+        }
+        None
     }
 
     /// Waits for the answer.

@@ -87,6 +87,12 @@ pub(super) struct Listened {
 }
 
 impl Listened {
+    /// Of questions that no listener heard, and that are not counted with the others.
+    pub(super) fn nowhere() -> Self {
+        let (name, shared, workers, opened, closed) = Default::default();
+        Self { name, transport: "", shared, workers, opened, closed }
+    }
+
     /// A tally for one more worker thread.
     pub(super) fn for_worker(&self) -> Arc<Tally> {
         let tally = Arc::<Tally>::default();

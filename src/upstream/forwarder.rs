@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 
 use super::address::{Host, Upstream};
@@ -32,6 +33,13 @@ use crate::resolve::forward::{self, Condition, Lookup, Step, Strategy, is_good};
 const STALE_AFTER: Duration = Duration::from_millis(200);
 /// How long an upstream that is probed may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long each upstream may take that is asked to show how it fares.
+const TRY_TIMEOUT: Duration = Duration::from_secs(2);
+
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e5).round() / 100.0
+}
 
 /// The `[forward]` section.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -247,6 +255,69 @@ impl Forwarder {
         !self.is_sequential() && self.cache.config().size > 0
     }
 
+    /// Where a question goes, and how those are who would be asked.
+    pub fn explain(&self, question: &Question) -> Value {
+        let number = self.group(&question.name);
+        let Some(group) = self.groups.get(usize::from(number)) else { return Value::Null };
+        let conditions = group.lock_conditions().clone();
+        let upstreams = group.tallies.iter().zip(conditions).map(|(tally, condition)| {
+            json!({
+                "upstream": tally.text(),
+                "up": !condition.is_suspect(),
+                "latency_ms": condition.latency.map(milliseconds),
+                "unanswered_in_a_row": condition.lost,
+                "sent": tally.sent.get(),
+                "answered": tally.answered.get(),
+                "failed": tally.failed.get(),
+                "missed": tally.missed.get(),
+            })
+        });
+        let mut domains: Vec<String> =
+            self.routes.iter().filter(|(_, group)| **group == number).map(|(domain, _)| domain.to_string()).collect();
+        domains.sort();
+        let failure = Key::new(&Query::of(question.clone()), number)
+            .and_then(|key| self.failures.stands(&key, &group.fortune, Instant::now()));
+        json!({
+            "group": group.name,
+            "number": number,
+            "domains": domains,
+            "order": match self.strategy {
+                Strategy::Hedged { .. } => "the fastest first, another one when it is late",
+                Strategy::Sequential { random: false, .. } => "one after the other",
+                Strategy::Sequential { random: true, .. } => "one after the other, in random order",
+            },
+            "failed_lately": failure.is_some(),
+            "upstreams": upstreams.collect::<Vec<_>>(),
+        })
+    }
+
+    /// Asks each upstream that a question may go to, all at once, and tells how each fared. Nothing of it is kept.
+    pub async fn try_each(&self, question: &Question) -> Value {
+        let Some(group) = self.groups.get(usize::from(self.group(&question.name))) else { return Value::Null };
+        let query = Query { edns: Some(Edns::new(limits::UDP_PAYLOAD)), ..Query::of(question.clone()) };
+        let octets = query.compose();
+        let tries = group.tallies.iter().enumerate().map(|(upstream, tally)| {
+            let octets = &octets;
+            async move {
+                let begun = Instant::now();
+                let asked = tokio::time::timeout(TRY_TIMEOUT, self.ask_one(group, upstream, Transport::Udp, octets));
+                let outcome = match asked.await {
+                    Ok(Ok(reply)) => {
+                        let [_, _, high, low, _, _, count_high, count_low, ..] = reply[..] else { return Value::Null };
+                        let count = u16::from_be_bytes([count_high, count_low]);
+                        let rcode = Rcode(u16::from(low & 15));
+                        let cut = if high & 2 != 0 { ", cut: it comes whole over TCP" } else { "" };
+                        format!("{rcode}, {count} {}{cut}", if count == 1 { "record" } else { "records" })
+                    }
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => format!("silent for {} s", TRY_TIMEOUT.as_secs()),
+                };
+                json!({ "upstream": tally.text(), "outcome": outcome, "took_ms": milliseconds(begun.elapsed()) })
+            }
+        });
+        Value::Array(futures_util::future::join_all(tries).await)
+    }
+
     /// Look-ups under way.
     pub fn under_way(&self) -> usize {
         self.lock_under_way().len()
@@ -327,10 +398,7 @@ impl Forwarder {
         };
         let Some(key) = key else { return Kept::Elsewhere };
         match self.cache.get(&key) {
-            Some(entry) if entry.is_fresh(now) => {
-                self.counters.hits.raise(1);
-                Kept::Fresh(entry)
-            }
+            Some(entry) if entry.is_fresh(now) => Kept::Fresh(entry),
             None if plain.is_some() && !self.failures.knows(&key) => Kept::Nothing { key, group },
             _ => Kept::Elsewhere,
         }
@@ -407,7 +475,6 @@ impl Forwarder {
         let kept = self.cache.get(&key).filter(|entry| entry.is_usable(Instant::now()));
         if let Some(entry) = kept.as_ref().filter(|entry| entry.is_fresh(Instant::now())) {
             // Another's look-up ended while this query was on its way here, or it is a question of our own.
-            self.counters.hits.raise(1);
             let mut answer = Vec::new();
             write_kept(entry, query, octets, transport, Instant::now(), &mut answer);
             return (Answered::Kept, answer);

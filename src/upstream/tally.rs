@@ -9,8 +9,6 @@ use crate::resolve::answer::Transport;
 /// What happened so far, whatever the upstream.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Questions whose answer was kept and fresh, beyond what workers had near.
-    pub hits: Count,
     pub misses: Count,
     pub stale: Count,
     /// Answers that were fetched anew before their end.

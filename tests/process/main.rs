@@ -9,6 +9,7 @@ mod command_line;
 mod differences;
 mod durability;
 mod errors;
+mod explain;
 mod forwarding;
 mod metrics;
 mod namespace;
