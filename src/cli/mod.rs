@@ -159,7 +159,7 @@ Examples:
   rollcall serve --dns 127.0.0.1:1053 --upstream 9.9.9.9:53   start, without any file
   rollcall services register web.json                         register the services of a file
   rollcall query web.service.consul SRV @127.0.0.1:1053       ask, and see who answered and why
-  rollcall explain web.service.consul                         who is in the answer, who is not, and why
+  rollcall explain web.service.consul                         who answers, and why
   rollcall catalog services --tags                            what is known
   rollcall check --config rollcall.toml                       find mistakes before starting
 
