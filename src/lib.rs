@@ -16,6 +16,8 @@ pub mod dns;
 pub mod duration;
 /// How much is too much?
 pub mod limits;
+/// What happens, in numbers?
+pub mod metrics;
 /// What is wrong with a text that a person wrote, where, and what to do?
 pub mod problem;
 /// Who registers with us?

@@ -134,6 +134,18 @@ pub const LATE_LISTENERS_MAX: usize = 4_096;
 /// Look-ups under way at upstreams. One may outlive its clients, who got a stale answer after a moment, by the whole of
 /// its deadline, so that their own bound is none for it. Beyond it a query fails at once.
 pub const LOOKUPS_MAX: usize = 10_000;
+
+/// Answers that are fetched anew before their end, at one time; the next one waits.
+pub const PREFETCHES_MAX: usize = 32;
+/// How long after one of them the next is begun at the earliest: 200 a second, which is little for any upstream and as
+/// much as 10,000 popular names of a minute's TTL need.
+pub const PREFETCH_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+/// Those that wait; one more has to be asked for again.
+pub const PREFETCHES_WAITING_MAX: usize = 256;
+/// Octets of the file that keeps answers over a restart; what does not find room is asked for again.
+pub const CACHE_FILE_OCTETS_MAX: usize = 256 << 20;
+/// Questions that failed and are remembered, at some 300 octets each; beyond that, those that came up least are forgotten.
+pub const FAILURES_MAX: usize = 10_000;
 /// A filter expression's length in octets; clients' longest are a few hundred.
 pub const FILTER_OCTETS_MAX: usize = 16 << 10;
 /// How deep a filter's parentheses and `not`s may nest; each level costs a few stack frames.

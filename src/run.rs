@@ -5,8 +5,11 @@
 //! opened, so that the first queries wait in them; and DNS answers from what the registry has on disk before anything
 //! else starts.
 
+mod insight;
+
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,9 +30,13 @@ use crate::resolve::local::Local;
 use crate::resolve::zone::Zones;
 use crate::server::{self, BindError, Certificates, Encrypted, EncryptedError, Responder, Setup, Way};
 use crate::upstream::Forwarder;
+use insight::Insight;
 
 /// How long the last requests may take when the process ends.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How often upstreams' answers are written to the disk, so that a crash costs few of them.
+const SAVE_EVERY: Duration = Duration::from_secs(600);
 
 /// Where a server that is ready can be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,11 +134,16 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
     let mut tasks = JoinSet::new();
     if let Some(listener) = http {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(start("the HTTP API"))?;
-        tasks.spawn(api::serve(listener, Api::new(registry.clone()), stop.clone()));
+        let insight = Insight::new(responder.clone(), registry.clone());
+        let api = Api::new(registry.clone()).with_resolver(Arc::new(insight));
+        tasks.spawn(api::serve(listener, api, stop.clone()));
     }
     let (running, stopping) = (registry.clone(), stop.clone());
     tasks.spawn(async move { running.run(stopping).await });
     tasks.spawn(feed_watchdog(stop.clone()));
+    if let Some(folder) = config.registry.data.clone() {
+        tasks.spawn(keep_answers(responder.clone(), folder, stop.clone()));
+    }
     ready(&told);
     tell_systemd(&[NotifyState::Ready]);
 
@@ -156,13 +168,38 @@ struct Here {
     certificates: Option<Arc<Certificates>>,
 }
 
+/// Keeps upstreams' answers over a restart: reads those of the last time, and writes them now and then and at the end.
+async fn keep_answers(responder: Arc<Responder>, folder: PathBuf, stop: CancellationToken) {
+    let (responder, folder) = (&responder, &folder);
+    // Both may take as long as the disk does, and nobody waits for either.
+    let with = |what: fn(&Forwarder, &Path) -> Result<usize, Problem>| async move {
+        let (forwarder, folder) = (responder.setup().forwarder.clone(), folder.clone());
+        if !forwarder.keeps() {
+            return;
+        }
+        match tokio::task::spawn_blocking(move || what(&forwarder, &folder)).await {
+            Ok(Ok(count)) => tracing::debug!("{count} answers of upstreams were read from the disk, or written to it"),
+            Ok(Err(problem)) => tracing::warn!("{problem}"),
+            Err(error) => tracing::error!("answers of upstreams are not kept over a restart: {error}"),
+        }
+    };
+    with(Forwarder::restore).await;
+    loop {
+        let ends = tokio::time::timeout(SAVE_EVERY, stop.cancelled()).await.is_ok();
+        with(Forwarder::save).await;
+        if ends {
+            return;
+        }
+    }
+}
+
 /// What answers questions, as the configuration has it; what could not be had of it is told, and the rest serves.
 async fn setup(config: &Config, former: Option<&Setup>, here: &Here) -> (Setup, Vec<Problem>) {
     let (mut local, mut problems) = Local::load(&config.local);
     problems.extend(local.designate(&here.designations));
     let zones = match &config.zones.folder {
         Some(folder) => {
-            let (zones, more) = Zones::load(folder, former.map(|former| &former.zones));
+            let (zones, more) = Zones::load(folder, former.map(|former| &*former.zones));
             problems.extend(more);
             zones
         }

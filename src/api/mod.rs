@@ -20,6 +20,7 @@ mod near;
 mod register;
 mod reply;
 mod request;
+mod rollcall;
 mod status;
 
 use std::future::Future;
@@ -43,6 +44,7 @@ use tower_http::compression::predicate::SizeAbove;
 use self::blocking::Watch;
 use self::reply::{Refusal, Reply, TEXT};
 use self::request::Request;
+pub use self::rollcall::{Forget, Resolver};
 use crate::catalog::{Catalog, Edit};
 use crate::limits;
 use crate::registry::{Identity, Registry, WriteError};
@@ -51,11 +53,18 @@ use crate::registry::{Identity, Registry, WriteError};
 #[derive(Clone)]
 pub struct Api {
     registry: Registry,
+    /// Who answers names, when somebody does.
+    resolver: Option<Arc<dyn Resolver>>,
 }
 
 impl Api {
     pub fn new(registry: Registry) -> Api {
-        Api { registry }
+        Api { registry, resolver: None }
+    }
+
+    /// With `/v1/rollcall`, which shows how names are answered.
+    pub fn with_resolver(self, resolver: Arc<dyn Resolver>) -> Api {
+        Api { resolver: Some(resolver), ..self }
     }
 
     fn identity(&self) -> &Identity {
@@ -301,6 +310,11 @@ static ROUTES: &[Route] = &[
     route("/v1/peering/", &[("GET", Absent), ("DELETE", Absent)]),
     route("/v1/peerings", &[("GET", Absent)]),
     route("/v1/snapshot", &[("GET", Absent), ("PUT", Absent)]),
+    route("/metrics", &[("GET", call!(rollcall::metrics))]),
+    route("/v1/rollcall/cache", &[("GET", call!(rollcall::cache))]),
+    route("/v1/rollcall/cache/entries/", &[("GET", call!(rollcall::entries))]),
+    route("/v1/rollcall/explain/", &[("GET", call!(rollcall::explain))]),
+    route("/v1/rollcall/cache/flush", &[("PUT", call!(rollcall::flush))]),
 ];
 
 const NOT_OURS: &str = "Invalid URL path: if attempting to use the HTTP API, ensure the path starts with '/v1/'\n";

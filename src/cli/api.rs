@@ -148,6 +148,12 @@ impl Api {
         self.request(Method::PUT, path, &[], body).map(|_| ())
     }
 
+    /// Has something done, and asks for JSON on what came of it.
+    pub(super) fn order(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, Error> {
+        let bytes = self.request(Method::PUT, path, query, None)?;
+        serde_json::from_slice(&bytes).map_err(|_| self.unexpected(path, "JSON"))
+    }
+
     /// The complaint that the answer to GET `path` is not `expected`.
     pub(super) fn unexpected(&self, path: &str, expected: &'static str) -> Error {
         Error::Answer { address: self.address(), path: path.to_owned(), expected }

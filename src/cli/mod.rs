@@ -8,9 +8,11 @@
 //! Start with [`main`], then [`Command`].
 
 mod api;
+mod cache;
 mod catalog;
 mod check;
 mod definitions;
+mod explain;
 mod import;
 mod members;
 mod output;
@@ -158,6 +160,7 @@ Examples:
   rollcall serve --dns 127.0.0.1:1053 --upstream 9.9.9.9:53   start, without any file
   rollcall services register web.json                         register the services of a file
   rollcall query web.service.consul SRV @127.0.0.1:1053       ask, and see who answered and why
+  rollcall explain web.service.consul                         who answers, and why
   rollcall catalog services --tags                            what is known
   rollcall check --config rollcall.toml                       find mistakes before starting
   rollcall import dnsmasq /etc/dnsmasq.conf                   make a configuration from another program's
@@ -173,6 +176,8 @@ enum Command {
     Catalog(catalog::CatalogArgs),
     Members(members::MembersArgs),
     Query(query::QueryArgs),
+    Explain(explain::ExplainArgs),
+    Cache(cache::CacheArgs),
     Check(check::CheckArgs),
     Import(import::ImportArgs),
     Completions(shell::CompletionsArgs),
@@ -188,6 +193,8 @@ impl Command {
             Self::Catalog(args) => args.run(output),
             Self::Members(args) => args.run(output),
             Self::Query(args) => args.run(output),
+            Self::Explain(args) => args.run(output),
+            Self::Cache(args) => args.run(output),
             Self::Check(args) => args.run(output),
             Self::Import(args) => args.run(output),
             Self::Completions(args) => args.run(output),

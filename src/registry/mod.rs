@@ -9,6 +9,7 @@ pub mod checks;
 pub mod definition;
 mod files;
 mod journal;
+mod metrics;
 mod store;
 mod writer;
 

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::agent::{self, State};
 use super::checks::Runner;
 use super::definition::CheckDefinition;
+use super::metrics::Counters;
 use super::store::{Changes, Store, StoreError};
 use crate::catalog::{Catalog, CheckKey, Edit, Health, NodeKey, Touched};
 use crate::limits;
@@ -124,6 +125,7 @@ pub(super) struct Published {
     pub(super) changes: watch::Sender<Arc<Catalog>>,
     /// What the agent knows beside the catalog.
     pub(super) agent: Arc<ArcSwap<State>>,
+    pub(super) counters: Arc<Counters>,
 }
 
 impl Published {
@@ -132,6 +134,7 @@ impl Published {
             latest: Arc::new(ArcSwap::new(catalog.clone())),
             changes: watch::Sender::new(catalog),
             agent: Arc::new(ArcSwap::from_pointee(agent)),
+            counters: Arc::default(),
         }
     }
 
@@ -309,6 +312,9 @@ impl Thread {
             return;
         }
         let mut batch = Batch { catalog: Catalog::clone(&self.catalog), agent: self.agent.clone(), ..Batch::default() };
+        if acknowledged {
+            self.published.counters.writes.raise_alone(orders.len() as u64);
+        }
         let mut answers = Vec::new();
         for Order { job, .. } in orders {
             let mut transaction = Transaction::begin(&batch.catalog, &batch.agent);
@@ -376,11 +382,13 @@ impl Thread {
         // Should it fail, the rows that are refused are written again as they were: a commit that failed late may have
         // reached the disk.
         self.unsettled.append(changes);
+        let begun = std::time::Instant::now();
         let noted = match store.has_room() {
             true => store.note(catalog, agent, &self.unsynced),
             false => store.commit(catalog, agent, &self.unsynced),
         };
         if noted.is_ok() {
+            self.published.counters.sync.note_alone(begun.elapsed());
             self.unsettled.append(std::mem::take(&mut self.unsynced));
         }
         self.told(noted)

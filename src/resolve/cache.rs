@@ -6,14 +6,22 @@
 //!
 //! Start with [`Cache::get`].
 
+mod saved;
+
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
-use serde::Deserialize;
+use quick_cache::Lifecycle;
+use quick_cache::sync::DefaultLifecycle;
+use serde::{Deserialize, Serialize};
 
-use crate::dns::{Class, Message, PlainQuery, Query, Rcode, Type};
+use super::presentation::type_text;
+use crate::dns::{Class, Message, Name, PlainQuery, Query, Rcode, Type};
+
+pub use saved::Unusable;
 
 /// How answers are kept; part of `[forward]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -28,11 +36,24 @@ pub struct Config {
     pub max_negative_ttl: u32,
     /// Seconds that an answer is kept beyond its TTL, for when nobody else answers (RFC 8767); 0 for none.
     pub max_stale: u32,
+    /// Seconds that a failure is remembered at most, when it comes again and again; from 1 to 300 (RFC 9520, 3.2). Few of
+    /// them unless asked for: when the upstreams' own upstreams were away, nobody tells us that they are back.
+    pub max_failure_ttl: u32,
+    /// Answers that are asked for often are fetched anew shortly before their end.
+    pub prefetch: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { size: 32 << 20, min_ttl: 0, max_ttl: 86_400, max_negative_ttl: 3_600, max_stale: 86_400 }
+        Self {
+            size: 32 << 20,
+            min_ttl: 0,
+            max_ttl: 86_400,
+            max_negative_ttl: 3_600,
+            max_stale: 86_400,
+            max_failure_ttl: 5,
+            prefetch: true,
+        }
     }
 }
 
@@ -67,12 +88,65 @@ impl Key {
         Self(name.iter().copied().chain(rest).collect())
     }
 
+    /// The name in wire form and lower case, and what stands behind it.
+    fn parts(&self) -> (&[u8], Behind) {
+        let (name, rest) = self.0.split_last_chunk::<7>().unwrap_or((&[], &[0; 7]));
+        let &[type_high, type_low, class_high, class_low, flags, group_high, group_low] = rest;
+        let [qtype, qclass, group] =
+            [[type_high, type_low], [class_high, class_low], [group_high, group_low]].map(u16::from_be_bytes);
+        (name, Behind { qtype: Type(qtype), qclass: Class(qclass), flags, group })
+    }
+
     /// Is it that of this query, whatever the group?
     fn is_of(&self, query: &PlainQuery<'_>) -> bool {
         let [class_high, class_low] = Class::IN.0.to_be_bytes();
         let (name, [type_high, type_low, flags]) = query.key_parts();
         let rest = [type_high, type_low, class_high, class_low, flags];
         self.0.get(..name.len()) == Some(name) && self.0.get(name.len()..name.len() + rest.len()) == Some(&rest)
+    }
+}
+
+/// What a key says besides the name.
+struct Behind {
+    qtype: Type,
+    qclass: Class,
+    flags: u8,
+    group: u16,
+}
+
+/// What the flags of a key say, from the lowest bit on.
+const FLAGS: [&str; 5] = ["rd", "ad", "cd", "do", "edns"];
+
+/// Names whose answers are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Names {
+    All,
+    /// This very name.
+    One(Name),
+    /// This name and all that end in it.
+    Below(Name),
+}
+
+impl Names {
+    /// Is this name, in wire form and lower case, one of them?
+    fn has(&self, wire: &[u8]) -> bool {
+        match self {
+            Self::All => true,
+            Self::One(name) => name.wire().eq_ignore_ascii_case(wire),
+            Self::Below(domain) => {
+                let mut rest = wire;
+                loop {
+                    if rest.eq_ignore_ascii_case(domain.wire()) {
+                        return true;
+                    }
+                    let label = rest.first().map_or(0, |length| usize::from(*length));
+                    match rest.get(label + 1..) {
+                        Some(parent) if label > 0 => rest = parent,
+                        _ => return false,
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -88,9 +162,22 @@ pub struct Entry {
     /// Where its TTLs stand.
     ttls: Box<[u16]>,
     stored: Instant,
+    /// When it is due to be fetched anew, should it be popular.
+    due_at: Instant,
     fresh_until: Instant,
     stale_until: Instant,
+    /// How often it was given from here, counted up to [`POPULAR`].
+    given: AtomicU8,
+    /// Somebody sees to it that it is fetched anew.
+    is_claimed: AtomicBool,
 }
+
+/// How often an answer is given before it counts as popular.
+const POPULAR: u8 = 3;
+/// The part of its life, at its end, in which a popular answer is fetched anew; and the shortest life, in seconds, for
+/// which that makes sense: what is shorter would be asked for all the time.
+const LAST_PART: u32 = 10;
+const LIFE_MIN: u32 = 10;
 
 /// TTL of a stale answer, in seconds (RFC 8767, 5.2).
 const STALE_TTL: u32 = 30;
@@ -100,9 +187,43 @@ impl Entry {
         now < self.fresh_until
     }
 
+    /// Is it so near its end that it is fetched anew if it is popular?
+    pub fn is_due(&self, now: Instant) -> bool {
+        now >= self.due_at
+    }
+
+    /// Takes note that it was given from the shared cache.
+    pub fn note_given(&self) {
+        let given = self.given.load(Ordering::Relaxed);
+        if given < POPULAR {
+            // Should two do so at once, one of them is not counted, which changes little.
+            self.given.store(given + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Has it been given often? What a worker has near was.
+    pub fn is_popular(&self) -> bool {
+        self.given.load(Ordering::Relaxed) >= POPULAR
+    }
+
+    /// Takes it upon the caller to have it fetched anew; false when another has.
+    pub fn claim(&self) -> bool {
+        !self.is_claimed.load(Ordering::Relaxed) && !self.is_claimed.swap(true, Ordering::Relaxed)
+    }
+
+    /// Leaves that to another after all.
+    pub fn unclaim(&self) {
+        self.is_claimed.store(false, Ordering::Relaxed);
+    }
+
     /// May it be given when nobody has a fresh one?
     pub fn is_usable(&self, now: Instant) -> bool {
         now < self.stale_until
+    }
+
+    /// The type that was asked for.
+    pub fn qtype(&self) -> Type {
+        self.key.parts().1.qtype
     }
 
     /// Octets of the answer.
@@ -113,6 +234,27 @@ impl Entry {
     /// The answer as it was when it was kept, its TTLs within their bounds.
     pub fn octets(&self) -> &[u8] {
         &self.octets
+    }
+
+    /// The entry as people want to see it.
+    pub fn shown(&self, now: Instant) -> Shown {
+        let (name, Behind { qtype, qclass, flags, group }) = self.key.parts();
+        let seconds = |until: Instant| until.saturating_duration_since(now).as_secs();
+        let counted = self.octets.get(6..8).and_then(|count| count.first_chunk()).map_or(0, |count| u16::from_be_bytes(*count));
+        Shown {
+            name: Name::parse(name, 0).map_or_else(|_| String::new(), |(name, _)| name.to_string()),
+            qtype: type_text(qtype),
+            qclass: qclass.0,
+            flags: (0..).zip(FLAGS).filter(|(bit, _)| flags >> bit & 1 == 1).map(|(_, flag)| flag).collect(),
+            group,
+            rcode: Rcode(u16::from(self.octets.get(3).copied().unwrap_or_default() & 15)).to_string(),
+            answers: counted,
+            octets: self.octets.len(),
+            age: now.saturating_duration_since(self.stored).as_secs(),
+            ttl: seconds(self.fresh_until),
+            fresh: self.is_fresh(now),
+            usable_for: seconds(self.stale_until),
+        }
     }
 
     /// Writes the answer to this query, given by its octets. TTLs are what is left of them, or that of a stale answer.
@@ -135,6 +277,30 @@ impl Entry {
     }
 }
 
+/// An entry as it is shown. Times are in seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub qtype: String,
+    #[serde(rename = "class")]
+    pub qclass: u16,
+    /// What else the query said that its answer depends on: `rd`, `ad`, `cd`, `do`, `edns`.
+    pub flags: Vec<&'static str>,
+    /// The group of upstreams that was asked; 0 is the default one.
+    pub group: u16,
+    pub rcode: String,
+    /// Records of the answer section.
+    pub answers: u16,
+    pub octets: usize,
+    pub age: u64,
+    /// What is left of its life; 0 for a stale one.
+    pub ttl: u64,
+    pub fresh: bool,
+    /// For how long it may still be given, should nobody have a fresh one.
+    pub usable_for: u64,
+}
+
 /// Makes another's response this query's: id, RD, CD and the question as it was spelled. `query` are its octets.
 pub fn patch(octets: &mut [u8], query: &[u8]) {
     let Some([id_high, id_low, high, low]) = query.first_chunk() else { return };
@@ -154,7 +320,38 @@ pub fn patch(octets: &mut [u8], query: &[u8]) {
 #[derive(Debug, Clone)]
 pub struct Cache {
     config: Config,
-    entries: Arc<quick_cache::sync::Cache<Key, Arc<Entry>, Weigh, RandomState>>,
+    entries: Arc<quick_cache::sync::Cache<Key, Arc<Entry>, Weigh, RandomState, Evictions>>,
+    evicted: Arc<AtomicU64>,
+}
+
+/// Counts who has to make room for others.
+#[derive(Debug, Clone)]
+struct Evictions {
+    usual: DefaultLifecycle<Key, Arc<Entry>>,
+    count: Arc<AtomicU64>,
+}
+
+impl Lifecycle<Key, Arc<Entry>> for Evictions {
+    type RequestState = <DefaultLifecycle<Key, Arc<Entry>> as Lifecycle<Key, Arc<Entry>>>::RequestState;
+
+    fn begin_request(&self) -> Self::RequestState {
+        self.usual.begin_request()
+    }
+
+    fn on_evict(&self, state: &mut Self::RequestState, key: Key, entry: Arc<Entry>) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.usual.on_evict(state, key, entry);
+    }
+}
+
+/// How much is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stock {
+    pub entries: usize,
+    pub octets: u64,
+    pub octets_max: u64,
+    /// Entries that had to make room for others so far.
+    pub evicted: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -173,9 +370,10 @@ const USUAL_WEIGHT: u64 = 400;
 impl Cache {
     pub fn new(config: Config) -> Self {
         let count = usize::try_from(config.size / USUAL_WEIGHT).unwrap_or(usize::MAX).min(1 << 24);
-        let (hasher, lifecycle) = (RandomState::default(), quick_cache::sync::DefaultLifecycle::default());
-        let entries = quick_cache::sync::Cache::with(count, config.size, Weigh, hasher, lifecycle);
-        Self { entries: Arc::new(entries), config }
+        let evicted = Arc::<AtomicU64>::default();
+        let lifecycle = Evictions { usual: DefaultLifecycle::default(), count: evicted.clone() };
+        let entries = quick_cache::sync::Cache::with(count, config.size, Weigh, RandomState::default(), lifecycle);
+        Self { entries: Arc::new(entries), config, evicted }
     }
 
     pub fn config(&self) -> &Config {
@@ -197,6 +395,19 @@ impl Cache {
         if ttl == 0 || self.config.size == 0 {
             return None;
         }
+        let entry = self.made(key.clone(), octets, times, ttl, now);
+        self.entries.insert(key, entry.clone());
+        Some(entry)
+    }
+
+    /// An entry of which nothing is known but that it may be kept for so many seconds.
+    fn entry(&self, key: Key, octets: &[u8], ttl: u32, stored: Instant) -> Option<Arc<Entry>> {
+        // A key that is none would be nobody's.
+        let is_key = key.0.split_last_chunk::<7>().is_some_and(|(name, _)| skip_name(name, 0) == Some(name.len()));
+        Some(self.made(key, octets, Times::read(octets).filter(|_| is_key)?, ttl, stored))
+    }
+
+    fn made(&self, key: Key, octets: &[u8], times: Times, ttl: u32, now: Instant) -> Arc<Entry> {
         let mut octets = Box::<[u8]>::from(octets);
         for &at in &times.places {
             // A record's own TTL keeps to the same bounds, or clients would keep it longer than we do.
@@ -207,14 +418,41 @@ impl Cache {
         let fresh_until = now + Duration::from_secs(u64::from(ttl));
         let stale_until = fresh_until + Duration::from_secs(u64::from(self.config.max_stale));
         let ttls = times.places.into();
-        let entry = Arc::new(Entry { key: key.clone(), octets, ttls, stored: now, fresh_until, stale_until });
-        self.entries.insert(key, entry.clone());
-        Some(entry)
+        let last_part = Duration::from_secs(ttl.into()) / LAST_PART;
+        let due_at = if self.config.prefetch && ttl >= LIFE_MIN { fresh_until - last_part } else { fresh_until };
+        let (given, is_claimed) = Default::default();
+        Arc::new(Entry { key, octets, ttls, stored: now, due_at, fresh_until, stale_until, given, is_claimed })
     }
 
-    /// Forgets everything.
-    pub fn clear(&self) {
-        self.entries.clear();
+    /// Forgets one entry, which is no longer so.
+    pub fn remove(&self, key: &Key) {
+        self.entries.remove(key);
+    }
+
+    /// Forgets what is kept of these names; says how many answers that were. Looks at each entry.
+    pub fn forget(&self, names: &Names) -> usize {
+        let forgotten = AtomicU64::new(0);
+        self.entries.retain(|key, _| {
+            let keep = !names.has(key.parts().0);
+            forgotten.fetch_add(u64::from(!keep), Ordering::Relaxed);
+            keep
+        });
+        usize::try_from(forgotten.into_inner()).unwrap_or(usize::MAX)
+    }
+
+    /// What is kept of these names, and may still be given. Looks at each entry.
+    pub fn find(&self, names: &Names, now: Instant) -> Vec<Arc<Entry>> {
+        let entries = self.entries.iter().map(|(_, entry)| entry);
+        entries.filter(|entry| names.has(entry.key.parts().0) && entry.is_usable(now)).collect()
+    }
+
+    pub fn stock(&self) -> Stock {
+        Stock {
+            entries: self.entries.len(),
+            octets: self.entries.weight(),
+            octets_max: self.config.size,
+            evicted: self.evicted.load(Ordering::Relaxed),
+        }
     }
 
     /// A TTL within floor and ceiling; the ceiling wins where the configuration crosses them.
@@ -325,7 +563,7 @@ type Place = Option<(u64, Arc<Entry>)>;
 
 impl Near {
     /// A fresh answer.
-    pub fn get(&mut self, query: &PlainQuery<'_>, now: Instant) -> Option<&Entry> {
+    pub fn get(&mut self, query: &PlainQuery<'_>, now: Instant) -> Option<&Arc<Entry>> {
         let hash = self.hasher.hash_one(query.key());
         let set = self.sets.get_mut(hash as usize % SETS)?;
         let near = |place: &Place| {
@@ -334,7 +572,7 @@ impl Near {
         let at = set.iter().position(near)?;
         // What was asked for lately stands in front, and what was not falls out behind.
         set.get_mut(..=at)?.rotate_right(1);
-        set[0].as_ref().map(|(_, entry)| &**entry)
+        set[0].as_ref().map(|(_, entry)| entry)
     }
 
     /// Has an answer near, from the shared cache.
@@ -382,7 +620,7 @@ mod tests {
     }
 
     fn soa(ttl: u32, minimum: u32) -> Record {
-        let name: crate::dns::Name = "example.net".parse().unwrap();
+        let name: Name = "example.net".parse().unwrap();
         let (mname, rname) = (name.clone(), name.clone());
         let soa = Soa { mname, rname, serial: 1, refresh: 1, retry: 1, expire: 1, minimum };
         Record::new(name, ttl, RData::Soa(Box::new(soa)))
@@ -404,7 +642,7 @@ mod tests {
         assert_eq!(Key::of(&plain, 258), Key::new(&again, 258).unwrap());
         assert!(near.get(&plain, now).is_none());
         near.keep(&plain, far.clone());
-        for entry in [&*far, near.get(&plain, after(now, 20)).unwrap()] {
+        for entry in [&far, near.get(&plain, after(now, 20)).unwrap()] {
             let mut out = Vec::new();
             entry.write(&octets, after(now, 20), &mut out);
             let message = Message::parse(&out).unwrap();
@@ -426,7 +664,7 @@ mod tests {
     }
 
     #[test]
-    fn negative_answers_are_kept_by_their_soa() {
+    fn rfc_2308_5_negative_answers_are_kept_by_their_soa() {
         let cache = Cache::new(Config::default());
         let (asked, now) = (query("no.example.net", false), Instant::now());
         let key = || Key::new(&asked, 0).unwrap();
@@ -437,6 +675,55 @@ mod tests {
             let entry = cache.put(key(), &message.compose(true), now).unwrap();
             assert!(entry.is_fresh(after(now, 59)) && !entry.is_fresh(after(now, 60)));
         }
+    }
+
+    #[test]
+    fn rfc_2308_5_the_lesser_of_ttl_and_minimum_counts_up_to_the_ceiling() {
+        let (asked, now) = (query("no.example.net", false), Instant::now());
+        for (ttl, minimum, alias, kept) in
+            [(60, 300, None, 60), (300, 60, None, 60), (9_999, 9_999, None, 3_600), (300, 300, Some(20), 20), (300, 0, None, 0)]
+        {
+            let cache = Cache::new(Config::default());
+            let mut message = asked.response(Rcode::NXDOMAIN);
+            message.answers.extend(
+                alias.map(|ttl| {
+                    Record::new(asked.question.name.clone(), ttl, RData::Cname("gone.example.net".parse().unwrap()))
+                }),
+            );
+            message.authorities.push(soa(ttl, minimum));
+            let entry = cache.put(Key::new(&asked, 0).unwrap(), &message.compose(true), now);
+            let fresh = |seconds: u64| entry.as_ref().is_some_and(|entry| entry.is_fresh(after(now, seconds)));
+            assert_eq!((kept > 0 && fresh(kept - 1), fresh(kept)), (kept > 0, false), "{ttl}, {minimum}, {alias:?}");
+        }
+    }
+
+    /// RFC 6840, 5.7 to 5.9; and another group may be of other people.
+    #[test]
+    fn answers_are_told_apart_by_all_that_changes_them() {
+        let now = Instant::now();
+        let (cache, mut keys) = (Cache::new(Config::default()), Vec::new());
+        for bits in 0..32u8 {
+            let bit = |place: u8| bits >> place & 1 == 1;
+            let mut asked = query("www.example.net", bit(0) || bit(1));
+            if let Some(edns) = &mut asked.edns {
+                edns.dnssec_ok = bit(1);
+            }
+            (asked.flags.checking_disabled, asked.flags.authentic_data) = (bit(2), bit(3));
+            asked.flags.recursion_desired = bit(4);
+            for group in [0, 1, 256] {
+                let key = Key::new(&asked, group).unwrap();
+                if !keys.contains(&key) {
+                    assert!(cache.get(&key).is_none(), "{asked:?} in group {group} has the answer of another");
+                    cache.put(key.clone(), &response(&asked, &[60]).compose(true), now).unwrap();
+                    keys.push(key);
+                }
+            }
+        }
+        // DO without EDNS is none.
+        assert_eq!((keys.len(), cache.stock().entries), (3 * 24, 3 * 24));
+        let shown = cache.find(&Names::All, now).iter().map(|entry| entry.shown(now)).collect::<Vec<_>>();
+        let of = |flag: &str| shown.iter().filter(|shown| shown.flags.contains(&flag)).count();
+        assert_eq!([of("rd"), of("ad"), of("cd"), of("edns"), of("do")], [36, 36, 36, 48, 24]);
     }
 
     #[test]
@@ -472,14 +759,51 @@ mod tests {
     }
 
     #[test]
+    fn names_are_forgotten_alone_or_with_all_below() {
+        let names = ["example.net", "www.example.net", "a.b.Example.NET", "notexample.net", "example.org"];
+        let now = Instant::now();
+        for (what, left) in [
+            (Names::All, vec![]),
+            (Names::One("EXAMPLE.net".parse().unwrap()), vec![1, 2, 3, 4]),
+            (Names::Below("Example.net".parse().unwrap()), vec![3, 4]),
+            (Names::Below(Name::root()), vec![]),
+            (Names::Below("net".parse().unwrap()), vec![4]),
+        ] {
+            let cache = Cache::new(Config::default());
+            let keys = names.map(|name| Key::new(&query(name, false), 0).unwrap());
+            for (name, key) in names.iter().zip(&keys) {
+                cache.put(key.clone(), &response(&query(name, false), &[60]).compose(true), now).unwrap();
+            }
+            assert_eq!(cache.find(&what, now).len(), names.len() - left.len(), "{what:?}");
+            assert_eq!(cache.forget(&what), names.len() - left.len(), "{what:?}");
+            let kept: Vec<usize> = (0..names.len()).filter(|at| cache.get(&keys[*at]).is_some()).collect();
+            assert_eq!(kept, left, "{what:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_due_in_the_last_tenth_of_its_life_if_that_is_long_enough() {
+        let (asked, now) = (query("www.example.net", false), Instant::now());
+        for (ttl, prefetch, due) in [(300, true, 270), (10, true, 9), (9, true, 9), (300, false, 300)] {
+            let cache = Cache::new(Config { prefetch, ..Config::default() });
+            let entry = cache.put(Key::new(&asked, 0).unwrap(), &response(&asked, &[ttl]).compose(true), now).unwrap();
+            assert!(!entry.is_due(after(now, due - 1)) && entry.is_due(after(now, due)), "{ttl}, {prefetch}");
+            assert!(!entry.is_popular() && entry.claim() && !entry.claim());
+            (0..POPULAR).for_each(|_| entry.note_given());
+            assert!(entry.is_popular());
+        }
+    }
+
+    #[test]
     fn the_cache_is_bounded_in_octets() {
         let cache = Cache::new(Config { size: 50_000, ..Config::default() });
         for n in 0..5_000 {
             let asked = query(&format!("n{n}.example.net"), false);
             cache.put(Key::new(&asked, 0).unwrap(), &response(&asked, &[60]).compose(true), Instant::now()).unwrap();
         }
-        assert!(cache.entries.weight() <= 50_000);
-        assert!(cache.entries.len() > 50);
+        let stock = cache.stock();
+        assert!(stock.octets <= 50_000 && stock.entries > 50, "{stock:?}");
+        assert_eq!(stock.entries as u64 + stock.evicted, 5_000, "{stock:?}");
     }
 
     proptest! {

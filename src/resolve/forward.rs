@@ -132,7 +132,8 @@ impl Condition {
         self.loss >= LOSSY
     }
 
-    fn is_suspect(&self) -> bool {
+    /// Is it asked last?
+    pub fn is_suspect(&self) -> bool {
         self.lost >= LOST_MAX
     }
 

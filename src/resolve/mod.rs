@@ -4,12 +4,15 @@
 
 pub mod answer;
 pub mod cache;
+pub mod failures;
 pub mod filter;
 pub mod forward;
 pub mod local;
 mod presentation;
 pub mod route;
 pub mod zone;
+
+pub use presentation::type_text;
 
 use crate::dns::{Message, Name, RData, Rcode, Type};
 

@@ -44,6 +44,14 @@ impl DataError {
     }
 }
 
+/// A type by its name, or as RFC 3597, 5 writes one that has none.
+pub fn type_text(record_type: Type) -> String {
+    match rr::RecordType::from(record_type.0) {
+        rr::RecordType::Unknown(code) => format!("TYPE{code}"),
+        known => known.to_string(),
+    }
+}
+
 /// The number of a type's name: those of `hickory-proto`, and `TYPE65280`.
 pub(super) fn read_type(word: &str) -> Result<Type, DataError> {
     let upper = word.to_ascii_uppercase();

@@ -119,6 +119,22 @@ impl Routes {
         }
     }
 
+    /// The domains that are asked of a group, in order.
+    pub fn domains_of(&self, group: u16) -> Vec<String> {
+        let own = self.domains.iter().filter(|(_, route)| route.to == Some(To::Group(group)));
+        let mut domains: Vec<String> = own.map(|(domain, _)| domain.to_string()).collect();
+        domains.sort();
+        domains
+    }
+
+    /// All that the routes say, the same for the same routes.
+    pub fn written(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.domains.iter().map(|(domain, route)| format!("{domain} {route:?}")).collect();
+        lines.sort();
+        lines.push(format!("{:?} {}", self.single_label, self.domain_needed));
+        lines
+    }
+
     /// Is a name in a domain that is answered here, at least in part?
     pub fn is_answered_here(&self, name: &Name) -> bool {
         matches!(self.way(&Question { name: name.clone(), qtype: Type::ANY, qclass: Class::IN }), Way::Here(_))

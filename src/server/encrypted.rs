@@ -154,13 +154,15 @@ impl Encrypted {
     }
 
     /// Begins to answer; the endpoints of QUIC are to be closed at the end.
-    pub(super) fn serve(self, reception: &Arc<Reception>) -> io::Result<Vec<Endpoint>> {
+    pub(super) fn serve(self, reception: impl Fn(SocketAddr, &'static str) -> Arc<Reception>) -> io::Result<Vec<Endpoint>> {
         let runtime = Handle::current();
         let mut endpoints = Vec::new();
-        let mut serve_quic = |socket, tls, protocol| {
+        let mut serve_quic = |socket: UdpSocket, tls, protocol| {
+            let transport = if matches!(protocol, quic::Protocol::Dns) { "quic" } else { "h3" };
+            let reception = reception(socket.local_addr()?, transport);
             let endpoint = quic::endpoint(socket, tls, &protocol)?;
             endpoints.push(endpoint.clone());
-            runtime.spawn(quic::serve(endpoint, protocol, reception.clone()));
+            runtime.spawn(quic::serve(endpoint, protocol, reception));
             io::Result::Ok(())
         };
         let config = |protocols: &[&[u8]]| self.certificates.server_config(protocols).map_err(io::Error::other);
@@ -168,7 +170,8 @@ impl Encrypted {
         if !self.tls.is_empty() {
             let acceptor = TlsAcceptor::from(Arc::new(config(&[b"dot"])?));
             for listener in self.tls {
-                runtime.spawn(tcp::serve(tcp_listener(listener)?, Protocol::Tls(acceptor.clone()), reception.clone()));
+                let reception = reception(listener.local_addr()?, "tls");
+                runtime.spawn(tcp::serve(tcp_listener(listener)?, Protocol::Tls(acceptor.clone()), reception));
             }
         }
         if !self.https.is_empty() {
@@ -180,7 +183,8 @@ impl Encrypted {
                     http3: HeaderValue::try_from(format!("h3=\":{port}\"")).map_err(io::Error::other)?,
                 });
                 let protocol = Protocol::Https(acceptor.clone(), doh.clone());
-                runtime.spawn(tcp::serve(tcp_listener(listener)?, protocol, reception.clone()));
+                let reception = reception(listener.local_addr()?, "https");
+                runtime.spawn(tcp::serve(tcp_listener(listener)?, protocol, reception));
                 serve_quic(socket, config(&[b"h3"])?, quic::Protocol::Http3(doh))?;
             }
         }

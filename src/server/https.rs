@@ -115,7 +115,7 @@ impl Visit {
         self.seat.touch();
         let client = Client { address: self.client, transport: Transport::Tcp };
         let wishes = Hop::Https.wishes(query);
-        let mut answer = self.reception.responder.ask(query, client).await;
+        let mut answer = self.reception.responder.ask(&self.reception.listened, query, client).await;
         if answer.is_empty() {
             return Err(Refusal(StatusCode::BAD_REQUEST, "expected a DNS query (RFC 1035, 4)"));
         }

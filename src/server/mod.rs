@@ -6,18 +6,22 @@ mod batch;
 mod bind;
 mod certificate;
 mod encrypted;
+mod explain;
 mod hop;
 mod http3;
 mod https;
+mod prefetch;
 mod proxy;
 mod quic;
 mod relay;
 mod responder;
 mod seats;
+mod tally;
 mod tcp;
 mod udp;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -50,15 +54,21 @@ pub fn serve(
     responder: &Arc<Responder>,
 ) -> io::Result<Listeners> {
     let runtime = Handle::current();
-    let (seats, proxies) = (Arc::default(), proxies.to_vec());
-    let reception = Arc::new(Reception { responder: responder.clone(), seats, proxies });
-    for Bound { udp, tcp, .. } in bound {
+    runtime.spawn(prefetch::run(responder.due()));
+    let seats = Arc::default();
+    let reception = |address: SocketAddr, transport| {
+        let listened = responder.tallies.listener(address.to_string(), transport);
+        let (responder, seats, proxies) = (responder.clone(), Arc::clone(&seats), proxies.to_vec());
+        Arc::new(Reception { responder, listened, seats, proxies })
+    };
+    for Bound { udp, tcp, address } in bound {
+        let listened = responder.tallies.listener(address.to_string(), "udp");
         for socket in udp {
-            udp::serve(socket, responder.clone(), runtime.clone())?;
+            udp::serve(socket, responder.clone(), runtime.clone(), &listened)?;
         }
         let listener = tokio::net::TcpListener::from_std(tcp)?;
-        runtime.spawn(tcp::serve(listener, Protocol::Dns, reception.clone()));
+        runtime.spawn(tcp::serve(listener, Protocol::Dns, reception(address, "tcp")));
     }
-    let endpoints = encrypted.map(|encrypted| encrypted.serve(&reception)).transpose()?.unwrap_or_default();
+    let endpoints = encrypted.map(|encrypted| encrypted.serve(reception)).transpose()?.unwrap_or_default();
     Ok(Listeners { endpoints })
 }

@@ -83,7 +83,15 @@ pub(super) async fn serve(endpoint: Endpoint, protocol: Protocol, reception: Arc
             continue;
         }
         match Seats::take(&reception.seats, None) {
-            Some(seat) => drop(tokio::spawn(welcome(incoming, protocol.clone(), reception.clone(), seat))),
+            Some(seat) => {
+                let (protocol, reception) = (protocol.clone(), reception.clone());
+                tokio::spawn(async move {
+                    let listened = reception.listened.clone();
+                    listened.opened.raise(1);
+                    welcome(incoming, protocol, reception, seat).await;
+                    listened.closed.raise(1);
+                });
+            }
             None => incoming.refuse(),
         }
     }
@@ -144,7 +152,7 @@ async fn exchange(
         return connection.close(DOQ_PROTOCOL_ERROR, b"expected one query with id 0 (RFC 9250, 4.2)");
     };
     let client = Client { address: connection.remote_address().ip(), transport: Transport::Tcp };
-    let mut answer = reception.responder.ask(query, client).await;
+    let mut answer = reception.responder.ask(&reception.listened, query, client).await;
     if answer.is_empty() {
         return connection.close(DOQ_PROTOCOL_ERROR, b"expected a query");
     }

@@ -184,6 +184,7 @@ impl Relay {
             let has_room = flight.more.len() < limits::RELAY_ASKERS_MAX;
             if has_room {
                 flight.more.push(asker());
+                setup.forwarder.counters.coalesced.raise(1);
             }
             return has_room;
         }
@@ -217,7 +218,7 @@ impl Relay {
         if let Some(socket) = self.ports.get(batch.port).and_then(|port| port.socket.as_ref()) {
             let _ = self.outbox.send(socket);
         }
-        setup.forwarder.note_sent(batch.count);
+        setup.forwarder.note_sent(&batch.favourite, batch.count);
     }
 
     /// Waits for a reply, a query, or until a flight is overdue. Says whether the clients' socket has something to read.

@@ -8,23 +8,26 @@
 //! that never leave a host, what is kept of upstreams' answers, the upstreams.
 
 use std::collections::HashSet;
-use std::ptr;
 use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::{mem, ptr};
 
 use arc_swap::{ArcSwap, Cache};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::prefetch::{Due, Queue};
+use super::tally::{Listened, Source, Tallies, Tally};
 use crate::catalog::Catalog;
 use crate::dns::{Class, Edns, ExtendedError, Message, Name, Opcode, PlainQuery, Query, Question, Rcode, Reject};
 use crate::limits;
-use crate::resolve::answer::{Chase, Client, Compat, Discovery, Step, Transport};
-use crate::resolve::cache::{self, Entry, Key, Near};
+use crate::metrics::{Kind, Page};
+use crate::resolve::answer::{Chase, Client, Compat, Discovery, Explained, Step, Transport};
+use crate::resolve::cache::{self, Entry, Key, Names, Near};
 use crate::resolve::local::Local;
 use crate::resolve::open_alias;
 use crate::resolve::route::Way;
 use crate::resolve::zone::Zones;
-use crate::upstream::{FirstAttempt, Forwarder, Kept, carries_more, truncated, write_kept};
+use crate::upstream::{Answered, FirstAttempt, Forwarder, Kept, carries_more, truncated, write_kept};
 
 /// Aliases that are followed from data of our own, so that a loop of them ends.
 const ALIASES_MAX: usize = 8;
@@ -32,16 +35,17 @@ const ALIASES_MAX: usize = 8;
 /// So many services, at some 300 octets each, are in the processor's caches anyway.
 const SERVICES_CACHED: usize = 10_000;
 
-/// What the configuration makes of us; a reload replaces it whole.
-#[derive(Debug)]
+/// What the configuration makes of us; a reload replaces it whole. Cloning is cheap, and a clone in force lets workers
+/// forget what they have near.
+#[derive(Debug, Clone)]
 pub struct Setup {
     discovery: Discovery,
     /// No local data stands in front of names of the discovery domain.
     at_once: bool,
-    local: Local,
+    local: Arc<Local>,
     /// Names without data of their own that have local names below them, in domains that a route answers by itself.
-    parents: HashSet<Name>,
-    pub zones: Zones,
+    parents: Arc<HashSet<Name>>,
+    pub zones: Arc<Zones>,
     pub forwarder: Arc<Forwarder>,
 }
 
@@ -58,6 +62,7 @@ impl Setup {
                 parents.insert(name);
             }
         }
+        let (local, parents, zones) = (Arc::new(local), Arc::new(parents), Arc::new(zones));
         Self { discovery, at_once, local, parents, zones, forwarder }
     }
 
@@ -72,6 +77,21 @@ impl Setup {
         }
     }
 
+    /// Is the name in the discovery domain?
+    pub(super) fn is_ours(&self, name: &Name) -> bool {
+        self.discovery.is_ours(name)
+    }
+
+    /// Has local data exactly this name?
+    pub(super) fn has_local(&self, query: &Query) -> bool {
+        self.local.answer(query).is_some()
+    }
+
+    /// Why a name of the discovery domain is answered as it is.
+    pub(super) fn explain(&self, catalog: &Catalog, question: &Question) -> Option<Explained> {
+        self.discovery.explain(catalog, question)
+    }
+
     fn is_consul(&self) -> bool {
         self.discovery.settings().compat == Compat::Consul
     }
@@ -83,11 +103,17 @@ pub struct Responder {
     setup: Arc<ArcSwap<Setup>>,
     catalog: Arc<ArcSwap<Catalog>>,
     waiting: Arc<Semaphore>,
+    pub(super) tallies: Tallies,
+    prefetch: Queue,
 }
 
 /// What a listener's thread, or a connection, holds for itself.
 #[derive(Debug)]
 pub(super) struct Worker {
+    /// Where this thread alone counts, if it is one.
+    tally: Option<Arc<Tally>>,
+    /// Where all of its listener count.
+    shared: Arc<Tally>,
     setup: Cache<Arc<ArcSwap<Setup>>, Arc<Setup>>,
     catalog: Cache<Arc<ArcSwap<Catalog>>, Arc<Catalog>>,
     /// The setup whose answers `near` holds; held weakly, so that its address is nobody else's meanwhile.
@@ -120,6 +146,14 @@ impl Worker {
         setup.discovery.read_ahead(catalog, batch.filter_map(PlainQuery::parse));
     }
 
+    /// Counts an answer that this thread has written.
+    pub(super) fn note(&self, source: Source, answer: &[u8]) {
+        match &self.tally {
+            Some(own) => own.note_alone(source, answer),
+            None => self.shared.note(source, answer),
+        }
+    }
+
     /// Has an answer near that this setup gave.
     fn have_near(&mut self, setup: &Arc<Setup>, query: &PlainQuery<'_>, entry: Arc<Entry>) {
         if !ptr::eq(self.near_of.as_ptr(), Arc::as_ptr(setup)) {
@@ -139,11 +173,11 @@ fn unix_time() -> u64 {
 }
 
 /// A query in each of its forms, and who asks.
-struct Asked<'a> {
-    query: &'a Query,
-    octets: &'a [u8],
-    plain: Option<&'a PlainQuery<'a>>,
-    client: Client,
+pub(super) struct Asked<'a> {
+    pub(super) query: &'a Query,
+    pub(super) octets: &'a [u8],
+    pub(super) plain: Option<&'a PlainQuery<'a>>,
+    pub(super) client: Client,
 }
 
 /// Is it about who has an address?
@@ -173,13 +207,16 @@ pub(super) struct Pending {
     octets: Box<[u8]>,
     client: Client,
     wait: Wait,
+    tally: Arc<Tally>,
     _permit: OwnedSemaphorePermit,
 }
 
 /// Where the answer to a query is.
-enum Found {
-    /// It was written.
-    Answered,
+pub(super) enum Found {
+    /// It was written, with what this source had.
+    Answered(Source),
+    /// It was written and counted.
+    Written,
     /// It has to be waited for.
     Elsewhere(Wait),
     /// The question is plain, and nothing stands in the way of asking an upstream of this group.
@@ -187,7 +224,7 @@ enum Found {
 }
 
 #[derive(Debug)]
-enum Wait {
+pub(super) enum Wait {
     /// For an upstream, to which a first attempt may have been made.
     Forward(Option<FirstAttempt>),
     /// For an upstream to say where an alias of the discovery domain leads.
@@ -201,7 +238,8 @@ enum Wait {
 impl Responder {
     pub fn new(setup: Setup, catalog: Arc<ArcSwap<Catalog>>) -> Arc<Self> {
         let waiting = Arc::new(Semaphore::new(limits::QUERIES_WAITING_MAX));
-        Arc::new(Self { setup: Arc::new(ArcSwap::from_pointee(setup)), catalog, waiting })
+        let (setup, tallies, prefetch) = (Arc::new(ArcSwap::from_pointee(setup)), Tallies::default(), Queue::default());
+        Arc::new(Self { setup, catalog, waiting, tallies, prefetch })
     }
 
     /// The setup in force.
@@ -209,13 +247,45 @@ impl Responder {
         self.setup.load_full()
     }
 
+    pub(super) fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.load_full()
+    }
+
+    /// What was asked and answered, by whom, and what is kept.
+    pub fn metrics(&self, page: &mut Page) {
+        self.tallies.metrics(page);
+        page.number(Kind::Counter, "rollcall_cache_hits_total", "Questions with a fresh answer that is kept.", self.hits());
+        self.setup().forwarder.metrics(page);
+    }
+
+    /// Questions that were answered from what is kept and fresh.
+    pub fn hits(&self) -> u64 {
+        self.tallies.answers(Source::Cache)
+    }
+
     /// Puts another setup in force; queries under way finish with the one they began with.
     pub fn replace(&self, setup: Setup) {
         self.setup.store(Arc::new(setup));
     }
 
-    pub(super) fn worker(&self) -> Worker {
+    /// Whom to tell what is to be fetched anew; there is one who hears it.
+    pub(super) fn due(&self) -> mpsc::Receiver<Due> {
+        self.prefetch.receiver()
+    }
+
+    /// Forgets what is kept of these names, everywhere; says how many answers of upstreams that were. Looks at each entry.
+    pub fn forget(&self, names: &Names) -> usize {
+        let forgotten = self.setup().forwarder.forget(names);
+        // What a worker has near is worth as much as the setup that it is of, which it looks at anyway.
+        self.setup.rcu(|setup| Setup::clone(setup));
+        forgotten
+    }
+
+    /// For a thread of this listener, which has a tally of its own then, or for one of its many connections.
+    pub(super) fn worker(&self, listened: &Listened, is_thread: bool) -> Worker {
         Worker {
+            tally: is_thread.then(|| listened.for_worker()),
+            shared: listened.shared.clone(),
             setup: Cache::new(self.setup.clone()),
             catalog: Cache::new(self.catalog.clone()),
             near_of: Weak::new(),
@@ -228,11 +298,16 @@ impl Responder {
 
     /// Answers into `out`, which stays empty when there is no answer; or says what has to be waited for.
     pub(super) fn answer(&self, worker: &mut Worker, octets: &[u8], client: Client, out: &mut Vec<u8>) -> Outcome {
-        let Worker { setup, catalog, near_of, near, rng, now, clock } = worker;
+        let Worker { tally, shared, setup, catalog, near_of, near, rng, now, clock } = worker;
+        let note = |source, answer: &[u8]| match &*tally {
+            Some(own) => own.note_alone(source, answer),
+            None => shared.note(source, answer),
+        };
         let setup = setup.load();
         let plain = PlainQuery::parse(octets);
         if let Some(plain) = &plain {
             if setup.at_once && setup.discovery.answer_at_once(catalog.load(), plain, client.transport, rng, *clock, out) {
+                note(Source::Discovery, out);
                 return Outcome::Answered;
             }
             // Who has an address may have changed; all else that is near was not ours, and is not until the next setup.
@@ -242,6 +317,10 @@ impl Responder {
                 && entry.size() <= client.transport.room(plain.payload_size())
             {
                 entry.write(octets, *now, out);
+                note(Source::Cache, out);
+                if entry.is_due(*now) {
+                    self.prefetch.put(setup, entry, octets);
+                }
                 return Outcome::Answered;
             }
         }
@@ -249,19 +328,31 @@ impl Responder {
         let parsed = if setup.is_consul() { Query::parse_as_consul(octets) } else { Query::parse(octets) };
         let query = match parsed {
             Ok(query) => query,
-            Err(Reject::Ignore) => return Outcome::Answered,
+            Err(Reject::Ignore) => {
+                note(Source::Invalid, out);
+                return Outcome::Answered;
+            }
             Err(Reject::Reply(message)) => {
                 out.extend(message.compose(true));
+                note(Source::Invalid, out);
                 return Outcome::Answered;
             }
         };
         let asked = Asked { query: &query, octets, plain: plain.as_ref(), client };
-        match self.answer_query(worker, &setup, asked, out) {
-            Found::Answered => Outcome::Answered,
+        match self.answer_query(worker, &setup, &asked, out) {
+            Found::Answered(source) => {
+                worker.note(source, out);
+                Outcome::Answered
+            }
+            Found::Written => Outcome::Answered,
             Found::Nowhere { key, group } => Outcome::Unknown { setup, key, group },
-            Found::Elsewhere(wait) => match self.pending(&setup, query, octets, client, wait, out) {
-                Some(pending) => Outcome::Pending(Box::new(pending)),
-                None => Outcome::Answered,
+            Found::Elsewhere(wait) => match self.pending(worker, &setup, query, octets, client, wait) {
+                Ok(pending) => Outcome::Pending(Box::new(pending)),
+                Err(answer) => {
+                    worker.note(Source::Failed, &answer);
+                    out.extend(answer);
+                    Outcome::Answered
+                }
             },
         }
     }
@@ -271,14 +362,14 @@ impl Responder {
         match self.answer(worker, octets, client, out) {
             Outcome::Answered => None,
             Outcome::Pending(pending) => Some(*pending),
-            Outcome::Unknown { setup, .. } => self.look_up(&setup, octets, client, None, out),
+            Outcome::Unknown { setup, .. } => self.look_up(worker, &setup, octets, client, None, out),
         }
     }
 
     /// The answer to a query that came by itself, as those over HTTPS and QUIC do; empty when there is none.
-    pub(super) async fn ask(&self, octets: &[u8], client: Client) -> Vec<u8> {
+    pub(super) async fn ask(&self, listened: &Listened, octets: &[u8], client: Client) -> Vec<u8> {
         let mut out = Vec::new();
-        match self.begin(&mut self.worker(), octets, client, &mut out) {
+        match self.begin(&mut self.worker(listened, false), octets, client, &mut out) {
             None => out,
             Some(pending) => self.finish(pending).await,
         }
@@ -288,6 +379,7 @@ impl Responder {
     /// Answers into `out` when there is no room for one more that waits.
     pub(super) fn look_up(
         &self,
+        worker: &Worker,
         setup: &Arc<Setup>,
         octets: &[u8],
         client: Client,
@@ -295,94 +387,43 @@ impl Responder {
         out: &mut Vec<u8>,
     ) -> Option<Pending> {
         let query = Query::parse(octets).ok()?;
-        self.pending(setup, query, octets, client, Wait::Forward(first), out)
-    }
-
-    /// Takes a place among those who wait, or says in `out` that there is none.
-    fn pending(
-        &self,
-        setup: &Arc<Setup>,
-        query: Query,
-        octets: &[u8],
-        client: Client,
-        wait: Wait,
-        out: &mut Vec<u8>,
-    ) -> Option<Pending> {
-        match self.waiting.clone().try_acquire_owned() {
-            Ok(permit) => Some(Pending { setup: setup.clone(), query, octets: octets.into(), client, wait, _permit: permit }),
-            Err(_) => {
-                let reason = "too many queries wait for upstreams";
-                out.extend(error(&query, Rcode::SERVFAIL, Some((ExtendedError::Other, reason))).compose(true));
+        match self.pending(worker, setup, query, octets, client, Wait::Forward(first)) {
+            Ok(pending) => Some(pending),
+            Err(answer) => {
+                worker.note(Source::Failed, &answer);
+                out.extend(answer);
                 None
             }
         }
     }
 
-    fn answer_query(
+    /// Takes a place among those who wait; without one left, what to answer.
+    fn pending(
         &self,
-        worker: &mut Worker,
+        worker: &Worker,
         setup: &Arc<Setup>,
-        Asked { query, octets, plain, client }: Asked<'_>,
-        out: &mut Vec<u8>,
-    ) -> Found {
-        let name = &query.question.name;
-        let consul = setup.is_consul();
-        let is_ours = setup.discovery.is_ours(name);
-        if !consul {
-            if query.edns.as_ref().is_some_and(|edns| edns.version > 0) {
-                // RFC 6891, 6.1.3.
-                out.extend(error(query, Rcode::BADVERS, None).compose(true));
-                return Found::Answered;
+        query: Query,
+        octets: &[u8],
+        client: Client,
+        wait: Wait,
+    ) -> Result<Pending, Vec<u8>> {
+        match self.waiting.clone().try_acquire_owned() {
+            Ok(permit) => {
+                let (setup, tally) = (setup.clone(), worker.shared.clone());
+                Ok(Pending { setup, query, octets: octets.into(), client, wait, tally, _permit: permit })
             }
-            if query.opcode != Opcode::QUERY {
-                out.extend(error(query, Rcode::NOTIMP, None).compose(true));
-                return Found::Answered;
-            }
-            if let Some(message) = setup.local.answer(query) {
-                if open_alias(&message).is_some() {
-                    return Found::Elsewhere(Wait::Complete(Box::new(message)));
-                }
-                fit(message, query, client.transport, out);
-                return Found::Answered;
-            }
-            // A zone within the discovery domain has only the names that stand in it.
-            if setup.zones.covers(name) && (!is_ours || setup.zones.has(name)) {
-                let kept = setup.zones.kept(query, client.transport.room(query.payload_size()), out);
-                return if kept { Found::Answered } else { Found::Elsewhere(Wait::Zone) };
+            Err(_) => {
+                let reason = "too many queries wait for upstreams";
+                Err(error(&query, Rcode::SERVFAIL, Some((ExtendedError::Other, reason))).compose(true))
             }
         }
-        if setup.discovery.may_know(name) {
-            let catalog = worker.catalog.load();
-            match setup.discovery.answer(catalog, query, client, &mut worker.rng, worker.clock) {
-                Step::Reply(message) => {
-                    out.extend(setup.discovery.compose(&message));
-                    return Found::Answered;
-                }
-                Step::Chase(chase) => return Found::Elsewhere(Wait::Chase(chase)),
-                Step::Forward if is_ours && !consul => {
-                    out.extend(error(query, Rcode::REFUSED, None).compose(true));
-                    return Found::Answered;
-                }
-                Step::Forward => {}
-            }
+    }
+
+    fn answer_query(&self, worker: &mut Worker, setup: &Arc<Setup>, asked: &Asked<'_>, out: &mut Vec<u8>) -> Found {
+        if let Some(found) = self.known_here(worker, setup, asked, out) {
+            return found;
         }
-        let way = setup.forwarder.way(&query.question);
-        if let Way::Here(here) = &way {
-            fit(setup.local.answer_here(query, here, setup.parents.contains(name)), query, client.transport, out);
-            return Found::Answered;
-        }
-        if !consul
-            && way == Way::None
-            && let Some(message) = setup.local.special(query)
-        {
-            fit(message, query, client.transport, out);
-            return Found::Answered;
-        }
-        if !setup.forwarder.has_upstreams() && matches!(way, Way::None | Way::Group(0)) {
-            let reason = (ExtendedError::Prohibited, "this server has nobody to ask about other names");
-            out.extend(error(query, Rcode::REFUSED, (!consul).then_some(reason)).compose(true));
-            return Found::Answered;
-        }
+        let &Asked { query, octets, plain, client } = asked;
         if plain.is_none() && carries_more(query, octets) {
             return Found::Elsewhere(Wait::Forward(None));
         }
@@ -392,18 +433,99 @@ impl Responder {
             Kept::Elsewhere => return Found::Elsewhere(Wait::Forward(None)),
         };
         write_kept(&entry, query, octets, client.transport, worker.now, out);
+        entry.note_given();
+        if entry.is_due(worker.now) && entry.is_popular() {
+            self.prefetch.put(setup, &entry, octets);
+        }
         // A connection is too short-lived, and there are too many, for each to have a cache of its own.
         if let Some(plain) = plain.filter(|_| client.transport == Transport::Udp) {
             worker.have_near(setup, plain, entry);
         }
-        Found::Answered
+        Found::Answered(Source::Cache)
+    }
+
+    /// Answers what is for us to answer; `None` for what is forwarded.
+    pub(super) fn known_here(
+        &self,
+        worker: &mut Worker,
+        setup: &Arc<Setup>,
+        &Asked { query, client, .. }: &Asked<'_>,
+        out: &mut Vec<u8>,
+    ) -> Option<Found> {
+        let name = &query.question.name;
+        let consul = setup.is_consul();
+        let is_ours = setup.discovery.is_ours(name);
+        if !consul {
+            if query.edns.as_ref().is_some_and(|edns| edns.version > 0) {
+                // RFC 6891, 6.1.3.
+                out.extend(error(query, Rcode::BADVERS, None).compose(true));
+                worker.shared.note_bad_version();
+                return Some(Found::Written);
+            }
+            if query.opcode != Opcode::QUERY {
+                out.extend(error(query, Rcode::NOTIMP, None).compose(true));
+                return Some(Found::Answered(Source::Invalid));
+            }
+            if let Some(message) = setup.local.answer(query) {
+                if open_alias(&message).is_some() {
+                    return Some(Found::Elsewhere(Wait::Complete(Box::new(message))));
+                }
+                fit(message, query, client.transport, out);
+                return Some(Found::Answered(Source::Local));
+            }
+            // A zone within the discovery domain has only the names that stand in it.
+            if setup.zones.covers(name) && (!is_ours || setup.zones.has(name)) {
+                let kept = setup.zones.kept(query, client.transport.room(query.payload_size()), out);
+                return Some(if kept { Found::Answered(Source::Zone) } else { Found::Elsewhere(Wait::Zone) });
+            }
+        }
+        if setup.discovery.may_know(name) {
+            let catalog = worker.catalog.load();
+            match setup.discovery.answer(catalog, query, client, &mut worker.rng, worker.clock) {
+                Step::Reply(message) => {
+                    out.extend(setup.discovery.compose(&message));
+                    return Some(Found::Answered(Source::Discovery));
+                }
+                Step::Chase(chase) => return Some(Found::Elsewhere(Wait::Chase(chase))),
+                Step::Forward if is_ours && !consul => {
+                    out.extend(error(query, Rcode::REFUSED, None).compose(true));
+                    return Some(Found::Answered(Source::Refused));
+                }
+                Step::Forward => {}
+            }
+        }
+        let way = setup.forwarder.way(&query.question);
+        if let Way::Here(here) = &way {
+            fit(setup.local.answer_here(query, here, setup.parents.contains(name)), query, client.transport, out);
+            return Some(Found::Answered(Source::Local));
+        }
+        if !consul
+            && way == Way::None
+            && let Some(message) = setup.local.special(query)
+        {
+            fit(message, query, client.transport, out);
+            return Some(Found::Answered(Source::Local));
+        }
+        if !setup.forwarder.has_upstreams() && matches!(way, Way::None | Way::Group(0)) {
+            let reason = (ExtendedError::Prohibited, "this server has nobody to ask about other names");
+            out.extend(error(query, Rcode::REFUSED, (!consul).then_some(reason)).compose(true));
+            return Some(Found::Answered(Source::Refused));
+        }
+        None
     }
 
     /// Waits for the answer.
-    pub(super) async fn finish(&self, pending: Pending) -> Vec<u8> {
-        let Pending { setup, query, octets, client, wait, _permit } = pending;
+    pub(super) async fn finish(&self, mut pending: Pending) -> Vec<u8> {
+        let wait = mem::replace(&mut pending.wait, Wait::Zone);
+        let (source, answer) = self.found(&pending, wait).await;
+        pending.tally.note(source, &answer);
+        answer
+    }
+
+    async fn found(&self, Pending { setup, query, octets, client, .. }: &Pending, wait: Wait) -> (Source, Vec<u8>) {
+        let client = *client;
         match wait {
-            Wait::Forward(first) => setup.forwarder.resolve(&query, &octets, client.transport, first).await,
+            Wait::Forward(first) => forwarded(setup.forwarder.resolve(query, octets, client.transport, first).await),
             Wait::Chase(chase) => {
                 let mut step = Step::Chase(chase);
                 loop {
@@ -412,25 +534,27 @@ impl Responder {
                             let heard = setup.elsewhere(chase.question().clone()).await;
                             chase.resume(heard)
                         }
-                        Step::Reply(message) => return setup.discovery.compose(&message),
-                        Step::Forward => return setup.forwarder.resolve(&query, &octets, client.transport, None).await,
+                        Step::Reply(message) => return (Source::Discovery, setup.discovery.compose(&message)),
+                        Step::Forward => {
+                            return forwarded(setup.forwarder.resolve(query, octets, client.transport, None).await);
+                        }
                     };
                 }
             }
             Wait::Zone => {
                 let mut out = Vec::new();
-                let message = setup.zones.message(&query).await;
+                let message = setup.zones.message(query).await;
                 if open_alias(&message).is_some() {
-                    self.complete(&setup, &query, client, message, &mut out).await;
+                    self.complete(setup, query, client, message, &mut out).await;
                 } else {
-                    setup.zones.answer(&query, client.transport.room(query.payload_size()), &mut out).await;
+                    setup.zones.answer(query, client.transport.room(query.payload_size()), &mut out).await;
                 }
-                out
+                (Source::Zone, out)
             }
             Wait::Complete(message) => {
                 let mut out = Vec::new();
-                self.complete(&setup, &query, client, *message, &mut out).await;
-                out
+                self.complete(setup, query, client, *message, &mut out).await;
+                (Source::Local, out)
             }
         }
     }
@@ -470,6 +594,17 @@ impl Responder {
         }
         setup.elsewhere(question.clone()).await
     }
+}
+
+/// Who had what a forwarder gave.
+fn forwarded((answered, answer): (Answered, Vec<u8>)) -> (Source, Vec<u8>) {
+    let source = match answered {
+        Answered::Kept => Source::Cache,
+        Answered::Stale => Source::Stale,
+        Answered::Asked => Source::Forwarded,
+        Answered::Nobody => Source::Failed,
+    };
+    (source, answer)
 }
 
 /// Writes what an upstream said to a plain query over UDP: `reply`, which is `kept` if it may be. `octets` are the query's.
@@ -593,7 +728,8 @@ mod tests {
             ("www.example.net", Type::A),
             ("WWW.example.net", Type::A),
         ];
-        let mut worker = responder.worker();
+        let listened = responder.tallies.listener("127.0.0.1:53".into(), "udp");
+        let mut worker = responder.worker(&listened, true);
         for (name, qtype) in questions {
             for edns in [false, true] {
                 let (octets, mut out) = (query(name, qtype, edns), Vec::with_capacity(4096));
@@ -617,6 +753,47 @@ mod tests {
                 assert_eq!(last.rcode, Rcode::NOERROR);
                 assert_eq!((last.answers.len(), last.additionals.len()), (first.answers.len(), first.additionals.len()));
             }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_popular_is_fetched_anew_before_its_end_and_once() {
+        let responder = responder().await;
+        let listened = responder.tallies.listener("127.0.0.1:53".into(), "udp");
+        let forwarder = responder.setup().forwarder.clone();
+        tokio::spawn(crate::server::prefetch::run(responder.due()));
+        for (name, transport, asked_before) in [
+            ("near.example.net", Transport::Udp, 1),
+            ("shared.example.net", Transport::Tcp, 2),
+            ("early.example.net", Transport::Udp, 99),
+        ] {
+            let octets = query(name, Type::A, true);
+            let asked = Query::parse(&octets).unwrap();
+            let mut message = asked.response(Rcode::NOERROR);
+            message.edns = asked.edns.clone();
+            message.answers.push(Record::address(asked.question.name.clone(), 300, [192, 0, 2, 9].into()));
+            let age = if name.starts_with("early") { 200 } else { 280 };
+            let then = Instant::now().checked_sub(std::time::Duration::from_secs(age)).unwrap();
+            forwarder.keep(Key::new(&asked, 0).unwrap(), &message.compose(true), then).unwrap();
+            let mut worker = responder.worker(&listened, true);
+            let client = Client { address: [127, 0, 0, 1].into(), transport };
+            let mut ask = || {
+                let mut out = Vec::new();
+                assert!(matches!(responder.answer(&mut worker, &octets, client, &mut out), Outcome::Answered), "{name}");
+            };
+            let before = forwarder.counters.prefetched.get();
+            (0..asked_before).for_each(|_| ask());
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            assert_eq!(forwarder.counters.prefetched.get(), before, "{name}: it was asked for {asked_before} times");
+            (0..100).for_each(|_| ask());
+            let is_due = || forwarder.find(&Names::One(asked.question.name.clone()), Instant::now())[0].is_due(Instant::now());
+            let begun = Instant::now();
+            while is_due() {
+                assert!(begun.elapsed().as_secs() < 10, "{name}: it was not fetched anew");
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+            let expected = if asked_before == 99 { before } else { before + 1 };
+            assert_eq!(forwarder.counters.prefetched.get(), expected, "{name}");
         }
     }
 }

@@ -19,6 +19,7 @@ use super::https::{self, Doh, Visit};
 use super::proxy;
 use super::responder::Responder;
 use super::seats::{Seat, Seats};
+use super::tally::Listened;
 use crate::limits;
 use crate::resolve::answer::{Client, Transport};
 
@@ -29,10 +30,12 @@ pub(super) const WRITE: Duration = Duration::from_secs(10);
 /// How long all may take that comes before the first query: what a proxy says, and a handshake.
 pub(super) const GREETING: Duration = Duration::from_secs(5);
 
-/// What all listeners have in common whose clients connect.
+/// What a listener has whose clients connect.
 #[derive(Debug)]
 pub(super) struct Reception {
     pub(super) responder: Arc<Responder>,
+    pub(super) listened: Arc<Listened>,
+    /// All listeners' together.
     pub(super) seats: Arc<Seats>,
     /// Proxies that say whose connections they hand on.
     pub(super) proxies: Vec<IpNet>,
@@ -54,7 +57,13 @@ pub(super) async fn serve(listener: TcpListener, protocol: Protocol, reception: 
                 let proxied = reception.proxies.iter().any(|proxies| proxies.contains(&peer.ip()));
                 // With all places taken and none of them idle it is closed at once, which tells a client more than silence.
                 if let Some(seat) = Seats::take(&reception.seats, (!proxied).then_some(peer.ip())) {
-                    tokio::spawn(welcome(stream, peer, proxied, protocol.clone(), reception.clone(), seat));
+                    let (protocol, reception) = (protocol.clone(), reception.clone());
+                    tokio::spawn(async move {
+                        let listened = reception.listened.clone();
+                        listened.opened.raise(1);
+                        welcome(stream, peer, proxied, protocol, reception, seat).await;
+                        listened.closed.raise(1);
+                    });
                 }
             }
             Err(error) => {
@@ -141,7 +150,7 @@ where
     let in_flight = Arc::new(Semaphore::new(limits::QUERIES_PER_CONNECTION_MAX));
     let client = Client { address: client, transport: Transport::Tcp };
     let responder = &reception.responder;
-    let mut worker = responder.worker();
+    let mut worker = responder.worker(&reception.listened, false);
     let mut ends = pin!(seat.ends(hop.idle()));
     loop {
         let octets = tokio::select! {

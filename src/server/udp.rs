@@ -11,13 +11,15 @@ use tokio::runtime::Handle;
 use super::batch::{Datagram, Inbox, Outbox, Return, Wait};
 use super::relay::{Asker, Flight, Landing, Relay};
 use super::responder::{self, Outcome, Pending, Responder, Setup, Worker};
+use super::tally::{Listened, Source};
 use crate::resolve::answer::{Client, Transport};
 use crate::upstream::FirstAttempt;
 
 /// Answers what comes on `socket`, for as long as the process lives.
-pub(super) fn serve(socket: UdpSocket, responder: Arc<Responder>, runtime: Handle) -> io::Result<()> {
+pub(super) fn serve(socket: UdpSocket, responder: Arc<Responder>, runtime: Handle, listened: &Listened) -> io::Result<()> {
+    let worker = responder.worker(listened, true);
     thread::Builder::new().name("dns-udp".into()).spawn(move || {
-        let (worker, mut inbox, outbox) = (responder.worker(), Inbox::new(), Outbox::new());
+        let (mut inbox, outbox) = (Inbox::new(), Outbox::new());
         let mut listener = Listener { socket: Arc::new(socket), responder, runtime, worker, outbox, relay: None };
         loop {
             if let Err(error) = listener.turn(&mut inbox) {
@@ -98,7 +100,9 @@ impl Listener {
                 let now = self.worker.now();
                 let kept = setup.forwarder.keep(flight.key.clone(), reply, now);
                 for Asker { octets, origin } in flight.askers() {
-                    responder::pass_on(kept.as_deref(), reply, octets, now, self.outbox.next());
+                    let out = self.outbox.next();
+                    responder::pass_on(kept.as_deref(), reply, octets, now, out);
+                    self.worker.note(Source::Forwarded, out);
                     self.put(origin);
                 }
             }
@@ -113,7 +117,7 @@ impl Listener {
 
     /// Has the runtime look up a plain query.
     fn look_up(&mut self, setup: &Arc<Setup>, octets: &[u8], origin: &Return, first: Option<FirstAttempt>) {
-        match self.responder.look_up(setup, octets, client(origin), first, self.outbox.next()) {
+        match self.responder.look_up(&self.worker, setup, octets, client(origin), first, self.outbox.next()) {
             Some(pending) => self.finish(pending, *origin),
             None => self.put(origin),
         }
@@ -231,7 +235,8 @@ mod tests {
             let client = UdpSocket::bind("127.0.0.1:0").unwrap();
             client.connect(socket.local_addr().unwrap()).unwrap();
             client.set_nonblocking(true).unwrap();
-            let (worker, outbox, runtime) = (responder.worker(), Outbox::new(), Handle::current());
+            let listened = responder.tallies.listener("127.0.0.1:53".into(), "udp");
+            let (worker, outbox, runtime) = (responder.worker(&listened, true), Outbox::new(), Handle::current());
             let listener = Listener { socket: Arc::new(socket), responder, runtime, worker, outbox, relay: None };
             let mut world = Self { listener, inbox: Inbox::new(), client, flights: 0 };
             for n in 0..upstreams.len() * 2 {
@@ -316,9 +321,9 @@ mod tests {
         assert_eq!(upstream.heard.lock().unwrap().len(), 1, "identical questions are one");
         world.ask(&["same.example.net"]).await;
         assert_eq!(upstream.heard.lock().unwrap().len(), 1, "and the answer is kept");
-        let counters = &world.listener.responder.setup().forwarder.clone().counters;
-        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
-        assert_eq!(read(&counters.sent), 2 + 200 + 20 + 1);
+        let setup = world.listener.responder.setup();
+        assert_eq!(setup.forwarder.counters.misses.get(), 2 + 200 + 20 + 1);
+        assert_eq!(setup.forwarder.counters.coalesced.get(), 2);
     }
 
     #[tokio::test(flavor = "multi_thread")]

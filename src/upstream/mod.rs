@@ -5,13 +5,16 @@
 
 mod address;
 mod forwarder;
+mod keep;
 pub mod system;
+mod tally;
 mod tcp;
 mod udp;
 
 pub use self::udp::GUESSED_AT;
 pub use address::{Host, Upstream};
 pub use forwarder::{
-    Config, Counters, Favourite, FirstAttempt, Forwarder, Kept, Route, Sequential, add_edns, carries_more, truncated,
+    Answered, Config, Favourite, FirstAttempt, Forwarder, Kept, Route, Sequential, add_edns, carries_more, truncated,
     write_kept,
 };
+pub use tally::Counters;

@@ -4,14 +4,17 @@
 //!
 //! Start with `walkthrough`; `support` holds what the tests start and ask.
 
+mod cache;
 mod command_line;
 mod differences;
 mod durability;
 mod encrypted;
 mod errors;
+mod explain;
 mod forwarder_rfcs;
 mod forwarding;
 mod importing;
+mod metrics;
 mod namespace;
 mod signals;
 mod support;

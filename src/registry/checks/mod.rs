@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::catalog::Health;
 use crate::limits;
+use crate::metrics::Count;
 use crate::registry::definition::{CheckDefinition, CheckKind};
 use schedule::{Run, Schedule};
 
@@ -57,6 +58,7 @@ pub struct Runner {
     changed: Notify,
     clients: Arc<http::Clients>,
     reports: mpsc::Sender<Report>,
+    pub runs: Count,
 }
 
 /// What a run found.
@@ -79,6 +81,7 @@ impl Runner {
             changed: Notify::new(),
             clients: Arc::default(),
             reports,
+            runs: Count::default(),
         }
     }
 
@@ -116,6 +119,7 @@ impl Runner {
                 (schedule.due(now, room), schedule.reports(now))
             };
             for run in due {
+                self.runs.raise_alone(1);
                 running.spawn(perform(run, self.clients.clone()));
             }
             for report in reports {

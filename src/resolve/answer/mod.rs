@@ -11,6 +11,7 @@
 //! the README has a row for each such place, and `tests/process/differences.rs` a test for each row.
 
 mod asking;
+mod explain;
 mod grammar;
 mod order;
 mod prepared;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use asking::Asking;
 use fastrand::Rng;
 
+pub use explain::{Explained, Judged};
 pub use settings::{Compat, DnsConfig, RecursorStrategy, Settings, SoaConfig};
 
 use crate::catalog::Catalog;

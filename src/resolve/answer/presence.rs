@@ -39,24 +39,15 @@ impl<'a> Presence<'a> {
         if wanted.place.peer.is_some() {
             return Presence::Unknown;
         }
-        let datacenter = wanted.place.datacenter.as_deref().unwrap_or(local_datacenter);
         let mut registered = 0;
         let mut well = Vec::new();
         let mut consider = |instance: &'a InstanceEntry| {
-            let Some(node) = catalog.node_of(instance) else { return };
-            if !node.datacenter.eq_ignore_ascii_case(datacenter) || !has_tag(instance, wanted.tag) {
-                return;
+            match Standing::of(catalog, instance, wanted, local_datacenter, only_passing) {
+                Standing::Lost | Standing::Abroad(_) | Standing::Untagged => return,
+                Standing::Unwell => {}
+                Standing::Given(candidate) => well.push(candidate),
             }
             registered += 1;
-            let health = instance.own_health().max(node.health());
-            let given = match health {
-                Health::Passing => true,
-                Health::Warning => !only_passing,
-                Health::Critical => false,
-            };
-            if given {
-                well.push(Candidate { instance, node, health });
-            }
         };
         match wanted.form {
             Form::Service => {
@@ -70,6 +61,43 @@ impl<'a> Presence<'a> {
             (_, false) => Presence::Present(well),
             (0, true) => Presence::Unknown,
             (registered, true) => Presence::Unhealthy { registered },
+        }
+    }
+}
+
+/// Whether an instance is in an answer, and if not why.
+#[derive(Debug)]
+pub(super) enum Standing<'a> {
+    /// It has no node.
+    Lost,
+    /// Its node is in another datacenter than the one asked for.
+    Abroad(&'a NodeEntry),
+    /// It has not the tag that is asked for.
+    Untagged,
+    Unwell,
+    Given(Candidate<'a>),
+}
+
+impl<'a> Standing<'a> {
+    pub(super) fn of(
+        catalog: &'a Catalog,
+        instance: &'a InstanceEntry,
+        wanted: Wanted<'_>,
+        local_datacenter: &str,
+        only_passing: bool,
+    ) -> Self {
+        let Some(node) = catalog.node_of(instance) else { return Self::Lost };
+        if !node.datacenter.eq_ignore_ascii_case(wanted.place.datacenter.as_deref().unwrap_or(local_datacenter)) {
+            return Self::Abroad(node);
+        }
+        if !has_tag(instance, wanted.tag) {
+            return Self::Untagged;
+        }
+        let health = instance.own_health().max(node.health());
+        match health {
+            Health::Warning if only_passing => Self::Unwell,
+            Health::Critical => Self::Unwell,
+            Health::Passing | Health::Warning => Self::Given(Candidate { instance, node, health }),
         }
     }
 }

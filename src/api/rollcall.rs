@@ -1,0 +1,102 @@
+//! `/v1/rollcall`: what Consul has no word for. How names are answered, and what is kept of others' answers.
+//!
+//! Who answers names is not known here; [`Resolver`] is what it lets be seen and done. Keys are in snake case, as in all
+//! JSON that is our own.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use axum::http::{Method, StatusCode};
+use hickory_proto::rr::RecordType;
+use serde_json::{Value, json};
+
+use super::Api;
+use super::reply::{Refusal, Reply};
+use super::request::Request;
+use crate::dns::{Class, Name, Question, Type};
+
+/// What answers names, seen from the HTTP API. All of it may take as long as it takes to look at each kept answer.
+pub trait Resolver: Send + Sync {
+    /// How much is kept, and how often it was of use.
+    fn cache(&self) -> Value;
+    /// All that is counted, as Prometheus reads it.
+    fn metrics(&self) -> String;
+    /// What is kept of a name.
+    fn kept(&self, name: &Name, qtype: Option<Type>) -> Value;
+    /// Tells who answers a question and why; with `ask`, what each upstream says to it now.
+    fn explain(&self, question: Question, ask: bool) -> Pin<Box<dyn Future<Output = Value> + Send + '_>>;
+    /// Forgets what is kept; says how many answers that were.
+    fn forget(&self, what: Forget) -> usize;
+}
+
+/// What is to be forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forget {
+    All,
+    Name(Name),
+    /// A domain and all names in it.
+    Below(Name),
+}
+
+/// The text format's own type, which is not plain text to those who ask for it.
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// `GET /metrics`.
+pub(super) async fn metrics(api: Api, _: Request) -> Result<Reply, Refusal> {
+    Ok(Reply::new(StatusCode::OK, Some(EXPOSITION), with(&api, |resolver| resolver.metrics()).await?))
+}
+
+/// `GET /v1/rollcall/cache`.
+pub(super) async fn cache(api: Api, request: Request) -> Result<Reply, Refusal> {
+    let shown = with(&api, |resolver| resolver.cache()).await?;
+    Reply::json(&request, &shown)
+}
+
+/// `GET /v1/rollcall/cache/entries/NAME?type=TYPE`.
+pub(super) async fn entries(api: Api, request: Request) -> Result<Reply, Refusal> {
+    let (name, qtype) = (name(&request.rest)?, request.get("type").map(record_type).transpose()?);
+    let shown = with(&api, move |resolver| resolver.kept(&name, qtype)).await?;
+    Reply::json(&request, &shown)
+}
+
+/// `PUT /v1/rollcall/cache/flush?name=NAME`, `?below=DOMAIN` or `?all`.
+pub(super) async fn flush(api: Api, request: Request) -> Result<Reply, Refusal> {
+    debug_assert_eq!(request.method, Method::PUT);
+    let what = match (request.get("name"), request.get("below"), request.has("all")) {
+        (Some(text), None, false) => Forget::Name(name(text)?),
+        (None, Some(text), false) => Forget::Below(name(text)?),
+        (None, None, true) => Forget::All,
+        _ => return Err(Refusal::bad("expected one of ?name=NAME, ?below=DOMAIN and ?all")),
+    };
+    let forgotten = with(&api, move |resolver| resolver.forget(what)).await?;
+    Reply::json(&request, &json!({ "forgotten": forgotten }))
+}
+
+/// `GET /v1/rollcall/explain/NAME?type=TYPE&ask`.
+pub(super) async fn explain(api: Api, request: Request) -> Result<Reply, Refusal> {
+    let (name, qtype) = (name(&request.rest)?, request.get("type").map_or(Ok(Type::A), record_type)?);
+    let question = Question { name, qtype, qclass: Class::IN };
+    let resolver = api.resolver.as_ref().ok_or_else(|| Refusal::not_found(NO_RESOLVER))?;
+    Reply::json(&request, &resolver.explain(question, request.has("ask")).await)
+}
+
+const NO_RESOLVER: &str = "this server answers no names";
+
+/// Does what takes long where it keeps nobody waiting.
+async fn with<T: Send + 'static>(api: &Api, what: impl FnOnce(&dyn Resolver) -> T + Send + 'static) -> Result<T, Refusal> {
+    let resolver: Arc<dyn Resolver> = api.resolver.clone().ok_or_else(|| Refusal::not_found(NO_RESOLVER))?;
+    let done = tokio::task::spawn_blocking(move || what(&*resolver)).await;
+    done.map_err(|error| Refusal::internal(error.to_string()))
+}
+
+fn name(text: &str) -> Result<Name, Refusal> {
+    if text.is_empty() {
+        return Err(Refusal::bad("expected a name, got none"));
+    }
+    text.parse().map_err(|error| Refusal::bad(format!("expected a name: {error}")))
+}
+
+fn record_type(word: &str) -> Result<Type, Refusal> {
+    let known = word.to_ascii_uppercase().parse::<RecordType>().map(|known| Type(known.into()));
+    known.or_else(|_| word.parse()).map_err(Refusal::bad)
+}

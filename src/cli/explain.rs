@@ -1,0 +1,131 @@
+//! `rollcall explain`: who answers a name, and why.
+
+use clap::Args;
+use serde_json::Value;
+
+use super::api::{Api, ApiArgs, escape};
+use super::output::{Output, printable};
+use super::{Done, Error, cache};
+
+/// Tell who answers a name, and why.
+///
+/// For the name of a service: its instances, and why each is in the answer or not. For a name that is forwarded: its
+/// route, what is kept of it, and how its upstreams are.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct ExplainArgs {
+    /// The name
+    name: String,
+    /// The type [default: A]
+    #[arg(value_name = "TYPE")]
+    kind: Option<String>,
+    /// Ask each upstream of a forwarded name now, and show how it fares
+    #[arg(long)]
+    ask: bool,
+    /// Print JSON, as the HTTP API gives it
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  rollcall explain web.service.consul
+  rollcall explain www.example.com AAAA --ask";
+
+impl ExplainArgs {
+    pub(super) fn run(self, output: &mut Output) -> Result<Done, Error> {
+        let api = Api::new(self.api)?;
+        let path = format!("/v1/rollcall/explain/{}", escape(&self.name));
+        let mut query: Vec<(&str, &str)> = self.kind.as_deref().map(|kind| ("type", kind)).into_iter().collect();
+        query.extend(self.ask.then_some(("ask", "")));
+        let told = api.get(&path, &query)?;
+        if self.json {
+            output.json(&told)?;
+            return Ok(Done::Yes);
+        }
+        if told["source"].as_str().is_none() {
+            return Err(api.unexpected(&path, "who answers").into());
+        }
+        print(&told, output)?;
+        Ok(Done::Yes)
+    }
+}
+
+/// What stands under a key, as one printable line; nothing for what is not there.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => printable(text),
+        Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(", "),
+        other => printable(&other.to_string()),
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn print(told: &Value, output: &mut Output) -> Result<(), Error> {
+    output.heading(format_args!("{} {}", text(&told["name"]), text(&told["type"])))?;
+    let source = match told["source"].as_str() {
+        Some("forwarded") if list(&told["kept"]).iter().any(|kept| kept["fresh"] == true) => "the cache",
+        Some("forwarded") => "an upstream",
+        Some("discovery") => "discovery",
+        Some("local") => "local data",
+        Some("zone") => "a zone",
+        Some("refused") => "nobody: it is refused",
+        _ => "nobody",
+    };
+    output.line(format_args!("  answered by  {source}"))?;
+    for (title, value) in [("because", &told["because"]), ("asks for", &told["asks_for"]), ("answer", &told["rcode"])] {
+        if !value.is_null() {
+            output.line(format_args!("  {title:11}  {}", text(value)))?;
+        }
+    }
+    let route = &told["route"];
+    if route.is_object() {
+        let domains = match list(&route["domains"]) {
+            [] => "all names without a route of their own".to_owned(),
+            _ => text(&route["domains"]),
+        };
+        output.line(format_args!("  route        {}, for {domains}", text(&route["group"])))?;
+        output.line(format_args!("  asked        {}", text(&route["order"])))?;
+        if route["failed_lately"] == true {
+            output.line("  failed       a moment ago, so that it is not asked for again at once")?;
+        }
+    }
+    table(output, list(&told["instances"]), &["Node", "ID", "Address", "Port", "Health", "In", "Because"], |instance| {
+        let given = if instance["given"] == true { "in" } else { "out" };
+        let cells = ["node", "id", "address", "port", "health"].map(|key| text(&instance[key]));
+        let because = list(&instance["because"]).iter().map(text).collect::<Vec<_>>().join("; ");
+        cells.into_iter().chain([given.to_owned(), because]).collect()
+    })?;
+    let kept = list(&told["kept"]);
+    if route.is_object() {
+        output.line("")?;
+        if kept.is_empty() { output.line("Nothing is kept of it.")? } else { output.table(&cache::rows(kept))? }
+    }
+    let heading = ["Upstream", "State", "Latency", "Sent", "Answered", "Failed", "Missed"];
+    table(output, list(&route["upstreams"]), &heading, |upstream| {
+        let state = if upstream["up"] == true { "up" } else { "silent: asked last" };
+        let latency = upstream["latency_ms"].as_f64().map_or_else(|| "unknown".to_owned(), |ms| format!("{ms} ms"));
+        let counts = ["sent", "answered", "failed", "missed"].map(|key| text(&upstream[key]));
+        [text(&upstream["upstream"]), state.to_owned(), latency].into_iter().chain(counts).collect()
+    })?;
+    table(output, list(&told["tries"]), &["Asked now", "Outcome", "Time"], |tried| {
+        vec![text(&tried["upstream"]), text(&tried["outcome"]), format!("{} ms", tried["took_ms"])]
+    })
+}
+
+/// A table behind an empty line; nothing without rows.
+fn table(output: &mut Output, values: &[Value], heading: &[&str], row: impl Fn(&Value) -> Vec<String>) -> Result<(), Error> {
+    if values.is_empty() {
+        return Ok(());
+    }
+    output.line("")?;
+    let heading = heading.iter().map(|&title| title.to_owned()).collect();
+    let rows: Vec<_> = std::iter::once(heading).chain(values.iter().map(row)).collect();
+    output.table(&rows)
+}

@@ -1,0 +1,208 @@
+//! Questions that nobody had an answer to, remembered for a while, so that clients that repeat them press nobody
+//! (RFC 9520). Told what happened and what time it is.
+//!
+//! A failure is remembered for a second (3.2: at least that), and for twice as long each time that it comes again, up to a
+//! bound (at most five minutes). Two kinds are told apart, since they end differently. Silence is the upstreams' own: when
+//! none of them was well, the first that answers anything again ends it for all questions. An error that upstreams answer with may be the
+//! name's, and one good answer to another name says nothing about it; but after many look-ups in a row that came to nothing,
+//! a good one shows that it was the upstreams after all.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState;
+use quick_cache::UnitWeighter;
+
+use super::cache::Key;
+use crate::limits;
+
+/// RFC 9520, 3.2.
+const FIRST: Duration = Duration::from_secs(1);
+pub const LONGEST: Duration = Duration::from_secs(300);
+/// Look-ups in a row that came to nothing, after which a good one shows that upstreams are back. More than the handful of
+/// questions that one broken name is asked for (A, AAAA, HTTPS, and the same with a search domain).
+const STREAK: u32 = 8;
+
+/// Why a question had no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nobody answered.
+    Silence,
+    /// Somebody answered with an error.
+    Error,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Failure {
+    kind: Kind,
+    /// How often in a row.
+    times: u32,
+    until: Instant,
+    /// Of which of the upstreams' lives it is.
+    life: u64,
+}
+
+/// What is remembered. Of all upstreams together, since a question's key says who is asked.
+#[derive(Debug)]
+pub struct Failures {
+    longest: Duration,
+    failures: quick_cache::sync::Cache<Key, Failure, UnitWeighter, RandomState>,
+}
+
+/// How a group of upstreams fares.
+#[derive(Debug, Default)]
+pub struct Fortune {
+    /// Look-ups in a row that came to nothing.
+    bad: AtomicU32,
+    /// How often silence of them, and errors, have ended.
+    silences: AtomicU64,
+    errors: AtomicU64,
+}
+
+impl Fortune {
+    /// A look-up came to nothing.
+    pub fn failed(&self) {
+        self.bad.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One of them had a good answer; `is_back` when none of them was well before.
+    pub fn answered(&self, is_back: bool) {
+        let streak = self.bad.load(Ordering::Relaxed);
+        if streak > 0 {
+            self.bad.store(0, Ordering::Relaxed);
+        }
+        if is_back || streak >= STREAK {
+            self.silences.fetch_add(1, Ordering::Relaxed);
+        }
+        if streak >= STREAK {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn life(&self, kind: Kind) -> u64 {
+        match kind {
+            Kind::Silence => self.silences.load(Ordering::Relaxed),
+            Kind::Error => self.errors.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Failures {
+    /// `longest` is what a failure is remembered for at most, within the RFC's bounds.
+    pub fn new(longest: Duration) -> Self {
+        let failures = quick_cache::sync::Cache::with(
+            limits::FAILURES_MAX,
+            limits::FAILURES_MAX as u64,
+            UnitWeighter,
+            RandomState::default(),
+            Default::default(),
+        );
+        Self { longest: longest.clamp(FIRST, LONGEST), failures }
+    }
+
+    /// Has this question failed lately, also if it may be asked again by now?
+    pub fn knows(&self, key: &Key) -> bool {
+        self.failures.contains_key(key)
+    }
+
+    /// Is this question not to be asked again yet? `fortune` is that of those who would be asked.
+    pub fn stands(&self, key: &Key, fortune: &Fortune, now: Instant) -> bool {
+        let failure = self.failures.get(key);
+        failure.is_some_and(|failure| now < failure.until && failure.life == fortune.life(failure.kind))
+    }
+
+    /// It has failed.
+    pub fn note(&self, key: Key, kind: Kind, fortune: &Fortune, now: Instant) {
+        let former = self.failures.get(&key).filter(|former| {
+            let long_ago = now.saturating_duration_since(former.until) > LONGEST;
+            former.life == fortune.life(former.kind) && !long_ago
+        });
+        let times = former.map_or(0, |former| former.times).saturating_add(1);
+        let wait = FIRST.saturating_mul(1 << (times - 1).min(16)).min(self.longest);
+        self.failures.insert(key, Failure { kind, times, until: now + wait, life: fortune.life(kind) });
+    }
+
+    /// It has been answered.
+    pub fn forget(&self, key: &Key) {
+        self.failures.remove(key);
+    }
+
+    pub fn clear(&self) {
+        self.failures.clear();
+    }
+
+    pub fn len(&self) -> usize {
+        self.failures.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.failures.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::{Class, Query, Question, Type};
+
+    fn key(name: &str) -> Key {
+        Key::new(&Query::of(Question { name: name.parse().unwrap(), qtype: Type::A, qclass: Class::IN }), 0).unwrap()
+    }
+
+    /// For how many seconds a failure stands that is noted now.
+    fn stands_for(failures: &Failures, fortune: &Fortune, kind: Kind, now: Instant) -> u64 {
+        failures.note(key("a.example"), kind, fortune, now);
+        let stands = |seconds: &u64| {
+            failures.stands(&key("a.example"), fortune, now + Duration::from_secs(*seconds) - Duration::from_millis(1))
+        };
+        (1..1_000).take_while(stands).last().unwrap_or(0)
+    }
+
+    #[test]
+    fn rfc_9520_3_2_failures_are_remembered_for_a_second_to_five_minutes_and_longer_each_time() {
+        for (longest, expected) in
+            [(5, [1, 2, 4, 5, 5, 5, 5]), (30, [1, 2, 4, 8, 16, 30, 30]), (0, [1; 7]), (9_999, [1, 2, 4, 8, 16, 32, 64])]
+        {
+            let (failures, fortune, mut now) =
+                (Failures::new(Duration::from_secs(longest)), Fortune::default(), Instant::now());
+            for expected in expected {
+                let stands = stands_for(&failures, &fortune, Kind::Error, now);
+                assert_eq!(stands, expected, "at most {longest}");
+                now += Duration::from_secs(stands);
+            }
+            for _ in 0..9 {
+                assert!(stands_for(&failures, &fortune, Kind::Error, now) <= 300);
+            }
+            now += Duration::from_secs(1_000);
+            assert_eq!(stands_for(&failures, &fortune, Kind::Error, now), 1, "what was long ago counts no more");
+            failures.forget(&key("a.example"));
+            assert!(!failures.knows(&key("a.example")));
+            assert_eq!(stands_for(&failures, &fortune, Kind::Error, now), 1, "it was answered meanwhile");
+        }
+    }
+
+    #[test]
+    fn an_upstream_that_is_back_ends_its_silence_for_all_questions_and_nobody_s_error() {
+        let (failures, fortune, now) = (Failures::new(LONGEST), Fortune::default(), Instant::now());
+        let stands = |name: &str| failures.stands(&key(name), &fortune, now);
+        failures.note(key("silent.example"), Kind::Silence, &fortune, now);
+        failures.note(key("broken.example"), Kind::Error, &fortune, now);
+        fortune.failed();
+        fortune.answered(false);
+        assert_eq!((stands("silent.example"), stands("broken.example")), (true, true));
+        fortune.answered(true);
+        assert_eq!((stands("silent.example"), stands("broken.example")), (false, true));
+        (0..STREAK).for_each(|_| fortune.failed());
+        fortune.answered(false);
+        assert!(!stands("broken.example"), "all failed for long: it was the upstreams");
+    }
+
+    #[test]
+    fn failures_are_bounded() {
+        let (failures, fortune) = (Failures::new(LONGEST), Fortune::default());
+        for n in 0..limits::FAILURES_MAX * 2 {
+            failures.note(key(&format!("n{n}.example")), Kind::Error, &fortune, Instant::now());
+        }
+        assert!(failures.len() <= limits::FAILURES_MAX);
+    }
+}

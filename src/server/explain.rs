@@ -1,0 +1,104 @@
+//! Who answers a name, and why: the story of [`Responder::answer`], told instead of played.
+//!
+//! What is known here is found by the very code that answers; of what is forwarded, the route, what is kept, and how the
+//! upstreams are is shown, and when asked for, each of them is asked.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::responder::{Asked, Found, Responder, Setup, Wait};
+use super::tally::{Listened, Source};
+use crate::dns::{Query, Question, Rcode};
+use crate::resolve::answer::{Client, Transport};
+use crate::resolve::cache::Names;
+use crate::resolve::route::Way;
+use crate::resolve::type_text;
+
+impl Responder {
+    /// Tells who answers a question. With `ask`, each upstream of its route is asked now.
+    pub async fn explain(&self, question: Question, ask: bool) -> Value {
+        let setup = self.setup();
+        let mut told = json!({ "name": question.name.to_string(), "type": type_text(question.qtype) });
+        let Some(map) = told.as_object_mut() else { return told };
+        map.extend(self.told_of(&setup, &question));
+        if map.get("source") == Some(&json!(FORWARDED)) {
+            let (names, now) = (Names::One(question.name.clone()), Instant::now());
+            let entries = setup.forwarder.find(&names, now);
+            let entries: Vec<_> =
+                entries.iter().filter(|entry| entry.qtype() == question.qtype).map(|entry| entry.shown(now)).collect();
+            map.insert("kept".into(), json!(entries));
+            map.insert("route".into(), setup.forwarder.explain(&question));
+            if ask {
+                map.insert("tries".into(), setup.forwarder.try_each(&question).await);
+            }
+        }
+        told
+    }
+
+    /// Who answers, why, and with which RCODE.
+    fn told_of(&self, setup: &Arc<Setup>, question: &Question) -> serde_json::Map<String, Value> {
+        let query = Query::of(question.clone());
+        let octets = query.compose();
+        let client = Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), transport: Transport::Tcp };
+        let (mut worker, mut answer) = (self.worker(&Listened::nowhere(), false), Vec::new());
+        let asked = Asked { query: &query, octets: &octets, plain: None, client };
+        let found = self.known_here(&mut worker, setup, &asked, &mut answer);
+        let name = &question.name;
+        let (source, because) = match &found {
+            None => (FORWARDED, "nobody here knows it".to_owned()),
+            Some(Found::Answered(Source::Local)) if setup.has_local(&query) => {
+                ("local", "a hosts file or a [[record]] of the configuration has this very name".to_owned())
+            }
+            Some(Found::Answered(Source::Local)) if matches!(setup.forwarder.way(question), Way::Here(_)) => {
+                ("local", "a [[forward.route]] of the configuration answers it, and nobody else is asked".to_owned())
+            }
+            Some(Found::Answered(Source::Local)) => {
+                ("local", "names like this never leave the host (RFC 6761, 6762, 7686)".to_owned())
+            }
+            Some(Found::Elsewhere(Wait::Complete(_))) => {
+                ("local", "a hosts file or a [[record]] has it, as an alias of a name that is looked up in turn".to_owned())
+            }
+            Some(Found::Answered(Source::Zone) | Found::Elsewhere(Wait::Zone)) => {
+                let apexes = setup.zones.apexes();
+                let apex = apexes.iter().filter(|apex| name.is_within(apex)).max_by_key(|apex| apex.label_count());
+                ("zone", format!("it is in the zone {}", apex.map_or_else(String::new, ToString::to_string)))
+            }
+            Some(Found::Elsewhere(Wait::Chase(chase))) => {
+                let target = &chase.question().name;
+                (
+                    "discovery",
+                    format!(
+                        "it is in the discovery domain, and an instance's address is the name {target}, which is looked up in turn"
+                    ),
+                )
+            }
+            Some(Found::Answered(Source::Discovery)) if setup.is_ours(name) => {
+                ("discovery", "it is in the discovery domain".to_owned())
+            }
+            Some(Found::Answered(Source::Discovery)) => {
+                ("discovery", "it is the reverse name of an address that is registered".to_owned())
+            }
+            Some(Found::Answered(Source::Refused)) if setup.is_ours(name) => {
+                ("refused", "it is in the discovery domain, whose names are never forwarded".to_owned())
+            }
+            Some(Found::Answered(Source::Refused)) => ("refused", "there is nobody to ask about other names".to_owned()),
+            Some(_) => ("invalid", "it is no question that is answered".to_owned()),
+        };
+        let mut told = serde_json::Map::new();
+        told.insert("source".into(), json!(source));
+        told.insert("because".into(), json!(because));
+        if let Some(low) = answer.get(3) {
+            told.insert("rcode".into(), json!(Rcode(u16::from(low & 15)).to_string()));
+        }
+        if let Some(explained) = (source == "discovery").then(|| setup.explain(&self.catalog(), question)).flatten() {
+            told.insert("asks_for".into(), json!(explained.asks_for));
+            told.insert("instances".into(), json!(explained.instances));
+        }
+        told
+    }
+}
+
+const FORWARDED: &str = "forwarded";

@@ -1,0 +1,159 @@
+//! How many questions came, and who answered them. Each worker thread counts for itself, so that no query waits for
+//! another processor's cache line; what answers later, on the runtime, counts where all of its listener do.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::dns::Rcode;
+use crate::metrics::{Count, Kind, Labels, Page};
+
+/// Who had the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Discovery,
+    /// Hosts files, `[[record]]`, and names that never leave a host.
+    Local,
+    Zone,
+    /// What an upstream said before, and is fresh.
+    Cache,
+    Stale,
+    Forwarded,
+    /// Nobody may answer it, or nobody is there to ask.
+    Refused,
+    /// Nobody answered in time, or there was no room.
+    Failed,
+    /// It was no question that is answered.
+    Invalid,
+}
+
+impl Source {
+    const ALL: [(Self, &str); 9] = [
+        (Self::Discovery, "discovery"),
+        (Self::Local, "local"),
+        (Self::Zone, "zone"),
+        (Self::Cache, "cache"),
+        (Self::Stale, "stale"),
+        (Self::Forwarded, "forwarded"),
+        (Self::Refused, "refused"),
+        (Self::Failed, "failed"),
+        (Self::Invalid, "invalid"),
+    ];
+}
+
+/// RCODEs that are told apart: those that fit a header, and BADVERS.
+const RCODES: usize = 17;
+
+/// Counts of one thread, or of many. On cache lines of its own: two, because processors fetch them in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Tally {
+    answers: [[Count; RCODES]; Source::ALL.len()],
+    dropped: Count,
+}
+
+impl Tally {
+    fn place(&self, source: Source, answer: &[u8]) -> &Count {
+        let Some(low) = answer.get(3) else { return &self.dropped };
+        &self.answers[source as usize % Source::ALL.len()][usize::from(low & 15)]
+    }
+
+    /// Counts an answer, or that there is none, for the thread whose tally this is.
+    pub(super) fn note_alone(&self, source: Source, answer: &[u8]) {
+        self.place(source, answer).raise_alone(1);
+    }
+
+    /// The same for anybody.
+    pub(super) fn note(&self, source: Source, answer: &[u8]) {
+        self.place(source, answer).raise(1);
+    }
+
+    /// BADVERS does not fit the header, where it looks like success.
+    pub(super) fn note_bad_version(&self) {
+        self.answers[Source::Invalid as usize % Source::ALL.len()][RCODES - 1].raise(1);
+    }
+}
+
+/// One listener's counts.
+#[derive(Debug)]
+pub(super) struct Listened {
+    /// Its address and port.
+    name: String,
+    transport: &'static str,
+    /// Of those who have no tally of their own.
+    pub(super) shared: Arc<Tally>,
+    workers: Mutex<Vec<Arc<Tally>>>,
+    /// Connections that were opened, and closed.
+    pub(super) opened: Count,
+    pub(super) closed: Count,
+}
+
+impl Listened {
+    /// Of questions that no listener heard, and that are not counted with the others.
+    pub(super) fn nowhere() -> Self {
+        let (name, shared, workers, opened, closed) = Default::default();
+        Self { name, transport: "", shared, workers, opened, closed }
+    }
+
+    /// A tally for one more worker thread.
+    pub(super) fn for_worker(&self) -> Arc<Tally> {
+        let tally = Arc::<Tally>::default();
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(tally.clone());
+        tally
+    }
+
+    fn sum(&self, of: impl Fn(&Tally) -> u64) -> u64 {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().map(|tally| of(tally)).sum::<u64>() + of(&self.shared)
+    }
+}
+
+/// The counts of all listeners, for as long as the process lives.
+#[derive(Debug, Default)]
+pub(super) struct Tallies(Mutex<Vec<Arc<Listened>>>);
+
+impl Tallies {
+    pub(super) fn listener(&self, name: String, transport: &'static str) -> Arc<Listened> {
+        let (shared, workers, opened, closed) = Default::default();
+        let listened = Arc::new(Listened { name, transport, shared, workers, opened, closed });
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(listened.clone());
+        listened
+    }
+
+    fn all(&self) -> Vec<Arc<Listened>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many answers were of this source.
+    pub(super) fn answers(&self, source: Source) -> u64 {
+        let of = |tally: &Tally| tally.answers[source as usize % Source::ALL.len()].iter().map(Count::get).sum();
+        self.all().iter().map(|listened| listened.sum(of)).sum()
+    }
+
+    pub(super) fn metrics(&self, page: &mut Page) {
+        let all = self.all();
+        let labels = |listened: &Listened| -> Labels {
+            vec![("listener", listened.name.clone()), ("transport", listened.transport.to_owned())]
+        };
+        let queries = all.iter().flat_map(|listened| {
+            (0..RCODES).filter_map(move |rcode| {
+                let count = listened.sum(|tally| tally.answers.iter().map(|of_source| of_source[rcode].get()).sum());
+                let mut labels = labels(listened);
+                labels.push(("rcode", Rcode(rcode as u16).to_string()));
+                // RCODEs that never were would make most of the page.
+                (count > 0 || rcode == 0).then_some((labels, count))
+            })
+        });
+        page.family(Kind::Counter, "rollcall_queries_total", "Questions that were answered, by listener and RCODE.", queries);
+        let dropped = all.iter().map(|listened| (labels(listened), listened.sum(|tally| tally.dropped.get())));
+        page.family(
+            Kind::Counter,
+            "rollcall_queries_dropped_total",
+            "Messages that got no answer: no question, or unreadable.",
+            dropped,
+        );
+        let answers = Source::ALL.map(|(source, name)| (vec![("source", name.to_owned())], self.answers(source)));
+        page.family(Kind::Counter, "rollcall_answers_total", "Answers, by who had them.", answers);
+        let streams = all.iter().filter(|listened| listened.transport != "udp");
+        let open = streams.map(|listened| (labels(listened), listened.opened.get().saturating_sub(listened.closed.get())));
+        page.family(Kind::Gauge, "rollcall_connections", "Connections of clients that are open.", open);
+    }
+}

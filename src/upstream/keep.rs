@@ -1,0 +1,103 @@
+//! The file that keeps answers over a restart: written whole beside the old one and then put in its place, read once.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::Forwarder;
+use crate::problem::Problem;
+use crate::resolve::cache::Unusable;
+
+/// In the data directory.
+const FILE: &str = "cache";
+/// The same, while it is being written.
+const NEW: &str = "cache.new";
+
+impl Forwarder {
+    /// Writes what is kept into a folder; says how many answers that were. Takes as long as the disk does.
+    pub fn save(&self, folder: &Path) -> Result<usize, Problem> {
+        let (file, new) = (folder.join(FILE), folder.join(NEW));
+        let write = || -> io::Result<usize> {
+            let mut out = BufWriter::new(File::create(&new)?);
+            let count = self.cache().save(self.mark(), Instant::now(), unix_time(), &mut out)?;
+            out.flush()?;
+            // Only what is whole takes the old one's place.
+            out.get_ref().sync_all()?;
+            fs::rename(&new, &file)?;
+            Ok(count)
+        };
+        write().map_err(|error| {
+            let _ = fs::remove_file(&new);
+            let problem = Problem::new(format!("cannot keep the answers of upstreams over a restart: {error}"));
+            problem.in_file(&file).hint("see whether the disk is full or the folder may be written").warning()
+        })
+    }
+
+    /// Reads what was kept into a folder; says how many answers that were. Takes as long as the disk does. What cannot be
+    /// used is told, and asked for again.
+    pub fn restore(&self, folder: &Path) -> Result<usize, Problem> {
+        let path = folder.join(FILE);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(unusable(path, &error.into())),
+        };
+        match self.cache().restore(self.mark(), Instant::now(), unix_time(), &mut BufReader::new(file)) {
+            // That is nobody's mistake.
+            Err(Unusable::Other) => Ok(0),
+            restored => restored.map_err(|error| unusable(path, &error)),
+        }
+    }
+}
+
+fn unusable(path: PathBuf, error: &Unusable) -> Problem {
+    let problem = Problem::new(format!("cannot use the answers that were kept over the restart: {error}")).in_file(path);
+    problem.hint("nothing has to be done: they are asked for again, and the file is written anew").warning()
+}
+
+fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::Config;
+    use super::*;
+    use crate::dns::{Class, Query, Question, Rcode, Record, Type};
+    use crate::resolve::cache::{Key, Names};
+
+    async fn forwarder(upstream: &str) -> Arc<Forwarder> {
+        let config = Config { upstreams: Some(vec![upstream.parse().unwrap()]), ..Config::default() };
+        Arc::new(Forwarder::new(&config, None, &[]).await.0)
+    }
+
+    #[tokio::test]
+    async fn answers_are_there_again_for_those_who_ask_the_same_upstreams() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = forwarder("192.0.2.1:53").await;
+        assert_eq!(first.restore(folder.path()), Ok(0), "there is none yet");
+        let query = Query::of(Question { name: "www.example.net".parse().unwrap(), qtype: Type::A, qclass: Class::IN });
+        let mut message = query.response(Rcode::NOERROR);
+        message.answers.push(Record::address(query.question.name.clone(), 300, [192, 0, 2, 9].into()));
+        first.keep(Key::new(&query, 0).unwrap(), &message.compose(true), Instant::now()).unwrap();
+        assert_eq!(first.save(folder.path()), Ok(1));
+        assert_eq!(first.save(folder.path()), Ok(1), "in the place of the other");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+        let same = forwarder("192.0.2.1:53").await;
+        assert_eq!(same.restore(folder.path()), Ok(1));
+        assert_eq!(same.find(&Names::All, Instant::now()).len(), 1);
+        assert_eq!(forwarder("192.0.2.2:53").await.restore(folder.path()), Ok(0), "another upstream may say otherwise");
+
+        let path = folder.path().join(FILE);
+        let mut octets = fs::read(&path).unwrap();
+        *octets.last_mut().unwrap() ^= 1;
+        fs::write(&path, octets).unwrap();
+        let told = forwarder("192.0.2.1:53").await.restore(folder.path()).unwrap_err().to_string();
+        assert!(told.contains("damaged") && told.contains(&path.display().to_string()), "{told}");
+        let told = first.save(&folder.path().join("absent")).unwrap_err().to_string();
+        assert!(told.contains("over a restart"), "{told}");
+    }
+}

@@ -1,0 +1,64 @@
+//! What became of what upstreams were asked.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::metrics::{Count, Histogram};
+use crate::resolve::answer::Transport;
+
+/// What happened so far, whatever the upstream.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub misses: Count,
+    pub stale: Count,
+    /// Answers that were fetched anew before their end.
+    pub prefetched: Count,
+    /// Look-ups that ended without an answer.
+    pub failed: Count,
+    /// Not looked up, because too many look-ups were under way.
+    pub refused: Count,
+    /// Questions that waited for a look-up of the same question.
+    pub coalesced: Count,
+}
+
+/// What happened with one upstream of a group.
+#[derive(Debug)]
+pub(super) struct Tally {
+    group: String,
+    address: SocketAddr,
+    transport: Transport,
+    pub(super) sent: Count,
+    /// It had an answer.
+    pub(super) answered: Count,
+    /// It had an error, or could not be asked.
+    pub(super) failed: Count,
+    /// It was of no use in time.
+    pub(super) missed: Count,
+    /// How long its answers took.
+    pub(super) took: Histogram,
+}
+
+impl Tally {
+    pub(super) fn new(group: String, address: SocketAddr, transport: Transport) -> Self {
+        let (sent, answered, failed, missed, took) = Default::default();
+        Self { group, address, transport, sent, answered, failed, missed, took }
+    }
+
+    pub(super) fn is_of(&self, group: &str, address: SocketAddr, transport: Transport) -> bool {
+        (&*self.group, self.address, self.transport) == (group, address, transport)
+    }
+
+    /// The upstream as it is written in a configuration.
+    pub(super) fn text(&self) -> String {
+        match self.transport {
+            Transport::Udp => self.address.to_string(),
+            Transport::Tcp => format!("tcp://{}", self.address),
+        }
+    }
+
+    /// Takes note of good answers, of which the last took so long. Whoever calls this holds the lock of the conditions.
+    pub(super) fn answered(&self, took: Duration, count: u32) {
+        self.answered.raise_alone(count.into());
+        self.took.note_alone(took);
+    }
+}
