@@ -182,6 +182,7 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
             let folder = path.parent().unwrap_or(Path::new(""));
             relative_to(folder, file.hosts.iter_mut().chain(&mut file.zones.folder));
             relative_to(folder, file.registry.services.0.iter_mut().chain(&mut file.registry.data));
+            relative_to(folder, file.forward.files());
             file
         }
         None => File::default(),
@@ -204,6 +205,7 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
     override_domain(&mut settings, options, &mut problems);
     let mut forward = file.forward;
     override_upstreams(&mut forward, &options.upstreams, &mut problems);
+    problems.extend(forward.check());
     if consul {
         forward.sequential = Some(sequential(&settings));
     }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,8 +17,9 @@ use futures_util::{FutureExt, StreamExt};
 use serde::Deserialize;
 use tokio::sync::{oneshot, watch};
 
-use super::address::{Host, Upstream};
-use super::{system, tcp, udp};
+use super::address::{Host, Protocol, Upstream};
+use super::link::Link;
+use super::{system, tls, udp};
 use crate::dns::{Edns, ExtendedError, Message, Name, PlainQuery, Query, Question, Rcode};
 use crate::duration;
 use crate::limits;
@@ -64,6 +65,26 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// The files that it names, to be taken relative to its own place.
+    pub fn files(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let routed = self.route.iter_mut().flat_map(|route| &mut route.upstreams);
+        self.upstreams.iter_mut().flatten().chain(routed).filter_map(|upstream| upstream.identity.ca.as_mut())
+    }
+
+    /// What is wrong with those files. They are read again for each connection.
+    pub fn check(&self) -> Vec<Problem> {
+        let routed = self.route.iter().flat_map(|route| &route.upstreams);
+        let files = self.upstreams.iter().flatten().chain(routed).filter_map(|upstream| upstream.identity.ca.as_ref());
+        let wrong = |file: &PathBuf| {
+            let problem =
+                Problem::new(format!("expected certificates of authorities in PEM, got {}", tls::authorities(file).err()?));
+            Some(problem.in_file(file).hint("`ca` names a file with -----BEGIN CERTIFICATE----- in it"))
+        };
+        files.filter_map(wrong).collect()
+    }
+}
+
 /// Domains that have upstreams of their own. They never fall back to the others.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,7 +118,7 @@ type LookUps = HashMap<Key, watch::Receiver<Option<Outcome>>>;
 /// Upstreams that stand in for each other.
 #[derive(Debug)]
 struct Group {
-    upstreams: Vec<(SocketAddr, Transport)>,
+    upstreams: Vec<Arc<Link>>,
     conditions: Mutex<Vec<Condition>>,
 }
 
@@ -105,7 +126,6 @@ struct Group {
 struct Sockets {
     v4: udp::Pool,
     v6: udp::Pool,
-    tcp: tcp::Pool,
 }
 
 /// What is kept for a query.
@@ -159,15 +179,17 @@ pub struct Counters {
 
 impl Forwarder {
     /// Looks up what is written as a host name, and takes over the cache and the sockets of a `previous` forwarder whose
-    /// routes were the same. `own` are our listeners, which are never asked. Upstreams that cannot be found are problems;
-    /// the others serve.
+    /// routes were the same, and the connections to upstreams that are still wanted. `own` are our listeners, which are
+    /// never asked. Upstreams that cannot be found are problems; the others serve.
     pub async fn new(config: &Config, previous: Option<&Forwarder>, own: &[SocketAddr]) -> (Self, Vec<Problem>) {
         let mut problems = Vec::new();
+        let former = previous.iter().flat_map(|other| &other.groups).flat_map(|group| &group.upstreams);
+        let mut known = former.cloned().collect();
         let defaults = match &config.upstreams {
-            Some(upstreams) => addresses(upstreams, own, &mut problems).await,
+            Some(upstreams) => links(upstreams, own, &mut known, &mut problems).await,
             None if config.sequential.is_some() => Vec::new(),
             None => match system::upstreams(Path::new(system::RESOLV_CONF), Path::new(system::RESOLVED_CONF), own) {
-                Ok(addresses) => addresses.into_iter().map(|address| (address, Transport::Udp)).collect(),
+                Ok(addresses) => addresses.into_iter().map(|address| link(address.into(), address, &mut known)).collect(),
                 Err(problem) => {
                     problems.push(problem);
                     Vec::new()
@@ -178,7 +200,7 @@ impl Forwarder {
         let mut routes = HashMap::new();
         for route in &config.route {
             let group = u16::try_from(groups.len()).unwrap_or(u16::MAX);
-            groups.push(Group::new(addresses(&route.upstreams, own, &mut problems).await));
+            groups.push(Group::new(links(&route.upstreams, own, &mut known, &mut problems).await));
             routes.extend(route.domains.iter().map(|domain| (domain.to_lowercase(), group)));
         }
         let strategy = match config.sequential {
@@ -186,15 +208,18 @@ impl Forwarder {
             None => Strategy::Hedged { deadline: config.timeout },
         };
         let same = |other: &&Forwarder| {
-            let upstreams = |forwarder: &Forwarder| forwarder.groups.iter().map(|g| g.upstreams.clone()).collect::<Vec<_>>();
+            let both = || other.groups.iter().zip(&groups);
+            let same = |(one, other): (&Arc<Link>, &Arc<Link>)| Arc::ptr_eq(one, other);
             other.routes == routes
-                && upstreams(other) == groups.iter().map(|g| g.upstreams.clone()).collect::<Vec<_>>()
+                && other.groups.len() == groups.len()
+                && both().all(|(one, other)| one.upstreams.len() == other.upstreams.len())
+                && both().all(|(one, other)| one.upstreams.iter().zip(&other.upstreams).all(same))
                 && *other.cache.config() == config.cache
         };
         let cache = previous.filter(same).map_or_else(|| Cache::new(config.cache.clone()), |other| other.cache.clone());
         let sockets = match previous {
             Some(other) => other.sockets.clone(),
-            None => Arc::new(Sockets { v4: udp::Pool::v4(), v6: udp::Pool::v6(), tcp: tcp::Pool::default() }),
+            None => Arc::new(Sockets { v4: udp::Pool::v4(), v6: udp::Pool::v6() }),
         };
         let failures = moka::sync::Cache::builder().max_capacity(10_000).time_to_live(FAILURE_TTL);
         let failures = failures.build_with_hasher(RandomState::default());
@@ -235,10 +260,8 @@ impl Forwarder {
     pub fn favourite(&self, group: u16, now: Instant) -> Option<Favourite> {
         let own = self.groups.get(usize::from(group)).filter(|_| !self.is_sequential())?;
         let (upstream, patience) = forward::favourite(&own.lock_conditions(), now)?;
-        match *own.upstreams.get(upstream)? {
-            (address, Transport::Udp) => Some(Favourite { group, upstream, address, patience }),
-            _ => None,
-        }
+        let link = own.upstreams.get(upstream).filter(|link| link.upstream.protocol == Protocol::Udp)?;
+        Some(Favourite { group, upstream, address: link.address, patience })
     }
 
     /// Takes note of first attempts that a listener made by itself.
@@ -259,7 +282,7 @@ impl Forwarder {
     pub fn measured(&self, group: u16, latencies: [(SocketAddr, Duration); 2]) {
         let group = &self.groups[usize::from(group)];
         for (address, latency) in latencies {
-            let upstream = group.upstreams.iter().position(|(own, _)| *own == address).unwrap();
+            let upstream = group.upstreams.iter().position(|link| link.address == address).unwrap();
             group.note(upstream, |condition| (condition.lost, condition.latency) = (0, Some(latency)));
         }
     }
@@ -463,13 +486,16 @@ impl Forwarder {
 
     /// Asks one upstream, and takes note of how it went.
     async fn ask_one(&self, group: &Group, upstream: usize, transport: Transport, octets: &[u8]) -> std::io::Result<Vec<u8>> {
-        let Some(&(address, own)) = group.upstreams.get(upstream) else { return Err(std::io::ErrorKind::NotFound.into()) };
+        let Some(link) = group.upstreams.get(upstream) else { return Err(std::io::ErrorKind::NotFound.into()) };
         self.counters.sent.fetch_add(1, Ordering::Relaxed);
         let sent = Instant::now();
-        let reply = match (own, transport) {
-            (Transport::Udp, Transport::Udp) if address.is_ipv4() => self.sockets.v4.ask(address, octets).await,
-            (Transport::Udp, Transport::Udp) => self.sockets.v6.ask(address, octets).await,
-            _ => self.sockets.tcp.ask(address, octets).await,
+        let (sent, reply) = match (link.upstream.protocol, transport) {
+            (Protocol::Udp, Transport::Udp) if link.address.is_ipv4() => {
+                (sent, self.sockets.v4.ask(link.address, octets).await)
+            }
+            (Protocol::Udp, Transport::Udp) => (sent, self.sockets.v6.ask(link.address, octets).await),
+            // How long a connection takes to be made says nothing of how long the next reply will take.
+            _ => link.ask(octets).await.map_or_else(|error| (sent, Err(error)), |(sent, reply)| (sent, Ok(reply))),
         };
         group.judged(upstream, sent, reply)
     }
@@ -542,7 +568,7 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Group {
-    fn new(upstreams: Vec<(SocketAddr, Transport)>) -> Self {
+    fn new(upstreams: Vec<Arc<Link>>) -> Self {
         let conditions = Mutex::new(vec![Condition::default(); upstreams.len()]);
         Self { upstreams, conditions }
     }
@@ -559,7 +585,9 @@ impl Group {
             Ok(reply) if is_good(reply) => self.note(upstream, |condition| condition.answered(sent.elapsed())),
             Ok(_) => {}
             Err(error) => {
-                tracing::debug!("upstream {:?}: {error}", self.upstreams.get(upstream));
+                if let Some(link) = self.upstreams.get(upstream) {
+                    tracing::debug!("upstream {link}: {error}");
+                }
                 self.note(upstream, Condition::missed);
             }
         }
@@ -571,19 +599,29 @@ impl Group {
     }
 }
 
-/// The addresses of upstreams, host names looked up by those that are written as addresses, else by the system's.
-async fn addresses(upstreams: &[Upstream], own: &[SocketAddr], problems: &mut Vec<Problem>) -> Vec<(SocketAddr, Transport)> {
-    let mut found = Vec::new();
+/// Upstreams as they are reached. Host names without addresses are looked up by those that are written as addresses and
+/// asked in plain text, else by the system's.
+async fn links(
+    upstreams: &[Upstream],
+    own: &[SocketAddr],
+    known: &mut Vec<Arc<Link>>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Arc<Link>> {
+    let mut found: Vec<Arc<Link>> = Vec::new();
     let plain: Vec<SocketAddr> = upstreams
         .iter()
+        .filter(|upstream| !upstream.protocol.is_encrypted())
         .filter_map(|upstream| match upstream.host {
             Host::Address(address) => Some(SocketAddr::new(address, upstream.port)),
             Host::Name(_) => None,
         })
+        .filter(|address| !own.iter().any(|own| system::is_own(*address, *own)))
         .collect();
     for upstream in upstreams {
+        let written = || upstream.addresses.iter().map(|address| SocketAddr::new(*address, upstream.port)).collect();
         let addresses = match &upstream.host {
             Host::Address(address) => Ok(vec![SocketAddr::new(*address, upstream.port)]),
+            Host::Name(_) if !upstream.addresses.is_empty() => Ok(written()),
             Host::Name(name) => {
                 let via = match plain.is_empty() {
                     true => system::upstreams(Path::new(system::RESOLV_CONF), Path::new(system::RESOLVED_CONF), own),
@@ -600,8 +638,8 @@ async fn addresses(upstreams: &[Upstream], own: &[SocketAddr], problems: &mut Ve
                 for address in addresses {
                     if own.iter().any(|own| system::is_own(address, *own)) {
                         problems.push(Problem::new(format!("upstream {upstream} is this server itself; it is left out")));
-                    } else if !found.contains(&(address, upstream.transport)) {
-                        found.push((address, upstream.transport));
+                    } else if !found.iter().any(|link| link.is_same(upstream, address)) {
+                        found.push(link(upstream.clone(), address, known));
                     }
                 }
             }
@@ -609,6 +647,16 @@ async fn addresses(upstreams: &[Upstream], own: &[SocketAddr], problems: &mut Ve
         }
     }
     found
+}
+
+/// The link to an upstream: another group's, or that of before a reload, with its connections, if there is one.
+fn link(upstream: Upstream, address: SocketAddr, known: &mut Vec<Arc<Link>>) -> Arc<Link> {
+    if let Some(link) = known.iter().find(|link| link.is_same(&upstream, address)) {
+        return link.clone();
+    }
+    let link = Arc::new(Link::new(upstream, address));
+    known.push(link.clone());
+    link
 }
 
 /// The query as it goes upstream: the client's flags and options, but for those that concern only its own hop, and with
@@ -944,7 +992,8 @@ mod tests {
         let config = Config { upstreams: Some(upstreams.into()), ..Config::default() };
         let (forwarder, problems) = Forwarder::new(&config, None, &["0.0.0.0:5353".parse().unwrap()]).await;
         assert_eq!(problems.len(), 2, "{problems:?}");
-        assert_eq!(forwarder.groups[0].upstreams, [("127.0.0.9:5354".parse().unwrap(), Transport::Udp)]);
+        let left: Vec<String> = forwarder.groups[0].upstreams.iter().map(ToString::to_string).collect();
+        assert_eq!(left, ["127.0.0.9:5354"]);
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::set_id;
 use crate::dns::{Message, Reply, question};
 use crate::limits;
 
@@ -156,12 +157,6 @@ fn hand_over(waiting: &Waiting, octets: &[u8], from: SocketAddr) {
         && let Some(expected) = waiting.remove(&key)
     {
         let _ = expected.reply.send(octets.to_vec());
-    }
-}
-
-fn set_id(octets: &mut [u8], id: u16) {
-    if let Some(place) = octets.first_chunk_mut::<2>() {
-        *place = id.to_be_bytes();
     }
 }
 
