@@ -725,6 +725,7 @@ mod tests {
     use futures_util::future::join_all;
     use tokio::net::UdpSocket;
 
+    use super::super::peer;
     use super::*;
     use crate::dns::{Class, RData, Record, Soa, Type};
 
@@ -994,6 +995,99 @@ mod tests {
         assert_eq!(problems.len(), 2, "{problems:?}");
         let left: Vec<String> = forwarder.groups[0].upstreams.iter().map(ToString::to_string).collect();
         assert_eq!(left, ["127.0.0.9:5354"]);
+    }
+
+    #[tokio::test]
+    async fn a_silent_server_on_a_connection_holds_up_nobody_while_there_is_another() {
+        for protocol in [Protocol::Tcp, Protocol::Tls, Protocol::Https, Protocol::H3, Protocol::Quic] {
+            let (mute, well) = (peer::Peer::silent(protocol).await, peer::Peer::start(protocol).await);
+            let upstreams = vec![mute.upstream(), well.upstream()];
+            let forwarder = forwarder(&Config { upstreams: Some(upstreams), ..Config::default() }).await;
+            for n in 0..10 {
+                let begun = Instant::now();
+                let message = ask(&forwarder, &query(&format!("n{n}.example.net"), n % 2 == 0)).await;
+                assert_eq!((message.rcode, message.answers.len()), (Rcode::NOERROR, 1), "{protocol:?}");
+                assert!(begun.elapsed() < Duration::from_millis(400), "{protocol:?}: {:?}", begun.elapsed());
+            }
+            assert!(mute.asked().len() < 5, "{protocol:?}: it is asked last soon");
+            assert_eq!(well.connections(), 1, "{protocol:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_asked_encrypted_is_not_asked() {
+        // The address answers in plain text, over UDP and TCP, and trusts nobody's certificate.
+        let plain = peer::Peer::start(Protocol::Tcp).await;
+        let udp = UdpSocket::bind(plain.address).await.unwrap();
+        for scheme in ["tls", "https", "h3", "quic"] {
+            let upstreams = vec![format!("{scheme}://{}", plain.address).parse().unwrap()];
+            let timeout = Duration::from_millis(1_500);
+            let forwarder = forwarder(&Config { upstreams: Some(upstreams), timeout, ..Config::default() }).await;
+            let asked = query("secret.example.net", false);
+            let message = ask(&forwarder, &asked).await;
+            assert_eq!(message.rcode, Rcode::SERVFAIL, "{scheme}");
+            let mut buffer = [0; 1500];
+            let name = asked.question.name.wire();
+            while let Ok((length, _)) = udp.try_recv_from(&mut buffer) {
+                assert!(!buffer[..length].windows(name.len()).any(|window| window == name), "{scheme}: the name in a datagram");
+            }
+        }
+        // A client's hello read as a frame is not a query, and nothing else came.
+        assert_eq!(plain.asked(), [[0u8; 0]; 0]);
+    }
+
+    #[tokio::test]
+    async fn connections_outlive_a_reload_and_one_server_has_them_once() {
+        let peer = peer::Peer::start(Protocol::Tls).await;
+        let route = Route { domains: vec!["corp.example".parse().unwrap()], upstreams: vec![peer.upstream()] };
+        let config =
+            Config { upstreams: Some(vec![peer.upstream(), peer.upstream()]), route: vec![route], ..Config::default() };
+        let before = forwarder(&config).await;
+        ask(&before, &query("www.example.net", false)).await;
+        let (after, problems) = Forwarder::new(&config, Some(&before), &[]).await;
+        assert_eq!(problems, []);
+        let after = Arc::new(after);
+        drop(before);
+        let hits = || after.counters.hits.load(Ordering::Relaxed);
+        ask(&after, &query("www.example.net", false)).await;
+        assert_eq!(hits(), 1, "nor is the cache lost");
+        ask(&after, &query("www.corp.example", false)).await;
+        assert_eq!((hits(), peer.asked().len(), peer.connections()), (1, 2, 1));
+        let changed = Config { upstreams: Some(Vec::new()), ..config };
+        let (other, _) = Forwarder::new(&changed, Some(&after), &[]).await;
+        assert!(matches!(
+            other.kept(&query("www.example.net", false), None, Instant::now()),
+            Kept::Elsewhere | Kept::Nothing { .. }
+        ));
+    }
+
+    #[tokio::test]
+    async fn upstreams_by_name_are_looked_up_by_those_in_plain_text() {
+        let secure = peer::Peer::start(Protocol::Tls).await;
+        let asked_for = Arc::new(Mutex::new(Vec::new()));
+        let noted = asked_for.clone();
+        let plain = Peer::start(0, move |query| {
+            noted.lock().unwrap().push(query.question.name.to_string());
+            let mut message = query.response(Rcode::NOERROR);
+            if query.question.qtype == Type::A {
+                message.answers.push(Record::new(query.question.name.clone(), 60, RData::A([127, 0, 0, 1].into())));
+            }
+            Some(message)
+        })
+        .await;
+        let mut upstream = secure.upstream();
+        upstream.addresses.clear();
+        let config = Config { upstreams: Some(vec![upstream.clone(), plain.address.into()]), ..Config::default() };
+        let found = forwarder(&config).await;
+        let shown: Vec<String> = found.groups[0].upstreams.iter().map(ToString::to_string).collect();
+        assert_eq!(shown[0], format!("tls://dns.test:{} (127.0.0.1)", secure.address.port()));
+        assert!(asked_for.lock().unwrap().iter().any(|name| name.starts_with(peer::NAME)));
+        // That server is ourselves: nobody is left who could be asked.
+        asked_for.lock().unwrap().clear();
+        let (none, problems) = Forwarder::new(&config, None, &[plain.address]).await;
+        assert!(asked_for.lock().unwrap().is_empty());
+        assert!(problems.iter().any(|problem| problem.message.contains("this server itself")), "{problems:?}");
+        drop(none);
     }
 
     #[tokio::test]

@@ -26,7 +26,7 @@ use crate::problem::Problem;
 
 /// How long a connection may take to be made, with its handshakes.
 const DIAL_MAX: Duration = Duration::from_secs(4);
-/// After one that could not be made, no other is tried for so long.
+/// After one that could not be made, the next is tried so much later; who needs it waits.
 const DIAL_AGAIN: Duration = Duration::from_millis(250);
 /// How long a connection is kept that nobody uses. Servers close theirs after 10 to 30 s, and a firewall that forgets
 /// one in between would cost a wait.
@@ -61,8 +61,8 @@ struct State {
     connections: Vec<Arc<Connection>>,
     /// The connection that is being made.
     dialing: Option<Dialing>,
-    /// When one could not be made last, and why.
-    failed: Option<(Instant, Arc<str>)>,
+    /// When the last one could not be made.
+    failed: Option<Instant>,
     told: Option<Instant>,
     /// How long a reply takes, smoothed.
     usual: Duration,
@@ -130,32 +130,30 @@ impl Link {
             match ranked.min_by_key(|(doubtful, waiting, _)| (*doubtful, *waiting)) {
                 Some((doubtful, waiting, best)) if !(doubtful && room) => {
                     let best = best.clone();
-                    if waiting >= limits::UPSTREAM_QUERIES_PER_CONNECTION && room && !state.has_failed_lately(now) {
+                    if waiting >= limits::UPSTREAM_QUERIES_PER_CONNECTION && room {
                         self.dial(&mut state);
                     }
                     return Ok(best);
                 }
-                _ => match &state.failed {
-                    Some((_, why)) if state.dialing.is_none() && state.has_failed_lately(now) => {
-                        return Err(io::Error::other(why.to_string()));
-                    }
-                    _ => self.dial(&mut state),
-                },
+                _ => self.dial(&mut state),
             }
         };
         let told = dialing.wait_for(Option::is_some).await.ok().and_then(|told| told.clone());
         told.ok_or_else(ended)?.map_err(|why| io::Error::other(why.to_string()))
     }
 
-    /// Begins to make a connection, unless one is being made.
+    /// Begins to make a connection, unless one is being made; a moment later if the last one could not be made just now.
     fn dial(self: &Arc<Self>, state: &mut State) -> Dialing {
         if let Some(dialing) = state.dialing.as_ref().filter(|dialing| dialing.has_changed().is_ok()) {
             return dialing.clone();
         }
         let (tell, told) = watch::channel(None);
         state.dialing = Some(told.clone());
-        let link = self.clone();
+        let (link, not_before) = (self.clone(), state.failed.map(|failed| failed + DIAL_AGAIN));
         tokio::spawn(async move {
+            if let Some(then) = not_before {
+                tokio::time::sleep_until(then.into()).await;
+            }
             let end = CancellationToken::new();
             let outcome = match tokio::time::timeout(DIAL_MAX, link.connect(end.clone())).await {
                 Ok(Ok(wire)) => Ok(Arc::new(Connection::new(wire, end))),
@@ -224,21 +222,28 @@ impl Link {
             }
         };
         connection.end.cancel();
-        let mut state = self.lock();
-        state.connections.retain(|other| !Arc::ptr_eq(other, &connection));
-        let was_of_use = {
+        self.lock().connections.retain(|other| !Arc::ptr_eq(other, &connection));
+        let was_of_use = || {
             let ledger = connection.lock();
             ledger.has_answered && ledger.used.elapsed() < USED_LATELY
         };
-        if !is_idle && was_of_use && state.connections.is_empty() {
-            self.dial(&mut state);
+        while !is_idle && was_of_use() {
+            let mut dialing = {
+                let mut state = self.lock();
+                if !state.connections.is_empty() {
+                    break;
+                }
+                self.dial(&mut state)
+            };
+            // Its outcome is in the state.
+            let _ = dialing.wait_for(Option::is_some).await;
         }
     }
 
     /// Remembers for a moment that the upstream cannot be connected to, and tells it now and then.
     fn note_failure(&self, state: &mut State, why: &Arc<str>) {
         let now = Instant::now();
-        state.failed = Some((now, why.clone()));
+        state.failed = Some(now);
         if state.told.is_some_and(|told| now.duration_since(told) < TOLD_EVERY) {
             return;
         }
@@ -255,12 +260,6 @@ impl Link {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn has_failed_lately(&self, now: Instant) -> bool {
-        self.failed.as_ref().is_some_and(|(at, _)| now.duration_since(*at) < DIAL_AGAIN)
     }
 }
 
@@ -459,7 +458,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_queries_share_a_connection_and_none_waits_for_another() {
-        for protocol in ALL {
+        let trials = ALL.map(async |protocol| {
             let peer = Peer::sometimes_slow(protocol, Duration::from_millis(200)).await;
             let link = to(&peer);
             ask(&link, "www.example.net").await;
@@ -475,16 +474,17 @@ mod tests {
             let order = order.into_inner().unwrap();
             assert!(order[..2].iter().all(|name| !name.starts_with("slow")), "{link}: {order:?}");
             assert_eq!(peer.connections(), 1, "{link}");
-        }
+        });
+        join_all(trials).await;
     }
 
     #[tokio::test]
     async fn a_crowd_waits_for_one_handshake_and_gets_a_bounded_number_of_connections() {
-        for protocol in ALL {
+        let trials = ALL.map(async |protocol| {
             let peer = Peer::sometimes_slow(protocol, Duration::from_millis(300)).await;
             let link = to(&peer);
             let names: Vec<String> =
-                (0..5 * limits::UPSTREAM_QUERIES_PER_CONNECTION).map(|n| format!("slow{n}.example.net")).collect();
+                (0..2 * limits::UPSTREAM_QUERIES_PER_CONNECTION).map(|n| format!("slow{n}.example.net")).collect();
             join_all(names.iter().map(|name| ask(&link, name))).await;
             assert_eq!(peer.connections(), 1, "{link}: all came while it was being made");
             join_all(names.iter().map(|name| ask(&link, name))).await;
@@ -492,7 +492,8 @@ mod tests {
             join_all(names.iter().map(|name| ask(&link, name))).await;
             let connections = peer.connections();
             assert!((2..=limits::UPSTREAM_CONNECTIONS_MAX).contains(&connections), "{link}: {connections} connections");
-        }
+        });
+        join_all(trials).await;
     }
 
     #[tokio::test]
@@ -500,11 +501,9 @@ mod tests {
         let peer = Peer::silent(Protocol::Tls).await;
         let link = to(&peer);
         let asked = query("www.example.net");
-        let mut waits: Vec<_> = (0..limits::UPSTREAM_QUERIES_PER_CONNECTION_MAX).map(|_| Box::pin(link.ask(&asked))).collect();
-        let all = join_all(waits.iter_mut());
-        assert!(tokio::time::timeout(Duration::from_millis(500), all).await.is_err(), "nobody is answered");
-        let busy = link.lock().connections[0].clone();
-        assert_eq!(busy.burden(Instant::now()).1, limits::UPSTREAM_QUERIES_PER_CONNECTION_MAX);
+        let busy = link.connection(None).await.unwrap();
+        let waits = (0..limits::UPSTREAM_QUERIES_PER_CONNECTION_MAX).map(|_| busy.clone().ask(link.clone(), asked.clone()));
+        assert!(tokio::time::timeout(Duration::from_millis(500), join_all(waits)).await.is_err(), "nobody is answered");
         let error = busy.ask(link.clone(), asked.clone()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
     }
@@ -640,35 +639,35 @@ mod tests {
         let begun = Instant::now();
         let errors = join_all((0..20).map(|_| error(&link))).await;
         assert!(begun.elapsed() >= DIAL_MAX && errors.iter().all(|error| error.contains("nothing within")), "{errors:?}");
-        assert!(error(&link).await.contains("nothing within"), "and is not tried again at once");
         let (_first, _) = listener.accept().await.unwrap();
         let second = tokio::time::timeout(Duration::from_millis(20), listener.accept()).await;
-        assert!(second.is_err(), "20 queries and a later one were one connection");
+        assert!(second.is_err(), "20 queries were one connection");
     }
 
     #[tokio::test]
-    async fn a_refused_connection_is_tried_again_after_a_moment() {
+    async fn a_connection_that_was_refused_is_tried_again_after_a_moment() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
         let link = Arc::new(Link::new(format!("tcp://{address}").parse().unwrap(), address));
         assert!(error(&link).await.contains("refused"));
+        let begun = Instant::now();
+        assert!(error(&link).await.contains("refused") && begun.elapsed() > DIAL_AGAIN / 2, "not tried again at once");
         let _listener = TcpListener::bind(address).await.unwrap();
-        assert!(error(&link).await.contains("refused"), "not asked again at once");
-        tokio::time::sleep(DIAL_AGAIN).await;
         let asked = query("www.example.net");
-        assert!(tokio::time::timeout(Duration::from_millis(100), link.ask(&asked)).await.is_err(), "it waits for a reply now");
+        assert!(tokio::time::timeout(2 * DIAL_AGAIN, link.ask(&asked)).await.is_err(), "it waits for a reply now");
     }
 
     #[tokio::test]
     async fn an_idle_connection_is_closed() {
-        for protocol in ALL {
+        let trials = ALL.map(async |protocol| {
             let peer = Peer::sometimes_slow(protocol, Duration::from_millis(300)).await;
             let link = Arc::new(Link { idle: Duration::from_millis(100), ..Link::new(peer.upstream(), peer.address) });
             ask(&link, "slow.example.net").await;
             within("the end of it", || link.lock().connections.is_empty()).await;
             ask(&link, "slow.example.net").await;
             assert_eq!(peer.connections(), 2, "{link}: neither while a query was under way, and not made anew for nobody");
-        }
+        });
+        join_all(trials).await;
     }
 }

@@ -7,6 +7,7 @@
 mod command_line;
 mod differences;
 mod durability;
+mod encrypted;
 mod errors;
 mod forwarding;
 mod namespace;
