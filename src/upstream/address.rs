@@ -51,7 +51,7 @@ pub enum Protocol {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Host {
     Address(IpAddr),
-    /// Looked up when the server starts and at each reload.
+    /// Looked up when a connection is made; for UDP, when the server starts and at each reload.
     Name(String),
 }
 

@@ -5,7 +5,7 @@
 //! attempt at a plain question by itself ([`Forwarder::favourite`]) and leave only what does not come of it to a look-up.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -18,7 +18,7 @@ use serde::Deserialize;
 use tokio::sync::{oneshot, watch};
 
 use super::address::{Host, Protocol, Upstream};
-use super::link::Link;
+use super::link::{Bootstrap, Link, Place};
 use super::{system, tls, udp};
 use crate::dns::{Edns, ExtendedError, Message, Name, PlainQuery, Query, Question, Rcode};
 use crate::duration;
@@ -189,7 +189,9 @@ impl Forwarder {
             Some(upstreams) => links(upstreams, own, &mut known, &mut problems).await,
             None if config.sequential.is_some() => Vec::new(),
             None => match system::upstreams(Path::new(system::RESOLV_CONF), Path::new(system::RESOLVED_CONF), own) {
-                Ok(addresses) => addresses.into_iter().map(|address| link(address.into(), address, &mut known)).collect(),
+                Ok(addresses) => {
+                    addresses.into_iter().map(|address| link(address.into(), Place::At(address), &mut known)).collect()
+                }
                 Err(problem) => {
                     problems.push(problem);
                     Vec::new()
@@ -261,7 +263,7 @@ impl Forwarder {
         let own = self.groups.get(usize::from(group)).filter(|_| !self.is_sequential())?;
         let (upstream, patience) = forward::favourite(&own.lock_conditions(), now)?;
         let link = own.upstreams.get(upstream).filter(|link| link.upstream.protocol == Protocol::Udp)?;
-        Some(Favourite { group, upstream, address: link.address, patience })
+        Some(Favourite { group, upstream, address: link.address()?, patience })
     }
 
     /// Takes note of first attempts that a listener made by itself.
@@ -282,7 +284,7 @@ impl Forwarder {
     pub fn measured(&self, group: u16, latencies: [(SocketAddr, Duration); 2]) {
         let group = &self.groups[usize::from(group)];
         for (address, latency) in latencies {
-            let upstream = group.upstreams.iter().position(|link| link.address == address).unwrap();
+            let upstream = group.upstreams.iter().position(|link| link.address() == Some(address)).unwrap();
             group.note(upstream, |condition| (condition.lost, condition.latency) = (0, Some(latency)));
         }
     }
@@ -489,11 +491,11 @@ impl Forwarder {
         let Some(link) = group.upstreams.get(upstream) else { return Err(std::io::ErrorKind::NotFound.into()) };
         self.counters.sent.fetch_add(1, Ordering::Relaxed);
         let sent = Instant::now();
-        let (sent, reply) = match (link.upstream.protocol, transport) {
-            (Protocol::Udp, Transport::Udp) if link.address.is_ipv4() => {
-                (sent, self.sockets.v4.ask(link.address, octets).await)
+        let (sent, reply) = match (link.upstream.protocol, transport, link.address()) {
+            (Protocol::Udp, Transport::Udp, Some(address)) => {
+                let sockets = if address.is_ipv4() { &self.sockets.v4 } else { &self.sockets.v6 };
+                (sent, sockets.ask(address, octets).await)
             }
-            (Protocol::Udp, Transport::Udp) => (sent, self.sockets.v6.ask(link.address, octets).await),
             // How long a connection takes to be made says nothing of how long the next reply will take.
             _ => link.ask(octets).await.map_or_else(|error| (sent, Err(error)), |(sent, reply)| (sent, Ok(reply))),
         };
@@ -600,7 +602,7 @@ impl Group {
 }
 
 /// Upstreams as they are reached. Host names without addresses are looked up by those that are written as addresses and
-/// asked in plain text, else by the system's.
+/// asked in plain text, else by the system's: for UDP, which has no connections, now.
 async fn links(
     upstreams: &[Upstream],
     own: &[SocketAddr],
@@ -608,53 +610,46 @@ async fn links(
     problems: &mut Vec<Problem>,
 ) -> Vec<Arc<Link>> {
     let mut found: Vec<Arc<Link>> = Vec::new();
-    let plain: Vec<SocketAddr> = upstreams
-        .iter()
-        .filter(|upstream| !upstream.protocol.is_encrypted())
-        .filter_map(|upstream| match upstream.host {
-            Host::Address(address) => Some(SocketAddr::new(address, upstream.port)),
-            Host::Name(_) => None,
-        })
-        .filter(|address| !own.iter().any(|own| system::is_own(*address, *own)))
-        .collect();
+    let mut bootstrap = Bootstrap { via: Vec::new(), own: own.to_vec() };
+    let plain = upstreams.iter().filter(|upstream| !upstream.protocol.is_encrypted());
+    let plain = plain.filter_map(|upstream| match upstream.host {
+        Host::Address(address) => Some(SocketAddr::new(address, upstream.port)),
+        Host::Name(_) => None,
+    });
+    bootstrap.via = plain.filter(|address| !bootstrap.is_own(*address)).collect();
     for upstream in upstreams {
-        let written = || upstream.addresses.iter().map(|address| SocketAddr::new(*address, upstream.port)).collect();
-        let addresses = match &upstream.host {
-            Host::Address(address) => Ok(vec![SocketAddr::new(*address, upstream.port)]),
-            Host::Name(_) if !upstream.addresses.is_empty() => Ok(written()),
-            Host::Name(name) => {
-                let via = match plain.is_empty() {
-                    true => system::upstreams(Path::new(system::RESOLV_CONF), Path::new(system::RESOLVED_CONF), own),
-                    false => Ok(plain.clone()),
-                };
-                match via {
-                    Ok(via) => system::bootstrap(name, upstream.port, &via).await,
-                    Err(problem) => Err(problem),
+        let at = |address: &IpAddr| Place::At(SocketAddr::new(*address, upstream.port));
+        let places = match &upstream.host {
+            Host::Address(address) => vec![at(address)],
+            Host::Name(_) if !upstream.addresses.is_empty() => upstream.addresses.iter().map(at).collect(),
+            Host::Name(_) if upstream.protocol != Protocol::Udp => vec![Place::Named(bootstrap.clone())],
+            Host::Name(name) => match bootstrap.look_up(name, upstream.port).await {
+                Ok(addresses) => addresses.into_iter().map(Place::At).collect(),
+                Err(problem) => {
+                    problems.push(problem);
+                    continue;
                 }
-            }
+            },
         };
-        match addresses {
-            Ok(addresses) => {
-                for address in addresses {
-                    if own.iter().any(|own| system::is_own(address, *own)) {
-                        problems.push(Problem::new(format!("upstream {upstream} is this server itself; it is left out")));
-                    } else if !found.iter().any(|link| link.is_same(upstream, address)) {
-                        found.push(link(upstream.clone(), address, known));
-                    }
+        for place in places {
+            match place {
+                Place::At(address) if bootstrap.is_own(address) => {
+                    problems.push(Problem::new(format!("upstream {upstream} is this server itself; it is left out")));
                 }
+                place if found.iter().any(|link| link.is_same(upstream, &place)) => {}
+                place => found.push(link(upstream.clone(), place, known)),
             }
-            Err(problem) => problems.push(problem),
         }
     }
     found
 }
 
 /// The link to an upstream: another group's, or that of before a reload, with its connections, if there is one.
-fn link(upstream: Upstream, address: SocketAddr, known: &mut Vec<Arc<Link>>) -> Arc<Link> {
-    if let Some(link) = known.iter().find(|link| link.is_same(&upstream, address)) {
+fn link(upstream: Upstream, place: Place, known: &mut Vec<Arc<Link>>) -> Arc<Link> {
+    if let Some(link) = known.iter().find(|link| link.is_same(&upstream, &place)) {
         return link.clone();
     }
-    let link = Arc::new(Link::new(upstream, address));
+    let link = Arc::new(Link::new(upstream, place));
     known.push(link.clone());
     link
 }
@@ -1069,8 +1064,9 @@ mod tests {
         let plain = Peer::start(0, move |query| {
             noted.lock().unwrap().push(query.question.name.to_string());
             let mut message = query.response(Rcode::NOERROR);
-            if query.question.qtype == Type::A {
-                message.answers.push(Record::new(query.question.name.clone(), 60, RData::A([127, 0, 0, 1].into())));
+            // The first address is of a server that never ends its handshake.
+            for last in [2, 1].into_iter().filter(|_| query.question.qtype == Type::A) {
+                message.answers.push(Record::new(query.question.name.clone(), 60, RData::A([127, 0, 0, last].into())));
             }
             Some(message)
         })
@@ -1078,16 +1074,21 @@ mod tests {
         let mut upstream = secure.upstream();
         upstream.addresses.clear();
         let config = Config { upstreams: Some(vec![upstream.clone(), plain.address.into()]), ..Config::default() };
-        let found = forwarder(&config).await;
-        let shown: Vec<String> = found.groups[0].upstreams.iter().map(ToString::to_string).collect();
-        assert_eq!(shown[0], format!("tls://dns.test:{} (127.0.0.1)", secure.address.port()));
+        let _stuck = tokio::net::TcpListener::bind(("127.0.0.2", secure.address.port())).await.unwrap();
+        let by_name = forwarder(&config).await;
+        assert_eq!(asked_for.lock().unwrap().len(), 0, "nothing is looked up before it is needed");
+        let (begun, mut n) = (Instant::now(), 0);
+        while secure.asked().is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(5), "the encrypted one is asked once it is connected to");
+            n += 1;
+            assert_eq!(ask(&by_name, &query(&format!("n{n}.example.net"), false)).await.rcode, Rcode::NOERROR);
+        }
         assert!(asked_for.lock().unwrap().iter().any(|name| name.starts_with(peer::NAME)));
         // That server is ourselves: nobody is left who could be asked.
-        asked_for.lock().unwrap().clear();
-        let (none, problems) = Forwarder::new(&config, None, &[plain.address]).await;
-        assert!(asked_for.lock().unwrap().is_empty());
+        let (alone, problems) = Forwarder::new(&config, None, &[plain.address]).await;
         assert!(problems.iter().any(|problem| problem.message.contains("this server itself")), "{problems:?}");
-        drop(none);
+        let Place::Named(bootstrap) = &alone.groups[0].upstreams[0].place else { panic!("it has a name") };
+        assert!(bootstrap.via.is_empty());
     }
 
     #[tokio::test]

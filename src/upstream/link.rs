@@ -10,24 +10,33 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::address::{Host, Protocol, Upstream};
-use super::{ended, https, quic, set_id, tcp, tls};
+use super::{ended, https, quic, set_id, system, tcp, tls};
 use crate::dns::{Reply, drop_options, option, pad, question};
 use crate::limits;
 use crate::problem::Problem;
 
-/// How long a connection may take to be made, with its handshakes.
+/// How long a connection may take to be made, with its handshakes and the look-up of its server's name.
 const DIAL_MAX: Duration = Duration::from_secs(4);
 /// After one that could not be made, the next is tried so much later; who needs it waits.
 const DIAL_AGAIN: Duration = Duration::from_millis(250);
+/// How long a name's addresses are taken as they are, unless no connection to them can be made.
+const FOUND_FOR: Duration = Duration::from_secs(60);
+/// How long a look-up may take while there are addresses from before.
+const LOOK_UP_MAX: Duration = Duration::from_secs(1);
+/// When the next address of a name is tried too (RFC 8305, 5).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 /// How long a connection is kept that nobody uses. Servers close theirs after 10 to 30 s, and a firewall that forgets
 /// one in between would cost a wait.
 const IDLE_MAX: Duration = Duration::from_secs(20);
@@ -45,15 +54,32 @@ const BLOCK: usize = 128;
 /// Options that concern one connection and not the answer.
 const OF_THE_CONNECTION: [u16; 2] = [option::TCP_KEEPALIVE, option::PADDING];
 
-/// One upstream at one address, and the connections to it.
+/// One upstream, and the connections to it.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) upstream: Upstream,
-    pub(super) address: SocketAddr,
+    pub(super) place: Place,
     /// How long a connection is kept that nobody uses.
     idle: Duration,
     tls: OnceLock<Arc<ClientConfig>>,
     state: Mutex<State>,
+}
+
+/// Where an upstream is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    At(SocketAddr),
+    /// Where its name leads when a connection is made, so that no start waits for that, and a server that moves is found.
+    Named(Bootstrap),
+}
+
+/// Who looks up the names of upstreams.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Bootstrap {
+    /// Upstreams in plain text, by address; the system's when there are none.
+    pub(super) via: Vec<SocketAddr>,
+    /// Our listeners, which are never asked.
+    pub(super) own: Vec<SocketAddr>,
 }
 
 #[derive(Debug, Default)]
@@ -66,20 +92,31 @@ struct State {
     told: Option<Instant>,
     /// How long a reply takes, smoothed.
     usual: Duration,
+    /// The addresses of the name, and when they were looked up.
+    found: Option<(Instant, Vec<SocketAddr>)>,
 }
 
 /// Tells a connection that is being made, or why it could not be.
 type Dialing = watch::Receiver<Option<Result<Arc<Connection>, Arc<str>>>>;
 
 impl Link {
-    pub(super) fn new(upstream: Upstream, address: SocketAddr) -> Self {
-        Self { upstream, address, idle: IDLE_MAX, tls: OnceLock::new(), state: Mutex::default() }
+    pub(super) fn new(upstream: Upstream, place: Place) -> Self {
+        Self { upstream, place, idle: IDLE_MAX, tls: OnceLock::new(), state: Mutex::default() }
     }
 
     /// Do both lead to the same server in the same way? Names count only where they are proved.
-    pub(super) fn is_same(&self, upstream: &Upstream, address: SocketAddr) -> bool {
-        let same_way = self.upstream.protocol == upstream.protocol && self.address == address;
-        same_way && (!upstream.protocol.is_encrypted() || self.upstream == *upstream)
+    pub(super) fn is_same(&self, upstream: &Upstream, place: &Place) -> bool {
+        let same_way = self.upstream.protocol == upstream.protocol && self.place == *place;
+        let is_proved = upstream.protocol.is_encrypted() || matches!(place, Place::Named(_));
+        same_way && (!is_proved || self.upstream == *upstream)
+    }
+
+    /// Where it is, when that is no question.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        match self.place {
+            Place::At(address) => Some(address),
+            Place::Named(_) => None,
+        }
     }
 
     /// Sends a query and waits for its reply, for as long as the caller does. The reply bears the query's own id, and comes
@@ -154,9 +191,8 @@ impl Link {
             if let Some(then) = not_before {
                 tokio::time::sleep_until(then.into()).await;
             }
-            let end = CancellationToken::new();
-            let outcome = match tokio::time::timeout(DIAL_MAX, link.connect(end.clone())).await {
-                Ok(Ok(wire)) => Ok(Arc::new(Connection::new(wire, end))),
+            let outcome = match tokio::time::timeout(DIAL_MAX, link.connect()).await {
+                Ok(Ok((wire, end))) => Ok(Arc::new(Connection::new(wire, end))),
                 Ok(Err(error)) => Err(error.to_string().into()),
                 Err(_) => Err(format!("nothing within {} s", DIAL_MAX.as_secs()).into()),
             };
@@ -177,16 +213,68 @@ impl Link {
         told
     }
 
-    /// Makes a connection.
-    async fn connect(&self, end: CancellationToken) -> io::Result<Wire> {
-        let upstream = &self.upstream;
+    /// Makes a connection, and what ends it.
+    async fn connect(&self) -> io::Result<(Wire, CancellationToken)> {
+        let addresses = self.addresses().await?;
+        let mut untried = addresses.into_iter();
+        let mut trying = FuturesUnordered::new();
+        let mut error = io::Error::from(io::ErrorKind::NotFound);
+        loop {
+            match untried.next() {
+                Some(address) => trying.push(self.connect_to(address)),
+                None if trying.is_empty() => return Err(error),
+                None => {}
+            }
+            tokio::select! {
+                Some(outcome) = trying.next() => match outcome {
+                    Ok(made) => return Ok(made),
+                    Err(other) => error = other,
+                },
+                () = tokio::time::sleep(NEXT_ADDRESS), if untried.len() > 0 => {}
+            }
+        }
+    }
+
+    /// Where the server may be. What a name led to before is taken when it cannot be looked up now.
+    async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        let (bootstrap, name) = match (&self.place, &self.upstream.host) {
+            (Place::At(address), _) => return Ok(vec![*address]),
+            (Place::Named(_), Host::Address(address)) => return Ok(vec![SocketAddr::new(*address, self.upstream.port)]),
+            (Place::Named(bootstrap), Host::Name(name)) => (bootstrap, name),
+        };
+        let (former, has_failed) = {
+            let state = self.lock();
+            (state.found.clone(), state.failed.is_some())
+        };
+        let patience = match former {
+            Some((at, addresses)) if !has_failed && at.elapsed() < FOUND_FOR => return Ok(addresses),
+            Some(_) => LOOK_UP_MAX,
+            None => DIAL_MAX,
+        };
+        let found = match tokio::time::timeout(patience, bootstrap.look_up(name, self.upstream.port)).await {
+            Ok(found) => found.map_err(|problem| io::Error::other(problem.to_string())),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        match (found, former) {
+            (Ok(addresses), _) => {
+                self.lock().found = Some((Instant::now(), addresses.clone()));
+                Ok(addresses)
+            }
+            (Err(_), Some((_, addresses))) => Ok(addresses),
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    async fn connect_to(&self, address: SocketAddr) -> io::Result<(Wire, CancellationToken)> {
+        let (upstream, token) = (&self.upstream, CancellationToken::new());
+        let end = token.clone();
         let tcp = async || -> io::Result<TcpStream> {
-            let stream = TcpStream::connect(self.address).await?;
+            let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
             Ok(stream)
         };
-        let quic = async |alpn| quic::dial(self.address, upstream, self.tls(Some(alpn))?).await;
-        Ok(match upstream.protocol {
+        let quic = async |alpn| quic::dial(address, upstream, self.tls(Some(alpn))?).await;
+        let wire = match upstream.protocol {
             // What UDP has no room for.
             Protocol::Udp | Protocol::Tcp => Wire::Pipe(tcp::Pipe::new(tcp().await?, end)),
             Protocol::Tls => Wire::Pipe(tcp::Pipe::new(tls::handshake(tcp().await?, upstream, self.tls(None)?).await?, end)),
@@ -195,7 +283,8 @@ impl Link {
             }
             Protocol::H3 => Wire::Http3(https::Http3::new(quic(https::ALPN_H3).await?, upstream, end).await?),
             Protocol::Quic => Wire::Doq(quic::Doq::new(quic(quic::ALPN).await?, end)),
-        })
+        };
+        Ok((wire, token))
     }
 
     /// Whom to trust, kept with the tickets that make the next handshake shorter; a file of authorities is read each time.
@@ -265,10 +354,30 @@ impl Link {
 
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.upstream.host {
-            Host::Address(_) => write!(f, "{}", self.upstream),
-            Host::Name(_) => write!(f, "{} ({})", self.upstream, self.address.ip()),
+        match (&self.upstream.host, &self.place) {
+            (Host::Name(_), Place::At(address)) => write!(f, "{} ({})", self.upstream, address.ip()),
+            _ => write!(f, "{}", self.upstream),
         }
+    }
+}
+
+impl Bootstrap {
+    /// The addresses of an upstream's name, but for our own.
+    pub(super) async fn look_up(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, Problem> {
+        let via = match self.via.is_empty() {
+            true => system::upstreams(Path::new(system::RESOLV_CONF), Path::new(system::RESOLVED_CONF), &self.own)?,
+            false => self.via.clone(),
+        };
+        let mut found = system::bootstrap(name, port, &via).await?;
+        found.retain(|address| !self.is_own(*address));
+        if found.is_empty() {
+            return Err(Problem::new(format!("upstream {name} is this server itself; it is left out")));
+        }
+        Ok(found)
+    }
+
+    pub(super) fn is_own(&self, address: SocketAddr) -> bool {
+        self.own.iter().any(|own| system::is_own(address, *own))
     }
 }
 
@@ -410,7 +519,7 @@ mod tests {
     }
 
     fn to(peer: &Peer) -> Arc<Link> {
-        Arc::new(Link::new(peer.upstream(), peer.address))
+        Arc::new(Link::new(peer.upstream(), Place::At(peer.address)))
     }
 
     /// Asks, and sees that the reply is to the query.
@@ -581,7 +690,7 @@ mod tests {
             let refused = async |what: &str, wanted: &str, change: &dyn Fn(&mut Upstream)| {
                 let mut upstream = peer.upstream();
                 change(&mut upstream);
-                let error = error(&Arc::new(Link::new(upstream, peer.address))).await;
+                let error = error(&Arc::new(Link::new(upstream, Place::At(peer.address)))).await;
                 assert!(error.contains("certificate") && error.contains(wanted), "{protocol:?}, {what}: {error}");
             };
             refused("the name of another", "other.test", &|upstream| upstream.identity.name = Some("other.test".into())).await;
@@ -610,7 +719,7 @@ mod tests {
             let accepted = async |change: &dyn Fn(&mut Upstream)| {
                 let mut upstream = peer.upstream();
                 change(&mut upstream);
-                ask(&Arc::new(Link::new(upstream, peer.address)), "www.example.net").await;
+                ask(&Arc::new(Link::new(upstream, Place::At(peer.address))), "www.example.net").await;
             };
             accepted(&|upstream| upstream.identity.pins = vec![Pin([7; 32]), peer.pin]).await;
             // HTTP servers are asked by the name in the certificate, which the peer looks at.
@@ -635,7 +744,7 @@ mod tests {
     async fn a_handshake_that_never_ends_is_given_up_and_shared() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let link = Arc::new(Link::new(format!("tls://{address}").parse().unwrap(), address));
+        let link = Arc::new(Link::new(format!("tls://{address}").parse().unwrap(), Place::At(address)));
         let begun = Instant::now();
         let errors = join_all((0..20).map(|_| error(&link))).await;
         assert!(begun.elapsed() >= DIAL_MAX && errors.iter().all(|error| error.contains("nothing within")), "{errors:?}");
@@ -649,7 +758,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let link = Arc::new(Link::new(format!("tcp://{address}").parse().unwrap(), address));
+        let link = Arc::new(Link::new(format!("tcp://{address}").parse().unwrap(), Place::At(address)));
         assert!(error(&link).await.contains("refused"));
         let begun = Instant::now();
         assert!(error(&link).await.contains("refused") && begun.elapsed() > DIAL_AGAIN / 2, "not tried again at once");
@@ -662,7 +771,8 @@ mod tests {
     async fn an_idle_connection_is_closed() {
         let trials = ALL.map(async |protocol| {
             let peer = Peer::sometimes_slow(protocol, Duration::from_millis(300)).await;
-            let link = Arc::new(Link { idle: Duration::from_millis(100), ..Link::new(peer.upstream(), peer.address) });
+            let link =
+                Arc::new(Link { idle: Duration::from_millis(100), ..Link::new(peer.upstream(), Place::At(peer.address)) });
             ask(&link, "slow.example.net").await;
             within("the end of it", || link.lock().connections.is_empty()).await;
             ask(&link, "slow.example.net").await;
