@@ -17,11 +17,24 @@ mod tls;
 mod udp;
 
 use std::io;
+use std::sync::Arc;
+
+use link::{Bootstrap, Link, Place};
 
 pub use address::{Host, Identity, Pin, Protocol, Upstream};
 pub use forwarder::{
     Config, Counters, Favourite, FirstAttempt, Forwarder, Kept, Route, Sequential, add_edns, truncated, write_kept,
 };
+
+/// Asks one server once, over a connection; its name is looked up by the system's servers. Who would take UDP is asked over
+/// TCP.
+pub async fn ask(upstream: Upstream, query: &[u8]) -> io::Result<Vec<u8>> {
+    let place = match (&upstream.host, upstream.addresses.first()) {
+        (Host::Address(address), _) | (Host::Name(_), Some(address)) => Place::At((*address, upstream.port).into()),
+        (Host::Name(_), None) => Place::Named(Bootstrap::default()),
+    };
+    Arc::new(Link::new(upstream, place)).ask(query).await.map(|(_, reply)| reply)
+}
 
 /// The connection came to an end before the reply did: whoever waits may try another one.
 fn ended() -> io::Error {

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::ResponseCode;
 
-use crate::support::rollcall::{Launch, Rollcall, directory};
-use crate::support::tools::{dig, says};
+use crate::support::rollcall::{BINARY, Launch, Rollcall, directory};
+use crate::support::tools::{dig, run, says};
 use crate::support::upstream::{Secure, Server, Silent};
 use crate::support::{slack, within};
 
@@ -115,6 +116,27 @@ fn a_stuck_handshake_costs_milliseconds() {
         times.sort();
         assert!(times[39] < Duration::from_millis(600), "{kind}: the slowest of 40 took {:?}", times[39]);
         assert!(times[20] < Duration::from_millis(100), "{kind}: half of 40 took more than {:?}", times[20]);
+    }
+}
+
+#[test]
+fn query_asks_over_them_too() {
+    let directory = directory();
+    let unbound = Server::unbound_secure(directory.path());
+    let query = |server: &str, authorities: Option<&str>| {
+        let mut command = Command::new(BINARY);
+        command.current_dir(directory.path()).args(["query", "www.example.net", server]).env_remove("ROLLCALL_DNS_ADDR");
+        command.envs(authorities.map(|file| ("SSL_CERT_FILE", file)));
+        run(&mut command)
+    };
+    for (server, over) in [
+        (format!("@tls://127.0.0.1:{}#dns.test", unbound.tls), "TLS"),
+        (format!("@https://127.0.0.1:{}#dns.test", unbound.https), "HTTPS"),
+    ] {
+        let said = query(&server, Some("ca.pem")).ok();
+        assert!(said.contains(ADDRESSES[0]) && said.contains(&format!("over {over}")), "{said}");
+        let said = query(&server, None).failed();
+        assert!(said.contains("UnknownIssuer") && said.contains("SSL_CERT_FILE"), "{said}");
     }
 }
 
