@@ -299,7 +299,10 @@ impl Link {
     /// Sees a connection to its end, and that there is another when it broke in use.
     async fn keep(self: Arc<Self>, connection: Arc<Connection>) {
         let is_idle = loop {
-            let idle_at = connection.lock().used + self.idle;
+            let idle_at = {
+                let ledger = connection.lock();
+                if ledger.waiting > 0 { Instant::now() + self.idle } else { ledger.used + self.idle }
+            };
             tokio::select! {
                 () = connection.end.cancelled() => break false,
                 () = tokio::time::sleep_until(idle_at.into()) => {
