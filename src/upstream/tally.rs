@@ -1,10 +1,8 @@
 //! What became of what upstreams were asked.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::metrics::{Count, Histogram};
-use crate::resolve::answer::Transport;
 
 /// What happened so far, whatever the upstream.
 #[derive(Debug, Default)]
@@ -25,8 +23,8 @@ pub struct Counters {
 #[derive(Debug)]
 pub(super) struct Tally {
     group: String,
-    address: SocketAddr,
-    transport: Transport,
+    /// As it is written in a configuration.
+    upstream: String,
     pub(super) sent: Count,
     /// It had an answer.
     pub(super) answered: Count,
@@ -39,21 +37,18 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new(group: String, address: SocketAddr, transport: Transport) -> Self {
+    pub(super) fn new(group: String, upstream: String) -> Self {
         let (sent, answered, failed, missed, took) = Default::default();
-        Self { group, address, transport, sent, answered, failed, missed, took }
+        Self { group, upstream, sent, answered, failed, missed, took }
     }
 
-    pub(super) fn is_of(&self, group: &str, address: SocketAddr, transport: Transport) -> bool {
-        (&*self.group, self.address, self.transport) == (group, address, transport)
+    pub(super) fn is_of(&self, group: &str, upstream: &str) -> bool {
+        (&*self.group, &*self.upstream) == (group, upstream)
     }
 
     /// The upstream as it is written in a configuration.
-    pub(super) fn text(&self) -> String {
-        match self.transport {
-            Transport::Udp => self.address.to_string(),
-            Transport::Tcp => format!("tcp://{}", self.address),
-        }
+    pub(super) fn text(&self) -> &str {
+        &self.upstream
     }
 
     /// Takes note of good answers, of which the last took so long. Whoever calls this holds the lock of the conditions.

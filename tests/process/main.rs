@@ -9,6 +9,7 @@ mod command_line;
 mod differences;
 mod durability;
 mod encrypted;
+mod encrypted_upstreams;
 mod errors;
 mod explain;
 mod forwarder_rfcs;
