@@ -90,6 +90,14 @@ mod tests {
         assert_eq!(same.restore(folder.path()), Ok(1));
         assert_eq!(same.find(&Names::All, Instant::now()).len(), 1);
         assert_eq!(forwarder("192.0.2.2:53").await.restore(folder.path()), Ok(0), "another upstream may say otherwise");
+        for other in [
+            "upstreams = [\"192.0.2.1\"]\nfilter.private_addresses = true",
+            "upstreams = [\"192.0.2.1\"]\n[[route]]\ndomains = [\"example.net\"]\nupstreams = []",
+            "upstreams = [\"tls://192.0.2.1:53\"]",
+        ] {
+            let (other, _) = Forwarder::new(&toml::from_str(other).unwrap(), None, &[]).await;
+            assert_eq!(other.restore(folder.path()), Ok(0), "other rules, or another way");
+        }
 
         let path = folder.path().join(FILE);
         let mut octets = fs::read(&path).unwrap();

@@ -59,6 +59,15 @@ fn clients_of_every_kind_get_the_answer() {
     let said =
         curl(&format!("--doh-insecure --doh-url {} http://www.example.net:{}/health", https(&rollcall), web.address.port()));
     assert!(!said.is_empty() && web.asked.load(std::sync::atomic::Ordering::SeqCst) == 1, "{said}");
+    let metrics = rollcall.http.get("/metrics").body;
+    for way in ["tls", "https", "quic"] {
+        let begin = format!(
+            "rollcall_queries_total{{listener=\"{}\",transport=\"{way}\",rcode=\"NOERROR\"}} ",
+            rollcall.encrypted(way)
+        );
+        let count = metrics.lines().find_map(|line| line.strip_prefix(&begin)?.parse::<u64>().ok());
+        assert!(count >= Some(1), "{begin:?} is missing in\n{metrics}");
+    }
 }
 
 #[test]

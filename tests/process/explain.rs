@@ -78,6 +78,7 @@ fn a_forwarded_name_has_its_route_its_kept_answer_and_its_upstreams() {
     fs::write(directory.path().join("zones/zone.example.zone"), zone).expect("written");
     let text = format!(
         "[forward]\nupstreams = [\"{}\"]\n[[forward.route]]\ndomains = [\"corp.example\"]\nupstreams = [\"{}\"]\n\
+         [[forward.route]]\ndomains = [\"apps.example\"]\naddresses = [\"192.0.2.9\"]\nupstreams = []\n\
          [[record]]\nname = \"printer.home.example\"\ntype = \"A\"\nvalue = \"192.0.2.7\"\n[zones]\nfolder = \"zones\"\n",
         witness.address, silent.address
     );
@@ -87,6 +88,7 @@ fn a_forwarded_name_has_its_route_its_kept_answer_and_its_upstreams() {
         ("printer.home.example", "local"),
         ("localhost", "local"),
         ("a.onion", "local"),
+        ("www.apps.example", "local"),
         ("ns.zone.example", "zone"),
         ("www.consul", "discovery"),
         ("www.example.net", "forwarded"),
@@ -94,6 +96,8 @@ fn a_forwarded_name_has_its_route_its_kept_answer_and_its_upstreams() {
         let told = explain(&rollcall, [name]);
         assert_eq!(told["source"], source, "{told}");
     }
+    let because = explain(&rollcall, ["www.apps.example"])["because"].to_string();
+    assert!(because.contains("[[forward.route]]"), "{because}");
     let fresh = explain(&rollcall, ["www.example.net"]);
     assert_eq!(
         (fresh["kept"].as_array().map(Vec::len), fresh["route"]["group"].as_str()),
