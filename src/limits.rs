@@ -120,13 +120,6 @@ pub const RELAY_FLIGHTS_MAX: usize = 4_096;
 /// Clients that wait for one of them besides the first.
 pub const RELAY_ASKERS_MAX: usize = 64;
 
-/// TCP connections to upstreams that are kept open for the next query, over all upstreams. Truncated answers are rare.
-pub const UPSTREAM_CONNECTIONS_IDLE_MAX: usize = 16;
-
-/// Connections under way to upstreams of datagrams, whose answers were cut or do not come: when all are silent, each look-up
-/// tries one in the end, and each is a file until its deadline. Beyond it there is no such try.
-pub const UPSTREAM_CONNECTIONS_OPENED_MAX: usize = 512;
-
 /// Look-ups that have ended and still listen for a late reply for a second, at about a kilobyte each; beyond it nobody does,
 /// and nothing is learnt.
 pub const LATE_LISTENERS_MAX: usize = 4_096;
@@ -157,3 +150,12 @@ pub const HTTP_BODY_SECONDS_MAX: u64 = 30;
 /// Seconds that a blocking query waits when it does not say, and at most.
 pub const BLOCKING_SECONDS_DEFAULT: u64 = 300;
 pub const BLOCKING_SECONDS_MAX: u64 = 600;
+/// Connections to one upstream at one time, over TCP, TLS, HTTP or QUIC. Servers give one client few.
+pub const UPSTREAM_CONNECTIONS_MAX: usize = 4;
+/// Queries under way on one connection to an upstream from which on another one is made: as many streams as HTTP/2
+/// servers let be open at least (RFC 9113, 6.5.2).
+pub const UPSTREAM_QUERIES_PER_CONNECTION: usize = 100;
+/// Queries under way on one connection to an upstream at most, while no other one can be made; the next fails at once.
+pub const UPSTREAM_QUERIES_PER_CONNECTION_MAX: usize = 2_048;
+/// Octets of the headers of an upstream's HTTP response.
+pub const UPSTREAM_HTTP_HEAD_OCTETS_MAX: u32 = 16 << 10;

@@ -1,6 +1,6 @@
 //! `rollcall query`: ask a DNS server, and say who answered and what the answer means.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::time::{Duration, Instant};
@@ -16,12 +16,15 @@ use serde_json::{Value, json};
 use super::api::variable;
 use super::output::{Output, printable};
 use super::{Done, Error as CliError};
+use crate::upstream::{self, Protocol, Upstream};
 
 /// The server that is asked when none is given.
 const SERVER_DEFAULT: &str = "127.0.0.1:53";
 /// How long each attempt over UDP waits.
 const UDP_WAITS: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(3)];
 const TCP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a server may take that is written as a URL, its handshakes included.
+const URL_TIMEOUT: Duration = Duration::from_secs(8);
 /// What fits an Ethernet frame without fragments, over IPv6 too (DNS flag day 2020).
 const PAYLOAD_MAX: u16 = 1232;
 
@@ -29,7 +32,7 @@ const PAYLOAD_MAX: u16 = 1232;
 ///
 /// Ends with 0 when there are records of the type, with 1 when there are none or no answer came.
 #[derive(Debug, Args)]
-#[command(override_usage = "rollcall query [OPTIONS] NAME [TYPE] [@SERVER[:PORT]]", after_help = EXAMPLES)]
+#[command(override_usage = "rollcall query [OPTIONS] NAME [TYPE] [@SERVER[:PORT]|@URL]", after_help = EXAMPLES)]
 pub(super) struct QueryArgs {
     /// The name, the type [default: A; PTR for an address], and @SERVER[:PORT] [default: $ROLLCALL_DNS_ADDR, 127.0.0.1:53]
     #[arg(required = true, num_args = 1..=3, value_name = "NAME [TYPE] [@SERVER]")]
@@ -50,6 +53,7 @@ Examples:
   rollcall query web.service.consul
   rollcall query web.service.consul SRV @127.0.0.1:8600
   rollcall query 10.0.0.5                                   the name of an address
+  rollcall query example.com @tls://9.9.9.9#dns.quad9.net   over TLS; also https://, h3://, quic://, tcp://
   rollcall query example.com TXT --tcp --json";
 
 /// Why a question could not be asked, or found no answer.
@@ -63,14 +67,16 @@ pub(super) enum Error {
     Word { word: String },
     #[error("@{server} is no server")]
     Server { server: String, source: io::Error },
+    #[error("@{server} is no server: {reason}")]
+    Url { server: String, reason: String },
     #[error("cannot write the question")]
     Compose(#[source] ProtoError),
     #[error("no answer from {server} over {transport}")]
-    Exchange { server: SocketAddr, transport: &'static str, source: io::Error },
+    Exchange { server: Server, transport: &'static str, source: io::Error },
     #[error("no answer from {server} over UDP within {} s", UDP_WAITS.iter().sum::<Duration>().as_secs())]
-    Silent { server: SocketAddr },
+    Silent { server: Server },
     #[error("the answer of {server} cannot be read")]
-    Parse { server: SocketAddr, source: DecodeError },
+    Parse { server: Server, source: DecodeError },
 }
 
 impl Error {
@@ -81,6 +87,11 @@ impl Error {
             }
             Self::Type { .. } => Some("write A, AAAA, SRV, TXT, …, or TYPE and a number, as in TYPE65".to_owned()),
             Self::Server { .. } => Some("write @ADDRESS or @ADDRESS:PORT, as in @127.0.0.1:8600 or @[::1]:53".to_owned()),
+            Self::Url { .. } => Some("write it as an upstream, as in @tls://9.9.9.9#dns.quad9.net".to_owned()),
+            Self::Exchange { source, .. } if source.to_string().contains("certificate") => Some(
+                "is it the right server? @ADDRESS#NAME says whose certificate to expect; SSL_CERT_FILE names other authorities"
+                    .to_owned(),
+            ),
             Self::Exchange { .. } | Self::Silent { .. } => {
                 Some("does a server listen there? Name another one with @ADDRESS:PORT or ROLLCALL_DNS_ADDR".to_owned())
             }
@@ -89,7 +100,7 @@ impl Error {
     }
 
     pub(super) fn is_usage(&self) -> bool {
-        matches!(self, Self::Name { .. } | Self::Type { .. } | Self::Word { .. } | Self::Server { .. })
+        matches!(self, Self::Name { .. } | Self::Type { .. } | Self::Word { .. } | Self::Server { .. } | Self::Url { .. })
     }
 }
 
@@ -111,7 +122,25 @@ impl QueryArgs {
 struct Asked {
     name: Name,
     kind: RecordType,
-    server: SocketAddr,
+    server: Server,
+}
+
+/// Whom a question goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Server {
+    /// Over UDP, and TCP for what does not fit.
+    Plain(SocketAddr),
+    /// Over one protocol, and no other.
+    Url(Box<Upstream>),
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(address) => write!(f, "{address}"),
+            Self::Url(upstream) => write!(f, "{upstream}"),
+        }
+    }
 }
 
 impl Asked {
@@ -135,7 +164,7 @@ impl Asked {
         let mut name = name;
         // There is no search list: what is asked is what was written.
         name.set_fqdn(true);
-        Ok(Self { name, kind, server: server_address(&server)? })
+        Ok(Self { name, kind, server: read_server(&server)? })
     }
 
     fn exchange(&self, tcp: bool) -> Result<Answer, Error> {
@@ -147,23 +176,32 @@ impl Asked {
         query.set_edns(edns);
         let bytes = query.to_vec().map_err(Error::Compose)?;
         let started = Instant::now();
+        let server = match &self.server {
+            Server::Plain(address) => *address,
+            Server::Url(upstream) => {
+                let transport = protocol_text(upstream.protocol);
+                let failed = |source| Error::Exchange { server: self.server.clone(), transport, source };
+                let (size, message) = self.parse(&over_url(upstream, &bytes).map_err(failed)?)?;
+                return Ok(Answer { message, size, transport, took: started.elapsed() });
+            }
+        };
         let mut transport = "UDP";
-        let mut reply = if tcp { None } else { Some(self.over_udp(&query, &bytes)?) };
+        let mut reply = if tcp { None } else { Some(self.over_udp(server, &query, &bytes)?) };
         // RFC 7766, 5: an answer that was cut is asked for again over TCP.
         let cut = matches!(&reply, Some((_, message)) if message.metadata.truncation);
         if tcp || cut {
             transport = if cut { "TCP, because the answer did not fit UDP" } else { "TCP" };
-            reply = Some(self.over_tcp(&bytes)?);
+            reply = Some(self.over_tcp(server, &bytes)?);
         }
-        let Some((size, message)) = reply else { return Err(Error::Silent { server: self.server }) };
+        let Some((size, message)) = reply else { return Err(Error::Silent { server: self.server.clone() }) };
         Ok(Answer { message, size, transport, took: started.elapsed() })
     }
 
-    fn over_udp(&self, query: &Message, bytes: &[u8]) -> Result<(usize, Message), Error> {
-        let failed = |source| Error::Exchange { server: self.server, transport: "UDP", source };
-        let any: SocketAddr = if self.server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+    fn over_udp(&self, server: SocketAddr, query: &Message, bytes: &[u8]) -> Result<(usize, Message), Error> {
+        let failed = |source| Error::Exchange { server: self.server.clone(), transport: "UDP", source };
+        let any: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
         let socket = UdpSocket::bind(any).map_err(failed)?;
-        socket.connect(self.server).map_err(failed)?;
+        socket.connect(server).map_err(failed)?;
         let mut buffer = vec![0; usize::from(u16::MAX)];
         for wait in UDP_WAITS {
             socket.send(bytes).map_err(failed)?;
@@ -188,13 +226,13 @@ impl Asked {
                 return self.parse(received);
             }
         }
-        Err(Error::Silent { server: self.server })
+        Err(Error::Silent { server: self.server.clone() })
     }
 
-    fn over_tcp(&self, bytes: &[u8]) -> Result<(usize, Message), Error> {
-        let failed = |source| Error::Exchange { server: self.server, transport: "TCP", source };
+    fn over_tcp(&self, server: SocketAddr, bytes: &[u8]) -> Result<(usize, Message), Error> {
+        let failed = |source| Error::Exchange { server: self.server.clone(), transport: "TCP", source };
         let reply = || -> io::Result<Vec<u8>> {
-            let mut stream = TcpStream::connect_timeout(&self.server, TCP_TIMEOUT)?;
+            let mut stream = TcpStream::connect_timeout(&server, TCP_TIMEOUT)?;
             stream.set_read_timeout(Some(TCP_TIMEOUT))?;
             stream.set_write_timeout(Some(TCP_TIMEOUT))?;
             let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
@@ -209,7 +247,7 @@ impl Asked {
     }
 
     fn parse(&self, bytes: &[u8]) -> Result<(usize, Message), Error> {
-        let message = Message::from_vec(bytes).map_err(|source| Error::Parse { server: self.server, source })?;
+        let message = Message::from_vec(bytes).map_err(|source| Error::Parse { server: self.server.clone(), source })?;
         Ok((bytes.len(), message))
     }
 }
@@ -342,7 +380,7 @@ impl Answer {
         let errors = self.extended_errors();
         json!({
             "question": { "name": asked.name.to_ascii(), "type": type_text(asked.kind) },
-            "server": asked.server,
+            "server": asked.server.to_string(),
             "transport": self.transport.split(',').next().unwrap_or_default().to_lowercase(),
             "milliseconds": self.took.as_secs_f64() * 1e3,
             "octets": self.size,
@@ -365,6 +403,35 @@ fn record_type(word: &str) -> Result<RecordType, Error> {
         return Ok(number.into());
     }
     upper.parse().map_err(|_| Error::Type { word: word.to_owned() })
+}
+
+fn read_server(server: &str) -> Result<Server, Error> {
+    match server.split_once("://") {
+        None => server_address(server).map(Server::Plain),
+        Some(("udp", rest)) => server_address(rest).map(Server::Plain),
+        Some(_) => match server.parse() {
+            Ok(upstream) => Ok(Server::Url(Box::new(upstream))),
+            Err(reason) => Err(Error::Url { server: server.to_owned(), reason }),
+        },
+    }
+}
+
+/// One question by the protocol of a URL.
+fn over_url(upstream: &Upstream, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let asking = async { tokio::time::timeout(URL_TIMEOUT, upstream::ask(upstream.clone(), bytes)).await };
+    runtime.block_on(asking).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+fn protocol_text(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Udp => "UDP",
+        Protocol::Tcp => "TCP",
+        Protocol::Tls => "TLS",
+        Protocol::Https => "HTTPS",
+        Protocol::H3 => "HTTP/3",
+        Protocol::Quic => "QUIC",
+    }
 }
 
 fn server_address(server: &str) -> Result<SocketAddr, Error> {
@@ -503,6 +570,9 @@ mod tests {
         assert_eq!((asked.name.to_ascii(), asked.kind), ("5.0.0.10.in-addr.arpa.".to_owned(), RecordType::PTR));
         assert_eq!(asked.server.to_string(), "[::1]:53");
         assert_eq!(read("a TYPE65280 @::1").unwrap().kind, RecordType::Unknown(65280));
+        assert_eq!(read("a @udp://::1").unwrap().server.to_string(), "[::1]:53");
+        assert_eq!(read("a @tls://192.0.2.1#dns.test").unwrap().server.to_string(), "tls://192.0.2.1:853#dns.test");
+        assert!(matches!(read("a @http://192.0.2.1"), Err(Error::Url { .. })));
         assert!(matches!(read("a b @::1"), Err(Error::Type { .. })));
         assert!(matches!(read("a A b @::1"), Err(Error::Word { .. })));
         assert!(matches!(read("@::1"), Err(Error::Name { .. })));

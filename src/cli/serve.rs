@@ -27,8 +27,8 @@ pub(super) struct ServeArgs {
     /// Serve the HTTP API on this address
     #[arg(long, value_name = "ADDR:PORT")]
     http: Option<SocketAddr>,
-    /// Forward other names to this server [may be repeated]
-    #[arg(long = "upstream", value_name = "ADDR:PORT")]
+    /// Forward other names to this server: 9.9.9.9, tls://dns.quad9.net, https://…, quic://… [may be repeated]
+    #[arg(long = "upstream", value_name = "UPSTREAM")]
     upstreams: Vec<String>,
     /// Read services from this file or folder (Consul's JSON), and watch it
     #[arg(long, value_name = "FILE_OR_DIR")]

@@ -197,6 +197,7 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
                 relative_to(folder, encrypted.certificate.iter_mut().chain(&mut encrypted.key));
             }
             relative_to(folder, file.registry.services.0.iter_mut().chain(&mut file.registry.data));
+            relative_to(folder, file.forward.files());
             file
         }
         None => File::default(),
@@ -219,6 +220,7 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
     override_domain(&mut settings, options, &mut problems);
     let mut forward = file.forward;
     override_upstreams(&mut forward, &options.upstreams, &mut problems);
+    problems.extend(forward.check());
     if consul {
         forward.sequential = Some(sequential(&settings));
     }

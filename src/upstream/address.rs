@@ -2,37 +2,137 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 
-use serde::Deserialize;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, de::Error as _};
 
-use crate::resolve::answer::Transport;
+/// Where DNS over HTTPS is, unless the URL says so: what the public resolvers and most servers have.
+const PATH: &str = "/dns-query";
 
-/// The port of DNS.
-const PORT: u16 = 53;
-
-/// One upstream: `9.9.9.9`, `9.9.9.9:5353`, `[2620:fe::fe]:53`, `udp://…`, `tcp://…`, or a host name in place of the
-/// address.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+/// One upstream: `9.9.9.9`, `9.9.9.9:5353`, `[2620:fe::fe]:53`, a host name in place of the address, and any of them
+/// behind `udp://`, `tcp://`, `tls://`, `https://`, `h3://` or `quic://`. A `#` behind it gives the port as dnsmasq
+/// writes it (`#853`), or the name that the certificate has to be for (`#dns.example`), as systemd-resolved does.
+///
+/// In TOML it may be a table too: `{ url = "tls://dns.example", addresses = ["192.0.2.1"] }`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
+    pub protocol: Protocol,
     pub host: Host,
     pub port: u16,
-    /// With TCP it is never asked over UDP.
-    pub transport: Transport,
+    /// Of the URL; HTTP only.
+    pub path: String,
+    /// Where the host is; looked up when none is written.
+    pub addresses: Vec<IpAddr>,
+    pub identity: Identity,
+}
+
+/// How an upstream is asked; always so, and never by a weaker protocol when that fails. UDP alone goes over to TCP, for
+/// what does not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    Udp,
+    Tcp,
+    /// RFC 7858.
+    Tls,
+    /// RFC 8484 over HTTP/2.
+    Https,
+    /// RFC 8484 over HTTP/3.
+    H3,
+    /// RFC 9250.
+    Quic,
 }
 
 /// Where an upstream is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Host {
     Address(IpAddr),
-    /// Looked up when the server starts and at each reload.
+    /// Looked up when a connection is made; for UDP, when the server starts and at each reload.
     Name(String),
+}
+
+/// What a server has to prove before it is told a question. All that is written counts. A key that is pinned, with no
+/// name and no authority beside it, is enough (RFC 7858, 4.2).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate is for this name, and not for the host of the URL.
+    pub name: Option<String>,
+    /// The certificate's own key is one of these.
+    pub pins: Vec<Pin>,
+    /// The certificate comes from an authority of this file (PEM), and not from one that the system trusts.
+    pub ca: Option<PathBuf>,
+}
+
+/// The SHA-256 of a public key as certificates hold it (SubjectPublicKeyInfo), written `sha256/` and base64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pin(pub [u8; 32]);
+
+impl Protocol {
+    const ALL: [Self; 6] = [Self::Udp, Self::Tcp, Self::Tls, Self::Https, Self::H3, Self::Quic];
+
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Https => "https",
+            Self::H3 => "h3",
+            Self::Quic => "quic",
+        }
+    }
+
+    fn port(self) -> u16 {
+        match self {
+            Self::Udp | Self::Tcp => 53,
+            Self::Tls | Self::Quic => 853,
+            Self::Https | Self::H3 => 443,
+        }
+    }
+
+    pub fn is_encrypted(self) -> bool {
+        !matches!(self, Self::Udp | Self::Tcp)
+    }
+
+    fn is_http(self) -> bool {
+        matches!(self, Self::Https | Self::H3)
+    }
 }
 
 impl From<SocketAddr> for Upstream {
     fn from(address: SocketAddr) -> Self {
-        Self { host: Host::Address(address.ip()), port: address.port(), transport: Transport::Udp }
+        Self::plain(Protocol::Udp, Host::Address(address.ip()), address.port())
+    }
+}
+
+impl Upstream {
+    fn plain(protocol: Protocol, host: Host, port: u16) -> Self {
+        let path = if protocol.is_http() { PATH.to_owned() } else { String::new() };
+        Self { protocol, host, port, path, addresses: Vec::new(), identity: Identity::default() }
+    }
+
+    /// The name, or the address, that the certificate has to be for.
+    pub fn server_name(&self) -> String {
+        match (&self.identity.name, &self.host) {
+            (Some(name), _) | (None, Host::Name(name)) => name.trim_end_matches('.').to_owned(),
+            (None, Host::Address(address)) => address.to_string(),
+        }
+    }
+
+    /// What a URL has between `//` and the path, the port only where it is not that of the protocol.
+    pub fn authority(&self) -> String {
+        let name = self.server_name();
+        let name = if name.contains(':') { format!("[{name}]") } else { name };
+        if self.port == self.protocol.port() { name } else { format!("{name}:{}", self.port) }
+    }
+
+    /// Is a pinned key all that counts?
+    pub fn is_pinned_only(&self) -> bool {
+        let Identity { name, pins, ca } = &self.identity;
+        !pins.is_empty() && name.is_none() && ca.is_none() && matches!(self.host, Host::Address(_))
     }
 }
 
@@ -40,54 +140,170 @@ impl FromStr for Upstream {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            || format!("expected an upstream such as 9.9.9.9, 9.9.9.9:53, [2620:fe::fe]:53 or tcp://9.9.9.9, got {text:?}");
-        let (transport, rest) = match text.split_once("://") {
-            None => (Transport::Udp, text),
-            Some(("udp", rest)) => (Transport::Udp, rest),
-            Some(("tcp", rest)) => (Transport::Tcp, rest),
-            Some((scheme @ ("tls" | "https" | "quic" | "h3"), _)) => {
-                return Err(format!("expected udp:// or tcp://, got {scheme}://, which is not spoken yet"));
+        let wrong = || {
+            format!(
+                "expected an upstream such as 9.9.9.9, 9.9.9.9:53, [2620:fe::fe]:53, tcp://9.9.9.9, tls://dns.example, \
+                 https://dns.example/dns-query, h3://… or quic://…, got {text:?}"
+            )
+        };
+        let (protocol, rest) = match text.split_once("://") {
+            None => (Protocol::Udp, text),
+            Some((scheme, rest)) => {
+                let known = Protocol::ALL.into_iter().find(|protocol| protocol.scheme() == scheme);
+                (known.ok_or_else(wrong)?, rest)
             }
-            Some(_) => return Err(wrong()),
         };
-        if let Ok(address) = rest.parse::<SocketAddr>() {
-            return Ok(Self { transport, ..address.into() });
+        let (rest, mark) = rest.split_once('#').map_or((rest, None), |(rest, mark)| (rest, Some(mark)));
+        let (rest, path) = rest.find('/').map_or((rest, None), |at| (&rest[..at], Some(&rest[at..])));
+        // A URI template names the parameter of GET (RFC 8484, 4.1); we post.
+        let path =
+            path.map(|path| path.strip_suffix("{?dns}").unwrap_or(path)).filter(|path| *path != "/" || protocol.is_http());
+        let (host, port) = host_and_port(rest).ok_or_else(wrong)?;
+        let mut upstream = Self::plain(protocol, host, port.unwrap_or(protocol.port()));
+        match path {
+            Some(_) if !protocol.is_http() => {
+                return Err(format!("expected no path behind a server that speaks no HTTP, got {text:?}"));
+            }
+            Some(path) if !path.bytes().all(|octet| octet.is_ascii_graphic() && !b"{}\"<>\\^`|".contains(&octet)) => {
+                return Err(wrong());
+            }
+            Some(path) => upstream.path = path.to_owned(),
+            None => {}
         }
-        let bare = rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(rest);
-        if let Ok(address) = bare.parse::<IpAddr>() {
-            return Ok(Self { host: Host::Address(address), port: PORT, transport });
+        match mark {
+            Some(digits) if digits.bytes().all(|octet| octet.is_ascii_digit()) => {
+                let fits = digits.parse().ok().filter(|_| port.is_none() && !protocol.is_http());
+                upstream.port = fits.ok_or_else(wrong)?;
+            }
+            Some(name) => upstream = upstream.identified(|identity| identity.name = Some(name.to_owned()))?,
+            None => {}
         }
-        let (name, port) = match rest.rsplit_once(':') {
-            Some((name, port)) => (name, port.parse().map_err(|_| wrong())?),
-            None => (rest, PORT),
-        };
-        let is_name = |name: &str| {
-            let labels = || name.trim_end_matches('.').split('.');
-            let fine = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-            // A last label of digits alone is an address that was written wrong.
-            labels().all(|label| !label.is_empty() && label.chars().all(fine))
-                && labels().next_back().is_some_and(|last| last.chars().any(|c| c.is_ascii_alphabetic()))
-        };
-        if is_name(name) { Ok(Self { host: Host::Name(name.to_owned()), port, transport }) } else { Err(wrong()) }
+        Ok(upstream)
     }
 }
 
-impl TryFrom<String> for Upstream {
-    type Error = String;
+impl Upstream {
+    fn identified(mut self, what: impl FnOnce(&mut Identity)) -> Result<Self, String> {
+        what(&mut self.identity);
+        if !self.protocol.is_encrypted() && self.identity != Identity::default() {
+            return Err(format!("expected tls://, https://, h3:// or quic:// before a name, pin or ca, got {self}"));
+        }
+        match &self.identity.name {
+            Some(name) if !is_name(name) => {
+                Err(format!("expected the name of a certificate, such as dns.example, got {name:?}"))
+            }
+            _ => Ok(self),
+        }
+    }
+}
 
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
+/// An address or a name, with or without a port.
+fn host_and_port(text: &str) -> Option<(Host, Option<u16>)> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Some((Host::Address(address.ip()), Some(address.port())));
+    }
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return Some((Host::Address(address), None));
+    }
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) => (name, Some(port.parse().ok()?)),
+        None => (text, None),
+    };
+    is_name(name).then(|| (Host::Name(name.to_owned()), port))
+}
+
+fn is_name(name: &str) -> bool {
+    let labels = || name.trim_end_matches('.').split('.');
+    let fine = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    // A last label of digits alone is an address that was written wrong.
+    labels().all(|label| (1..64).contains(&label.len()) && label.chars().all(fine))
+        && labels().next_back().is_some_and(|last| last.chars().any(|c| c.is_ascii_alphabetic()))
+}
+
+impl FromStr for Pin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let decode = |text: &str| STANDARD.decode(text).ok()?.try_into().ok();
+        let rest = text.strip_prefix("sha256/");
+        // curl writes two slashes, and base64 may begin with one.
+        let pin = rest.and_then(|rest| decode(rest).or_else(|| decode(rest.strip_prefix('/')?)));
+        pin.map(Self).ok_or_else(|| format!("expected sha256/ and 44 characters of base64, got {text:?}"))
+    }
+}
+
+impl fmt::Display for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256/{}", STANDARD.encode(self.0))
     }
 }
 
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.transport == Transport::Tcp { "tcp://" } else { "" };
-        match &self.host {
-            Host::Address(address) => write!(f, "{scheme}{}", SocketAddr::new(*address, self.port)),
-            Host::Name(name) => write!(f, "{scheme}{name}:{}", self.port),
+        if self.protocol != Protocol::Udp {
+            write!(f, "{}://", self.protocol.scheme())?;
         }
+        match &self.host {
+            Host::Address(address) => write!(f, "{}", SocketAddr::new(*address, self.port))?,
+            Host::Name(name) => write!(f, "{name}:{}", self.port)?,
+        }
+        f.write_str(&self.path)?;
+        self.identity.name.iter().try_for_each(|name| write!(f, "#{name}"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Upstream {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            url: String,
+            #[serde(default)]
+            addresses: Vec<IpAddr>,
+            name: Option<String>,
+            #[serde(default)]
+            pin: Vec<String>,
+            ca: Option<PathBuf>,
+        }
+
+        impl TryFrom<Table> for Upstream {
+            type Error = String;
+
+            fn try_from(Table { url, addresses, name, pin, ca }: Table) -> Result<Self, String> {
+                let mut upstream: Self = url.parse()?;
+                if !addresses.is_empty() && matches!(upstream.host, Host::Address(_)) {
+                    return Err(format!("expected no addresses, or a host name in the url, got {url:?}"));
+                }
+                upstream.addresses = addresses;
+                let pins = pin.iter().map(|pin| pin.parse()).collect::<Result<Vec<Pin>, _>>()?;
+                upstream.identified(|identity| {
+                    identity.name = name.or(identity.name.take());
+                    (identity.pins, identity.ca) = (pins, ca);
+                })
+            }
+        }
+
+        /// A text or a table; told apart by hand, so that an error says what is wrong in it.
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Upstream;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an upstream such as \"tls://dns.example\", or { url = \"tls://dns.example\", … }")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Upstream, E> {
+                text.parse().map_err(E::custom)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Upstream, A::Error> {
+                Table::deserialize(MapAccessDeserializer::new(map))?.try_into().map_err(A::Error::custom)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
     }
 }
 
@@ -100,18 +316,86 @@ mod tests {
         for (text, shown) in [
             ("9.9.9.9", "9.9.9.9:53"),
             ("9.9.9.9:5353", "9.9.9.9:5353"),
+            ("9.9.9.9#5353", "9.9.9.9:5353"),
             ("::1", "[::1]:53"),
             ("[::1]", "[::1]:53"),
             ("[::1]:54", "[::1]:54"),
             ("udp://1.1.1.1", "1.1.1.1:53"),
             ("tcp://1.1.1.1", "tcp://1.1.1.1:53"),
+            ("tcp://1.1.1.1/", "tcp://1.1.1.1:53"),
             ("dns.example:99", "dns.example:99"),
+            ("tls://1.1.1.1", "tls://1.1.1.1:853"),
+            ("tls://dns.example#8853", "tls://dns.example:8853"),
+            ("tls://dns.example:8853", "tls://dns.example:8853"),
+            ("tls://192.0.2.1#dns.example", "tls://192.0.2.1:853#dns.example"),
+            ("tls://[::1]:99#dns.example", "tls://[::1]:99#dns.example"),
+            ("quic://dns.example", "quic://dns.example:853"),
+            ("https://dns.example", "https://dns.example:443/dns-query"),
+            ("https://dns.example:8443/q/{?dns}", "https://dns.example:8443/q/"),
+            ("https://192.0.2.1/q#dns.example", "https://192.0.2.1:443/q#dns.example"),
+            ("h3://[2001:db8::1]/dns-query", "h3://[2001:db8::1]:443/dns-query"),
         ] {
-            assert_eq!(text.parse::<Upstream>().map(|upstream| upstream.to_string()), Ok(shown.to_owned()));
+            let upstream = text.parse::<Upstream>();
+            assert_eq!(upstream.as_ref().map(ToString::to_string), Ok(shown.to_owned()), "{text}");
+            assert_eq!(shown.parse(), upstream, "as it is shown it is the same");
         }
-        for text in ["", "1.2.3.4::53", "1.2.3", "300.1.1.1", "http://x", "a b", "x:99999", "tls://1.1.1.1"] {
+        for text in [
+            "",
+            "1.2.3.4::53",
+            "1.2.3",
+            "300.1.1.1",
+            "http://x",
+            "a b",
+            "x:99999",
+            "x#99999",
+            "x:1#2",
+            "9.9.9.9#dns.example",
+            "tcp://9.9.9.9#dns.example",
+            "tls://x/path",
+            "tls://x#not a name",
+            "https://x/a b",
+            "https://user@x/",
+            "https:///dns-query",
+        ] {
             let error = text.parse::<Upstream>().unwrap_err();
             assert!(error.contains("expected") && error.contains("got"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn whom_to_expect_is_written_beside_it() {
+        #[derive(Debug, Deserialize)]
+        struct File {
+            upstreams: Vec<Upstream>,
+        }
+        let read = |text: &str| toml::from_str::<File>(&format!("upstreams = [{text}]")).map(|file| file.upstreams);
+        let pin = "sha256/4/WuhRIKnGmR0l0dTVvaNGIfTJxvUpPJI5Wz6qGjDKM=";
+        let [text, table] = &read(&format!(
+            "\"9.9.9.9\", {{ url = \"tls://dns.example\", addresses = [\"192.0.2.1\", \"::1\"], name = \"other.example\", \
+             pin = [\"{pin}\"], ca = \"ca.pem\" }}"
+        ))
+        .unwrap()[..] else {
+            panic!("two upstreams")
+        };
+        assert_eq!(*text, "9.9.9.9".parse().unwrap());
+        assert_eq!((table.addresses.len(), table.server_name().as_str()), (2, "other.example"));
+        assert_eq!(table.identity.pins[0].to_string(), pin);
+        assert_eq!(table.identity.ca.as_deref(), Some("ca.pem".as_ref()));
+        assert!(!table.is_pinned_only());
+        let alone =
+            &read(&format!("{{ url = \"quic://192.0.2.1\", pin = [\"{}\"] }}", pin.replace("sha256/", "sha256//"))).unwrap()[0];
+        assert_eq!((alone.is_pinned_only(), alone.identity.pins[0].to_string().as_str()), (true, pin));
+        for (text, said) in [
+            ("1", "upstream such as"),
+            ("{ url = \"tls://x\", pins = [] }", "pins"),
+            ("{ addresses = [\"::1\"] }", "url"),
+            ("{ url = \"tls://x\", pin = [\"sha256/AAAA\"] }", "44 characters"),
+            ("{ url = \"9.9.9.9\", ca = \"ca.pem\" }", "tls://"),
+            ("{ url = \"tls://9.9.9.9\", addresses = [\"192.0.2.1\"] }", "a host name in the url"),
+            ("{ url = \"tls://9.9.9.9\", name = \"a b\" }", "name of a certificate"),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(said), "{text}: {error}");
         }
     }
 }

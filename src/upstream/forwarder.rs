@@ -20,8 +20,9 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use super::address::{Host, Upstream};
-use super::{system, tcp, udp};
+use super::address::{Host, Protocol, Upstream};
+use super::link::{Bootstrap, Link, Place};
+use super::{system, tls, udp};
 use crate::dns::{Edns, ExtendedError, Message, Name, PlainQuery, Query, Question, Rcode};
 use crate::duration;
 use crate::limits;
@@ -83,6 +84,33 @@ impl Default for Config {
             filter: filter::Config::default(),
             sequential: None,
         }
+    }
+}
+
+impl Config {
+    /// The files that it names, to be taken relative to its own place.
+    pub fn files(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let routed = self.route.iter_mut().filter_map(|route| match &mut route.upstreams {
+            Some(Whom::Own(upstreams)) => Some(upstreams),
+            _ => None,
+        });
+        self.upstreams.iter_mut().flatten().chain(routed.flatten()).filter_map(|upstream| upstream.identity.ca.as_mut())
+    }
+
+    /// What is wrong with those files. They are read again for each connection.
+    pub fn check(&self) -> Vec<Problem> {
+        let routed = self.route.iter().filter_map(|route| match &route.upstreams {
+            Some(Whom::Own(upstreams)) => Some(upstreams),
+            _ => None,
+        });
+        let files =
+            self.upstreams.iter().flatten().chain(routed.flatten()).filter_map(|upstream| upstream.identity.ca.as_ref());
+        let wrong = |file: &PathBuf| {
+            let problem =
+                Problem::new(format!("expected certificates of authorities in PEM, got {}", tls::authorities(file).err()?));
+            Some(problem.in_file(file).hint("`ca` names a file with -----BEGIN CERTIFICATE----- in it"))
+        };
+        files.filter_map(wrong).collect()
     }
 }
 
@@ -181,8 +209,6 @@ pub struct Forwarder {
     under_way: Mutex<LookUps>,
     /// Look-ups that have ended and still listen for who is late.
     listening: Arc<Semaphore>,
-    /// Connections that may be opened to upstreams of datagrams.
-    connections: Arc<Semaphore>,
     pub counters: Counters,
 }
 
@@ -207,7 +233,7 @@ struct Failure {
 /// Upstreams that stand in for each other.
 #[derive(Debug)]
 struct Group {
-    upstreams: Vec<(SocketAddr, Transport)>,
+    upstreams: Vec<Arc<Link>>,
     choice: Choice,
     conditions: Mutex<Vec<Condition>>,
 }
@@ -216,7 +242,6 @@ struct Group {
 struct Sockets {
     v4: udp::Pool,
     v6: udp::Pool,
-    tcp: tcp::Pool,
 }
 
 /// What is kept for a query.
@@ -270,15 +295,19 @@ pub struct Counters {
 
 impl Forwarder {
     /// Looks up what is written as a host name, and takes over the cache and the sockets of a `previous` forwarder whose
-    /// routes were the same. `own` are our listeners, which are never asked. Upstreams that cannot be found are problems;
-    /// the others serve.
+    /// routes were the same, and the connections to upstreams that are still wanted. `own` are our listeners, which are
+    /// never asked. Upstreams that cannot be found are problems; the others serve.
     pub async fn new(config: &Config, previous: Option<&Forwarder>, own: &[SocketAddr]) -> (Self, Vec<Problem>) {
         let mut problems = Vec::new();
+        let former = previous.iter().flat_map(|other| &other.groups).flat_map(|group| &group.upstreams);
+        let mut known = former.cloned().collect();
         let defaults = match &config.upstreams {
-            Some(upstreams) => addresses(upstreams, own, &mut problems).await,
+            Some(upstreams) => links(upstreams, own, &mut known, &mut problems).await,
             None if config.sequential.is_some() => Vec::new(),
             None => match system_upstreams(config, own) {
-                Ok(addresses) => addresses.into_iter().map(|address| (address, Transport::Udp)).collect(),
+                Ok(addresses) => {
+                    addresses.into_iter().map(|address| link(address.into(), Place::At(address), &mut known)).collect()
+                }
                 Err(problem) => {
                     problems.push(problem);
                     Vec::new()
@@ -300,7 +329,7 @@ impl Forwarder {
                     match (numbers.get(&written), u16::try_from(groups.len())) {
                         (Some(number), _) => Some(To::Group(*number)),
                         (None, Ok(number)) => {
-                            groups.push(Group::new(addresses(upstreams, own, &mut problems).await, choice));
+                            groups.push(Group::new(links(upstreams, own, &mut known, &mut problems).await, choice));
                             numbers.insert(written, number);
                             Some(To::Group(number))
                         }
@@ -323,25 +352,26 @@ impl Forwarder {
             None => Strategy::Hedged { choice: config.strategy, deadline: config.timeout },
         };
         let same = |other: &&Forwarder| {
-            let upstreams = |forwarder: &Forwarder| forwarder.groups.iter().map(|g| g.upstreams.clone()).collect::<Vec<_>>();
+            let both = || other.groups.iter().zip(&groups);
+            let same = |(one, other): (&Arc<Link>, &Arc<Link>)| Arc::ptr_eq(one, other);
             other.routes == routes
-                && upstreams(other) == groups.iter().map(|g| g.upstreams.clone()).collect::<Vec<_>>()
+                && other.groups.len() == groups.len()
+                && both().all(|(one, other)| one.upstreams.len() == other.upstreams.len())
+                && both().all(|(one, other)| one.upstreams.iter().zip(&other.upstreams).all(same))
                 && *other.cache.config() == config.cache
                 && other.filter == config.filter
         };
         let cache = previous.filter(same).map_or_else(|| Cache::new(config.cache.clone()), |other| other.cache.clone());
         let sockets = match previous {
             Some(other) => other.sockets.clone(),
-            None => Arc::new(Sockets { v4: udp::Pool::v4(), v6: udp::Pool::v6(), tcp: tcp::Pool::default() }),
+            None => Arc::new(Sockets { v4: udp::Pool::v4(), v6: udp::Pool::v6() }),
         };
         let failures = moka::sync::Cache::builder().max_capacity(10_000).time_to_live(FAILURE_TTL_MAX * 2);
         let failures = failures.build_with_hasher(RandomState::default());
         let (under_way, counters) = (Mutex::default(), Counters::default());
-        let [listening, connections] = [limits::LATE_LISTENERS_MAX, limits::UPSTREAM_CONNECTIONS_OPENED_MAX]
-            .map(|places| Arc::new(Semaphore::new(places)));
+        let listening = Arc::new(Semaphore::new(limits::LATE_LISTENERS_MAX));
         let filter = config.filter.clone();
-        let forwarder =
-            Self { strategy, groups, routes, filter, cache, sockets, failures, under_way, listening, connections, counters };
+        let forwarder = Self { strategy, groups, routes, filter, cache, sockets, failures, under_way, listening, counters };
         (forwarder, problems)
     }
 
@@ -384,10 +414,8 @@ impl Forwarder {
         // Replies that are to be edited go through a look-up.
         let own = self.groups.get(usize::from(group)).filter(|_| !self.is_sequential() && self.filter.is_empty())?;
         let (upstream, patience) = forward::favourite(own.choice, &mut own.lock_conditions(), now, fastrand::u32(..))?;
-        match *own.upstreams.get(upstream)? {
-            (address, Transport::Udp) => Some(Favourite { group, upstream, address, patience }),
-            _ => None,
-        }
+        let link = own.upstreams.get(upstream).filter(|link| link.upstream.protocol == Protocol::Udp)?;
+        Some(Favourite { group, upstream, address: link.address()?, patience })
     }
 
     /// Takes note of first attempts that a listener made by itself.
@@ -406,7 +434,7 @@ impl Forwarder {
     pub fn measured(&self, group: u16, latencies: [(SocketAddr, Duration); 2]) {
         let group = &self.groups[usize::from(group)];
         for (address, latency) in latencies {
-            let upstream = group.upstreams.iter().position(|(own, _)| *own == address).unwrap();
+            let upstream = group.upstreams.iter().position(|link| link.address() == Some(address)).unwrap();
             group.note(upstream, |condition| {
                 *condition = Condition::default();
                 condition.answered(latency, 1);
@@ -682,20 +710,20 @@ impl Forwarder {
         octets: Arc<[u8]>,
     ) -> std::io::Result<Vec<u8>> {
         let known = self.groups.get(group).and_then(|group| group.upstreams.get(upstream));
-        let Some(&(address, own)) = known else { return Err(std::io::ErrorKind::NotFound.into()) };
-        let _place = match (own, transport) {
-            // What cannot be asked for want of a place says nothing of the upstream.
-            (Transport::Udp, Transport::Tcp) => {
-                Some(self.connections.try_acquire().map_err(|_| std::io::ErrorKind::QuotaExceeded)?)
-            }
-            _ => None,
-        };
+        let Some(link) = known else { return Err(std::io::ErrorKind::NotFound.into()) };
         self.counters.sent.fetch_add(1, Ordering::Relaxed);
         let sent = Instant::now();
-        let reply = match (own, transport) {
-            (Transport::Udp, Transport::Udp) if address.is_ipv4() => self.sockets.v4.ask(address, &octets).await,
-            (Transport::Udp, Transport::Udp) => self.sockets.v6.ask(address, &octets).await,
-            _ => self.sockets.tcp.ask(address, &octets).await,
+        let (sent, reply) = match (link.upstream.protocol, transport, link.address()) {
+            (Protocol::Udp, Transport::Udp, Some(address)) => {
+                let sockets = if address.is_ipv4() { &self.sockets.v4 } else { &self.sockets.v6 };
+                (sent, sockets.ask(address, &octets).await)
+            }
+            // How long a connection takes to be made says nothing of how long the next reply will take. And nobody guesses
+            // at what comes on one, whatever it is that ends it.
+            _ => match link.ask(&octets).await {
+                Ok((sent, reply)) => (sent, Ok(reply)),
+                Err(error) => (sent, Err(std::io::Error::other(error))),
+            },
         };
         self.judged(group, upstream, sent, reply)
     }
@@ -711,11 +739,14 @@ impl Forwarder {
         match &reply {
             Ok(reply) if is_good(reply) => self.answered(group, upstream, sent.elapsed(), 1),
             Ok(_) => {}
-            // That is nothing that it has done.
-            Err(error) if error.kind() == udp::GUESSED_AT => tracing::debug!("forged replies of {:?}", self.groups.get(group)),
             Err(error) => {
-                if let Some(group) = self.groups.get(group) {
-                    tracing::debug!("upstream {:?}: {error}", group.upstreams.get(upstream));
+                let Some(group) = self.groups.get(group) else { return reply };
+                let guessed_at = error.kind() == udp::GUESSED_AT;
+                if let Some(link) = group.upstreams.get(upstream) {
+                    tracing::debug!("upstream {link}: {}{error}", if guessed_at { "forged replies, " } else { "" });
+                }
+                // Forged replies are nothing that it has done.
+                if !guessed_at {
                     group.note(upstream, Condition::missed);
                 }
             }
@@ -806,7 +837,7 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Group {
-    fn new(upstreams: Vec<(SocketAddr, Transport)>, choice: Choice) -> Self {
+    fn new(upstreams: Vec<Arc<Link>>, choice: Choice) -> Self {
         let conditions = Mutex::new(vec![Condition::default(); upstreams.len()]);
         Self { upstreams, choice, conditions }
     }
@@ -828,44 +859,57 @@ fn system_upstreams(config: &Config, own: &[SocketAddr]) -> Result<Vec<SocketAdd
     system::upstreams(resolv_conf, Path::new(system::RESOLVED_CONF), own)
 }
 
-/// The addresses of upstreams, host names looked up by those that are written as addresses, else by the system's.
-async fn addresses(upstreams: &[Upstream], own: &[SocketAddr], problems: &mut Vec<Problem>) -> Vec<(SocketAddr, Transport)> {
-    let mut found = Vec::new();
-    let plain: Vec<SocketAddr> = upstreams
-        .iter()
-        .filter_map(|upstream| match upstream.host {
-            Host::Address(address) => Some(SocketAddr::new(address, upstream.port)),
-            Host::Name(_) => None,
-        })
-        .collect();
+/// Upstreams as they are reached. Host names without addresses are looked up by those that are written as addresses and
+/// asked in plain text, else by the system's: for UDP, which has no connections, now.
+async fn links(
+    upstreams: &[Upstream],
+    own: &[SocketAddr],
+    known: &mut Vec<Arc<Link>>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Arc<Link>> {
+    let mut found: Vec<Arc<Link>> = Vec::new();
+    let mut bootstrap = Bootstrap { via: Vec::new(), own: own.to_vec() };
+    let plain = upstreams.iter().filter(|upstream| !upstream.protocol.is_encrypted());
+    let plain = plain.filter_map(|upstream| match upstream.host {
+        Host::Address(address) => Some(SocketAddr::new(address, upstream.port)),
+        Host::Name(_) => None,
+    });
+    bootstrap.via = plain.filter(|address| !bootstrap.is_own(*address)).collect();
     for upstream in upstreams {
-        let addresses = match &upstream.host {
-            Host::Address(address) => Ok(vec![SocketAddr::new(*address, upstream.port)]),
-            Host::Name(name) => {
-                let via = match plain.is_empty() {
-                    true => system::upstreams(Path::new(system::RESOLV_CONF), Path::new(system::RESOLVED_CONF), own),
-                    false => Ok(plain.clone()),
-                };
-                match via {
-                    Ok(via) => system::bootstrap(name, upstream.port, &via).await,
-                    Err(problem) => Err(problem),
+        let at = |address: &IpAddr| Place::At(SocketAddr::new(*address, upstream.port));
+        let places = match &upstream.host {
+            Host::Address(address) => vec![at(address)],
+            Host::Name(_) if !upstream.addresses.is_empty() => upstream.addresses.iter().map(at).collect(),
+            Host::Name(_) if upstream.protocol != Protocol::Udp => vec![Place::Named(bootstrap.clone())],
+            Host::Name(name) => match bootstrap.look_up(name, upstream.port).await {
+                Ok(addresses) => addresses.into_iter().map(Place::At).collect(),
+                Err(problem) => {
+                    problems.push(problem);
+                    continue;
                 }
-            }
+            },
         };
-        match addresses {
-            Ok(addresses) => {
-                for address in addresses {
-                    if own.iter().any(|own| system::is_own(address, *own)) {
-                        problems.push(Problem::new(format!("upstream {upstream} is this server itself; it is left out")));
-                    } else if !found.contains(&(address, upstream.transport)) {
-                        found.push((address, upstream.transport));
-                    }
+        for place in places {
+            match place {
+                Place::At(address) if bootstrap.is_own(address) => {
+                    problems.push(Problem::new(format!("upstream {upstream} is this server itself; it is left out")));
                 }
+                place if found.iter().any(|link| link.is_same(upstream, &place)) => {}
+                place => found.push(link(upstream.clone(), place, known)),
             }
-            Err(problem) => problems.push(problem),
         }
     }
     found
+}
+
+/// The link to an upstream: another group's, or that of before a reload, with its connections, if there is one.
+fn link(upstream: Upstream, place: Place, known: &mut Vec<Arc<Link>>) -> Arc<Link> {
+    if let Some(link) = known.iter().find(|link| link.is_same(&upstream, &place)) {
+        return link.clone();
+    }
+    let link = Arc::new(Link::new(upstream, place));
+    known.push(link.clone());
+    link
 }
 
 /// Does a query have records besides its question and its OPT record? A signature counts for these octets and no others, so
@@ -940,6 +984,7 @@ mod tests {
     use futures_util::future::join_all;
     use tokio::net::UdpSocket;
 
+    use super::super::peer;
     use super::*;
     use crate::dns::{Class, RData, Record, Soa, Type};
 
@@ -1287,15 +1332,20 @@ mod tests {
         let mute = Peer::start(0, silent).await;
         let listener = tokio::net::TcpListener::bind(mute.address).await.unwrap();
         let forwarder = forwarder(&Config { timeout: Duration::from_millis(1_200), ..config(&[&mute]) }).await;
-        let taken = forwarder.connections.clone().try_acquire_many_owned(limits::UPSTREAM_CONNECTIONS_OPENED_MAX as u32);
-        assert_eq!(ask(&forwarder, &query("one.example.net", false)).await.rcode, Rcode::SERVFAIL);
-        let none = tokio::time::timeout(Duration::from_millis(10), listener.accept()).await;
-        assert!(none.is_err(), "there was no place for it");
-        drop(taken);
-        let (second, accepted) =
-            (query("two.example.net", false), tokio::time::timeout(Duration::from_secs(10), listener.accept()));
-        let (message, accepted) = tokio::join!(ask(&forwarder, &second), accepted);
-        assert_eq!((message.rcode, accepted.is_ok()), (Rcode::SERVFAIL, true));
+        let opened = async {
+            let mut streams = Vec::new();
+            loop {
+                streams.push(listener.accept().await.unwrap());
+                assert!(streams.len() <= limits::UPSTREAM_CONNECTIONS_MAX, "one more for each look-up");
+            }
+        };
+        let queries: Vec<Query> = (0..1_000).map(|n| query(&format!("n{n}.example.net"), false)).collect();
+        let asked = join_all(queries.iter().map(|query| ask(&forwarder, query)));
+        let messages = tokio::select! {
+            messages = asked => messages,
+            () = opened => unreachable!("it accepts for ever"),
+        };
+        assert!(messages.iter().all(|message| message.rcode == Rcode::SERVFAIL));
     }
 
     #[tokio::test]
@@ -1407,7 +1457,108 @@ mod tests {
         let config = Config { upstreams: Some(upstreams.into()), ..Config::default() };
         let (forwarder, problems) = Forwarder::new(&config, None, &["0.0.0.0:5353".parse().unwrap()]).await;
         assert_eq!(problems.len(), 2, "{problems:?}");
-        assert_eq!(forwarder.groups[0].upstreams, [("127.0.0.9:5354".parse().unwrap(), Transport::Udp)]);
+        let left: Vec<String> = forwarder.groups[0].upstreams.iter().map(ToString::to_string).collect();
+        assert_eq!(left, ["127.0.0.9:5354"]);
+    }
+
+    #[tokio::test]
+    async fn a_silent_server_on_a_connection_holds_up_nobody_while_there_is_another() {
+        for protocol in [Protocol::Tcp, Protocol::Tls, Protocol::Https, Protocol::H3, Protocol::Quic] {
+            let (mute, well) = (peer::Peer::silent(protocol).await, peer::Peer::start(protocol).await);
+            let upstreams = vec![mute.upstream(), well.upstream()];
+            let forwarder = forwarder(&Config { upstreams: Some(upstreams), ..Config::default() }).await;
+            for n in 0..10 {
+                let begun = Instant::now();
+                let message = ask(&forwarder, &query(&format!("n{n}.example.net"), n % 2 == 0)).await;
+                assert_eq!((message.rcode, message.answers.len()), (Rcode::NOERROR, 1), "{protocol:?}");
+                assert!(begun.elapsed() < Duration::from_millis(400), "{protocol:?}: {:?}", begun.elapsed());
+            }
+            assert!(mute.asked().len() < 5, "{protocol:?}: it is asked last soon");
+            assert_eq!(well.connections(), 1, "{protocol:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_asked_encrypted_is_not_asked() {
+        // The address answers in plain text, over UDP and TCP, and trusts nobody's certificate.
+        let plain = peer::Peer::start(Protocol::Tcp).await;
+        let udp = UdpSocket::bind(plain.address).await.unwrap();
+        for scheme in ["tls", "https", "h3", "quic"] {
+            let upstreams = vec![format!("{scheme}://{}", plain.address).parse().unwrap()];
+            let timeout = Duration::from_millis(1_500);
+            let forwarder = forwarder(&Config { upstreams: Some(upstreams), timeout, ..Config::default() }).await;
+            let asked = query("secret.example.net", false);
+            let message = ask(&forwarder, &asked).await;
+            assert_eq!(message.rcode, Rcode::SERVFAIL, "{scheme}");
+            let mut buffer = [0; 1500];
+            let name = asked.question.name.wire();
+            while let Ok((length, _)) = udp.try_recv_from(&mut buffer) {
+                assert!(!buffer[..length].windows(name.len()).any(|window| window == name), "{scheme}: the name in a datagram");
+            }
+        }
+        // A client's hello read as a frame is not a query, and nothing else came.
+        assert_eq!(plain.asked(), [[0u8; 0]; 0]);
+    }
+
+    #[tokio::test]
+    async fn connections_outlive_a_reload_and_one_server_has_them_once() {
+        let peer = peer::Peer::start(Protocol::Tls).await;
+        let upstreams = Some(Whom::Own(vec![peer.upstream()]));
+        let route = Route { domains: vec!["corp.example".parse().unwrap()], upstreams, ..Route::default() };
+        let config =
+            Config { upstreams: Some(vec![peer.upstream(), peer.upstream()]), route: vec![route], ..Config::default() };
+        let before = forwarder(&config).await;
+        ask(&before, &query("www.example.net", false)).await;
+        let (after, problems) = Forwarder::new(&config, Some(&before), &[]).await;
+        assert_eq!(problems, []);
+        let after = Arc::new(after);
+        drop(before);
+        let hits = || after.counters.hits.load(Ordering::Relaxed);
+        ask(&after, &query("www.example.net", false)).await;
+        assert_eq!(hits(), 1, "nor is the cache lost");
+        ask(&after, &query("www.corp.example", false)).await;
+        assert_eq!((hits(), peer.asked().len(), peer.connections()), (1, 2, 1));
+        let changed = Config { upstreams: Some(Vec::new()), ..config };
+        let (other, _) = Forwarder::new(&changed, Some(&after), &[]).await;
+        assert!(matches!(
+            other.kept(&query("www.example.net", false), None, Instant::now()),
+            Kept::Elsewhere | Kept::Nothing { .. }
+        ));
+    }
+
+    #[tokio::test]
+    async fn upstreams_by_name_are_looked_up_by_those_in_plain_text() {
+        let secure = peer::Peer::start(Protocol::Tls).await;
+        let asked_for = Arc::new(Mutex::new(Vec::new()));
+        let noted = asked_for.clone();
+        let plain = Peer::start(0, move |query| {
+            noted.lock().unwrap().push(query.question.name.to_string());
+            let mut message = query.response(Rcode::NOERROR);
+            // The first address is of a server that never ends its handshake.
+            for last in [2, 1].into_iter().filter(|_| query.question.qtype == Type::A) {
+                message.answers.push(Record::new(query.question.name.clone(), 60, RData::A([127, 0, 0, last].into())));
+            }
+            Some(message)
+        })
+        .await;
+        let mut upstream = secure.upstream();
+        upstream.addresses.clear();
+        let config = Config { upstreams: Some(vec![upstream.clone(), plain.address.into()]), ..Config::default() };
+        let _stuck = tokio::net::TcpListener::bind(("127.0.0.2", secure.address.port())).await.unwrap();
+        let by_name = forwarder(&config).await;
+        assert_eq!(asked_for.lock().unwrap().len(), 0, "nothing is looked up before it is needed");
+        let (begun, mut n) = (Instant::now(), 0);
+        while secure.asked().is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(5), "the encrypted one is asked once it is connected to");
+            n += 1;
+            assert_eq!(ask(&by_name, &query(&format!("n{n}.example.net"), false)).await.rcode, Rcode::NOERROR);
+        }
+        assert!(asked_for.lock().unwrap().iter().any(|name| name.starts_with(peer::NAME)));
+        // That server is ourselves: nobody is left who could be asked.
+        let (alone, problems) = Forwarder::new(&config, None, &[plain.address]).await;
+        assert!(problems.iter().any(|problem| problem.message.contains("this server itself")), "{problems:?}");
+        let Place::Named(bootstrap) = &alone.groups[0].upstreams[0].place else { panic!("it has a name") };
+        assert!(bootstrap.via.is_empty());
     }
 
     #[tokio::test]

@@ -14,6 +14,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::set_id;
 use crate::dns::{Message, Reply, question};
 use crate::limits;
 
@@ -171,12 +172,6 @@ fn hand_over(waiting: &Waiting, octets: &[u8], from: SocketAddr) -> bool {
         return true;
     }
     false
-}
-
-fn set_id(octets: &mut [u8], id: u16) {
-    if let Some(place) = octets.first_chunk_mut::<2>() {
-        *place = id.to_be_bytes();
-    }
 }
 
 /// Sixteen bits that nobody can foretell.

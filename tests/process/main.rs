@@ -8,6 +8,7 @@ mod command_line;
 mod differences;
 mod durability;
 mod encrypted;
+mod encrypted_upstreams;
 mod errors;
 mod forwarder_rfcs;
 mod forwarding;

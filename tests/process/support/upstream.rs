@@ -4,15 +4,17 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use base64::Engine as _;
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, PTR, SOA, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PublicKeyData};
 
 use super::{dns, free_port, tools, within};
 
@@ -103,6 +105,27 @@ impl Server {
         })
     }
 
+    /// Unbound with the same names, over TLS and HTTPS too; an authority of its own, whose file is in `directory`,
+    /// certifies it as [`Secure::NAME`].
+    pub(crate) fn unbound_secure(directory: &Path) -> Secure {
+        let certified = Certified::new(directory, Secure::NAME);
+        let (port, tls, https) = (free_port(), free_port(), free_port());
+        let config = format!(
+            "server:\n  interface: 127.0.0.1@{port}\n  interface: 127.0.0.1@{tls}\n  interface: 127.0.0.1@{https}\n  \
+             tls-port: {tls}\n  https-port: {https}\n  tls-service-key: \"{key}\"\n  tls-service-pem: \"{pem}\"\n  \
+             num-threads: 1\n  do-daemonize: no\n  username: \"\"\n  chroot: \"\"\n  pidfile: \"\"\n  use-syslog: no\n  \
+             module-config: \"iterator\"\n  do-not-query-localhost: no\n  pad-responses: yes\n  local-zone: \"example.net.\" redirect\n  \
+             local-data: \"example.net. 300 A 192.0.2.80\"\n  local-data: \"example.net. 300 A 192.0.2.81\"\n\
+             remote-control:\n  control-enable: no\n",
+            key = certified.key.display(),
+            pem = certified.certificate.display(),
+        );
+        let file = directory.join("unbound-secure.conf");
+        let server = Self::start("unbound", &["-d", "-c"], &file, &config, port);
+        let restart = Box::new(move || Self::start("unbound", &["-d", "-c"], &file, &config, port));
+        Secure { server: Some(server), restart, tls, https, pin: certified.pin }
+    }
+
     fn start(program: &str, arguments: &[&str], file: &Path, config: &str, port: u16) -> Self {
         fs::write(file, config).expect("the configuration can be written");
         Self::start_until(program, arguments, file, port, |address| {
@@ -136,6 +159,58 @@ impl Server {
             ready(server.address)
         });
         server
+    }
+}
+
+/// A server that speaks encrypted too.
+pub(crate) struct Secure {
+    server: Option<Server>,
+    restart: Box<dyn Fn() -> Server>,
+    pub(crate) tls: u16,
+    pub(crate) https: u16,
+    /// Of its key.
+    pub(crate) pin: String,
+}
+
+impl Secure {
+    pub(crate) const NAME: &str = "dns.test";
+
+    /// Kills it, and with it all connections, and starts it again.
+    pub(crate) fn restart(&mut self) {
+        drop(self.server.take());
+        self.server = Some((self.restart)());
+    }
+
+    pub(crate) fn stop(&mut self) {
+        drop(self.server.take());
+    }
+}
+
+/// A certificate, from an authority whose certificate is in `ca.pem`.
+struct Certified {
+    certificate: PathBuf,
+    key: PathBuf,
+    pin: String,
+}
+
+impl Certified {
+    fn new(directory: &Path, name: &str) -> Self {
+        let mut authority = CertificateParams::new([]).expect("no names");
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let signer = KeyPair::generate().expect("a key");
+        let root = authority.self_signed(&signer).expect("a certificate");
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new([name.to_owned()]).expect("a name");
+        let certificate = params.signed_by(&key, &Issuer::new(authority, signer)).expect("a certificate");
+        let write = |file: &str, text: String| {
+            let path = directory.join(file);
+            fs::write(&path, text).expect("written");
+            path
+        };
+        write("ca.pem", root.pem());
+        let digest = ring::digest::digest(&ring::digest::SHA256, &key.subject_public_key_info());
+        let pin = format!("sha256/{}", base64::engine::general_purpose::STANDARD.encode(digest));
+        Self { certificate: write("server.pem", certificate.pem()), key: write("server.key", key.serialize_pem()), pin }
     }
 }
 
