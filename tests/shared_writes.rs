@@ -4,6 +4,7 @@
 //! The kernel counts. A child process shares all pages with its parent until it writes to one, which is then its own alone;
 //! so the pages that became its own while it answered are those that it wrote to.
 #![allow(unsafe_code, reason = "fork has no safe form")]
+#![allow(clippy::print_stdout, reason = "the count is what people run it for")]
 
 use std::fs;
 

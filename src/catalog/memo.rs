@@ -103,7 +103,7 @@ impl Near {
     /// Does nothing while somebody else writes: what is made twice is the same.
     fn write(&self, maker: u64, nodes: Index, octets: &[u8]) {
         let version = self.version.load(Ordering::Relaxed);
-        let mine = version % 2 == 0
+        let mine = version.is_multiple_of(2)
             && self.version.compare_exchange(version, version + 1, Ordering::Acquire, Ordering::Relaxed).is_ok();
         let Ok(length) = u8::try_from(octets.len()) else { return };
         if !mine {
