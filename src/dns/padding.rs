@@ -4,13 +4,15 @@
 //! That works where the message lies, and only if its OPT record is the last one, as everybody writes it: behind it
 //! nothing moves that a compression pointer could point to. Any other message stays as it is.
 
-use std::ops::Range;
-
-use super::{Name, Reader, Type};
+use super::Reader;
+use super::reply::walk;
 
 /// Takes options of these codes out of a message.
 pub fn drop_options(message: &mut Vec<u8>, codes: &[u16]) {
-    let Some(data) = last_opt(message) else { return };
+    let Ok((Some(data), _)) = walk(message) else { return };
+    if data.end != message.len() {
+        return;
+    }
     let mut kept = Vec::with_capacity(data.len());
     let mut reader = Reader::new(message, data.start);
     while !reader.is_at_end() {
@@ -31,30 +33,6 @@ pub fn drop_options(message: &mut Vec<u8>, codes: &[u16]) {
     }
 }
 
-/// Where the data of the OPT record is, if that is the last record and ends the message.
-fn last_opt(message: &[u8]) -> Option<Range<usize>> {
-    let mut reader = Reader::new(message, 4);
-    let mut counts = [0u16; 4];
-    for count in &mut counts {
-        *count = reader.u16("the header").ok()?;
-    }
-    let [questions, answers, authorities, additionals] = counts.map(usize::from);
-    for _ in 0..questions {
-        reader.at = Name::skip(message, reader.at).ok()?;
-        reader.bytes(4, "a question").ok()?;
-    }
-    let mut last = None;
-    for number in 1..=answers + authorities + additionals {
-        reader.at = Name::skip(message, reader.at).ok()?;
-        let is_opt = Type(reader.u16("a record").ok()?) == Type::OPT && number > answers + authorities;
-        reader.bytes(6, "a record").ok()?;
-        let length = usize::from(reader.u16("a record").ok()?);
-        last = is_opt.then_some(reader.at..reader.at + length);
-        reader.bytes(length, "a record's data").ok()?;
-    }
-    last.filter(|data| data.end == message.len())
-}
-
 /// Writes the length of a record's data, which is right before it.
 fn set_length(message: &mut [u8], data: usize, length: u16) {
     if let Some(place) = data.checked_sub(2).and_then(|at| message.get_mut(at..data)) {
@@ -65,7 +43,7 @@ fn set_length(message: &mut [u8], data: usize, length: u16) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dns::{Class, Edns, EdnsOption, Query, Question, option, pad};
+    use crate::dns::{Class, Edns, EdnsOption, Query, Question, Type, option, pad};
 
     fn query(name: &str, edns: Option<Edns>) -> Query {
         let question = Question { name: name.parse().unwrap(), qtype: Type::A, qclass: Class::IN };
