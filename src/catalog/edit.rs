@@ -13,7 +13,7 @@ use super::row::lower;
 use super::snapshot::{Located, Placed};
 use super::{
     Catalog, Check, CheckKey, Coordinate, Index, Instance, InstanceEntry, InstanceKey, KvEntry, Memo, Node, NodeEntry, NodeKey,
-    Service, ServiceAddress,
+    Origin, Service, ServiceAddress,
 };
 use crate::limits;
 
@@ -64,12 +64,14 @@ pub struct Edit {
     catalog: Catalog,
     next: Index,
     touched: Vec<Touched>,
+    /// Something new was said, and not only by somebody else.
+    is_news: bool,
 }
 
 impl Catalog {
     /// Begins a transaction on a copy of this catalog.
     pub fn edit(&self) -> Edit {
-        Edit { catalog: self.clone(), next: Index(self.index.0 + 1), touched: Vec::new() }
+        Edit { catalog: self.clone(), next: Index(self.index.0 + 1), touched: Vec::new(), is_news: false }
     }
 }
 
@@ -84,9 +86,9 @@ impl Edit {
         self.next
     }
 
-    /// The new catalog, and what changed; nothing touched means that the index has not moved either.
+    /// The new catalog, and what changed. The index has moved, unless nothing is new but who speaks for an instance.
     pub fn finish(mut self) -> (Catalog, Vec<Touched>) {
-        if !self.touched.is_empty() {
+        if self.is_news {
             self.catalog.index = self.next;
         }
         (self.catalog, self.touched)
@@ -167,7 +169,7 @@ impl Edit {
         }
         self.catalog.nodes.insert(key.clone(), NodeEntry { node: Arc::new(node), checks, index: self.next });
         self.catalog.tables.nodes = self.next;
-        self.touched.push(Touched::Node(key));
+        self.touch(Touched::Node(key));
     }
 
     fn remove_node(&mut self, key: &NodeKey) {
@@ -187,7 +189,7 @@ impl Edit {
         for segment in segments {
             self.catalog.coordinates.remove(&(key.clone(), segment.clone()));
             self.catalog.tables.coordinates = self.next;
-            self.touched.push(Touched::Coordinate(key.clone(), segment));
+            self.touch(Touched::Coordinate(key.clone(), segment));
         }
         if let Some(old) = self.catalog.nodes.remove(key) {
             if let Ok(address) = old.address.parse::<IpAddr>() {
@@ -195,7 +197,7 @@ impl Edit {
             }
             self.leave_datacenter(&old.datacenter);
             self.catalog.tables.nodes = self.next;
-            self.touched.push(Touched::Node(key.clone()));
+            self.touch(Touched::Node(key.clone()));
         }
     }
 
@@ -210,7 +212,7 @@ impl Edit {
         }
         self.put_entry(entry);
         self.catalog.tables.instances = self.next;
-        self.touched.push(Touched::Instance(key));
+        self.touch(Touched::Instance(key));
         Ok(())
     }
 
@@ -254,7 +256,7 @@ impl Edit {
             let Some(entry) = self.entry(&key, instance) else { continue };
             addresses.extend(Located::of(&entry.instance).map(|located| (located, ())));
             of_services.push((service, entry.clone()));
-            self.touched.push(Touched::Instance(key));
+            self.touch(Touched::Instance(key));
             entries.push((Placed(entry), ()));
         }
         if entries.is_empty() {
@@ -293,9 +295,14 @@ impl Edit {
         };
         let mut checks = Arc::default();
         if let Some(old) = &old {
+            let origin = mem::replace(&mut instance.origin, old.origin.clone());
             if *old.instance == instance {
+                if origin != old.origin {
+                    self.hand_over(key, old, origin);
+                }
                 return None;
             }
+            instance.origin = origin;
             checks = old.checks.clone();
             if let Some(located) = Located::of(&old.instance) {
                 self.catalog.instance_addresses.remove(&located);
@@ -314,12 +321,36 @@ impl Edit {
         Some(InstanceEntry { instance: Arc::new(instance), checks })
     }
 
+    /// Somebody else speaks for an instance now, and says the same of it. That is kept and wakes nobody.
+    fn hand_over(&mut self, key: &InstanceKey, old: &InstanceEntry, origin: Origin) {
+        let instance = Arc::new(Instance { origin, ..Instance::clone(&old.instance) });
+        let entry = InstanceEntry { instance, checks: old.checks.clone() };
+        if let Some(located) = Located::of(&entry.instance) {
+            self.catalog.instance_addresses.insert(located, ());
+        }
+        let name = lower(&entry.service);
+        if let Some(mut service) = self.catalog.services.get(&*name).map(|known| Service::clone(known)) {
+            put_among(&mut service.instances, entry.clone());
+            let (hash, service) = (self.catalog.service_hash(name.as_bytes()), Arc::new(service));
+            self.catalog.services_by_hash.insert(hash, service.clone(), |other| other.key == service.key);
+            self.catalog.services.insert(service.key.clone(), service);
+        }
+        self.catalog.instances.0.insert(Placed(entry), ());
+        self.touched.push(Touched::Instance(key.clone()));
+    }
+
+    /// Takes note of a row that changed.
+    fn touch(&mut self, touched: Touched) {
+        self.touched.push(touched);
+        self.is_news = true;
+    }
+
     fn remove_instance(&mut self, key: &InstanceKey) {
         let Some(old) = self.catalog.instances.get(key).cloned() else { return };
         for check in old.checks.iter() {
             self.catalog.checks.remove(&check.key());
             self.catalog.tables.checks = self.next;
-            self.touched.push(Touched::Check(check.key()));
+            self.touch(Touched::Check(check.key()));
         }
         if let Some(located) = Located::of(&old.instance) {
             self.catalog.instance_addresses.remove(&located);
@@ -330,7 +361,7 @@ impl Edit {
         self.leave_service(&old);
         self.catalog.instances.0.remove(key);
         self.catalog.tables.instances = self.next;
-        self.touched.push(Touched::Instance(key.clone()));
+        self.touch(Touched::Instance(key.clone()));
     }
 
     fn put_check(&mut self, mut check: Check) -> Result<(), Refused> {
@@ -366,7 +397,7 @@ impl Edit {
             checks.insert(at, check.clone());
         });
         self.catalog.tables.checks = self.next;
-        self.touched.push(Touched::Check(key));
+        self.touch(Touched::Check(key));
         Ok(())
     }
 
@@ -374,7 +405,7 @@ impl Edit {
         let Some(old) = self.catalog.checks.remove(key) else { return };
         self.detach_check(&old);
         self.catalog.tables.checks = self.next;
-        self.touched.push(Touched::Check(key.clone()));
+        self.touch(Touched::Check(key.clone()));
     }
 
     fn put_kv(&mut self, mut entry: KvEntry) {
@@ -391,7 +422,7 @@ impl Edit {
         self.catalog.kv_deleted.remove(&key);
         self.catalog.kv.insert(key.clone(), Arc::new(entry));
         self.catalog.tables.kv = self.next;
-        self.touched.push(Touched::Kv(key));
+        self.touch(Touched::Kv(key));
     }
 
     fn remove_kv(&mut self, key: &Arc<str>) {
@@ -404,7 +435,7 @@ impl Edit {
         }
         self.catalog.kv_deleted.insert(key.clone(), self.next);
         self.catalog.tables.kv = self.next;
-        self.touched.push(Touched::Kv(key.clone()));
+        self.touch(Touched::Kv(key.clone()));
     }
 
     fn put_coordinate(&mut self, coordinate: Coordinate) -> Result<(), Refused> {
@@ -418,7 +449,7 @@ impl Edit {
         }
         self.catalog.coordinates.insert(key.clone(), Arc::new(coordinate));
         self.catalog.tables.coordinates = self.next;
-        self.touched.push(Touched::Coordinate(key.0, key.1));
+        self.touch(Touched::Coordinate(key.0, key.1));
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The rows of the catalog's tables, as sources tell them and as they are kept.
 //!
-//! Field names follow Consul's JSON, which is also how rows are stored on disk. `create_index` and `modify_index` are
+//! Field names follow Consul's JSON, which is also how most rows are stored on disk. `create_index` and `modify_index` are
 //! set by the catalog; what a source writes there is ignored.
 
 use std::cmp::Ordering;
@@ -112,7 +112,7 @@ pub(super) fn lower(text: &Arc<str>) -> Arc<str> {
 
 /// A text in lower case, letter by letter: what a letter becomes must not hang on its neighbours, or the order of texts
 /// would not be that of their letters.
-fn lowered(text: &str) -> impl Iterator<Item = char> + '_ {
+pub(super) fn lowered(text: &str) -> impl Iterator<Item = char> + '_ {
     text.chars().flat_map(char::to_lowercase)
 }
 

@@ -13,6 +13,7 @@ use foldhash::quality::RandomState;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
+use super::row::lowered;
 use super::{
     Check, CheckKey, Coordinate, HashTrie, Health, Instance, InstanceKey, KvEntry, Memo, Node, NodeKey, SourceId, Tree,
 };
@@ -294,7 +295,7 @@ impl Catalog {
     /// A service by name, in any case.
     pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
         if name.bytes().any(|b| b.is_ascii_uppercase() || !b.is_ascii()) {
-            return self.service_by_key(name.to_lowercase().as_bytes());
+            return self.service_by_key(lowered(name).collect::<String>().as_bytes());
         }
         self.service_by_key(name.as_bytes())
     }

@@ -1,7 +1,7 @@
 //! What our own agent does: services and checks that are registered here, heartbeats, maintenance.
 //!
 //! Each operation is one write, so that it is ordered with all others and on disk when it returns. What the agent knows
-//! beside the catalog (how its checks are run, which file a service is from) is [`State`]; it changes with the catalog, in
+//! beside the catalog (how its checks are run, which file a check is from) is [`State`]; it changes with the catalog, in
 //! the same write or not at all.
 
 use std::collections::BTreeSet;

@@ -410,6 +410,45 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn who_says_the_same_of_a_service_wakes_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let web = json!({"service": {"name": "web", "port": 80}});
+        write(dir.path().join("a.json"), web.clone());
+        let registry = open(None, vec![dir.path().into()]).unwrap();
+        registry.reload().await;
+        let origin = || registry.snapshot().service("web").map(|service| service.instances[0].origin.clone());
+        let index = registry.snapshot().index();
+        assert!(matches!(origin(), Some(Origin::File(file)) if file.ends_with("a.json")));
+        let definition = definition::service(&json!({"name": "web", "port": 80})).unwrap();
+        registry.register_service(definition, false).await.unwrap();
+        assert_eq!((registry.snapshot().index(), origin()), (index, Some(Origin::Agent)));
+        for _ in 0..2 {
+            write(dir.path().join("b.json"), web.clone());
+            assert_eq!(registry.reload().await, []);
+            assert_eq!(registry.snapshot().index(), index, "two files that say the same");
+        }
+        fs::remove_file(dir.path().join("a.json")).unwrap();
+        registry.reload().await;
+        assert_eq!(registry.snapshot().index(), index, "one that was renamed");
+        fs::remove_file(dir.path().join("b.json")).unwrap();
+        registry.reload().await;
+        assert!(registry.snapshot().service("web").is_none() && registry.snapshot().index() > index);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn services_are_found_whatever_their_letters() {
+        let registry = open(None, Vec::new()).unwrap();
+        registry
+            .register_service(definition::service(&json!({"name": "\u{39f}\u{394}\u{39f}\u{3a3}"})).unwrap(), false)
+            .await
+            .unwrap();
+        assert!(
+            registry.snapshot().service("\u{39f}\u{394}\u{39f}\u{3a3}").is_some(),
+            "a letter becomes the same wherever it stands"
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn of_two_entries_with_one_id_the_later_counts() {
         let dir = tempfile::tempdir().unwrap();
         let proxy = |id| {

@@ -223,7 +223,8 @@ impl Store {
         if is_new {
             File::open(directory).and_then(|directory| directory.sync_all()).map_err(in_directory)?;
         }
-        let loaded = make_tables(&database)
+        let loaded = check_format(&database)
+            .and_then(|()| make_tables(&database))
             .and_then(|()| replay(&database, rows))
             .and_then(|()| load(&database))
             .map_err(|fault| StoreError::Unusable { path: path.clone(), fault })?;
@@ -280,6 +281,17 @@ fn reopen(path: &Path) -> Result<Database, StoreError> {
     opened.map_err(|source| StoreError::Open { path: path.into(), source: Box::new(source) })
 }
 
+/// Refuses a registry of another form before anything is written to it, what a crash left in its journal included.
+fn check_format(database: &Database) -> Result<(), Fault> {
+    let read = database!(database.begin_read())?;
+    let tables = database!(read.list_tables())?;
+    let has_meta = tables.into_iter().any(|table| table.name() == TABLES[usize::from(META)].name());
+    match if has_meta { read_meta(&read)?.format } else { FORMAT } {
+        FORMAT => Ok(()),
+        found => Err(Fault::Format { found }),
+    }
+}
+
 /// Makes the tables that are missing.
 fn make_tables(database: &Database) -> Result<(), Fault> {
     let mut transaction = database!(database.begin_write())?;
@@ -310,9 +322,6 @@ fn read_meta(read: &redb::ReadTransaction) -> Result<Meta, Fault> {
 fn load(database: &Database) -> Result<Loaded, Fault> {
     let read = database!(database.begin_read())?;
     let meta = read_meta(&read)?;
-    if meta.format != FORMAT {
-        return Err(Fault::Format { found: meta.format });
-    }
     let mut restore = Restore::new(meta.index, meta.tables);
     each(&read, CHECKS, |_, check| restore.check(check))?;
     each(&read, NODES, |_, node| restore.node(node))?;
@@ -467,6 +476,28 @@ mod tests {
         drop(store);
         let (_, loaded) = Store::open(dir.path()).unwrap();
         assert_eq!(loaded.catalog.index(), second.index());
+    }
+
+    #[test]
+    fn a_registry_of_another_form_is_not_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, loaded) = Store::open(dir.path()).unwrap();
+        let meta = Row { table: META, key: Vec::new(), value: Some(br#"{"format":1,"index":7,"tables":{}}"#.to_vec()) };
+        write(store.database.as_ref().unwrap(), &[meta]).unwrap();
+        let mut agent = State::default();
+        agent.set_file_of_check(&"web".into(), Some(&"a.json".into()));
+        let changes = Changes { files_of_checks: ["web".into()].into(), ..Changes::default() };
+        store.note(&loaded.catalog, &agent, &changes).unwrap();
+        drop(store);
+        let path = dir.path().join("registry.redb");
+        let journal = std::fs::read(dir.path().join(JOURNAL)).unwrap();
+        let error = Store::open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("got       format 1"), "{error}");
+        assert_eq!(std::fs::read(dir.path().join(JOURNAL)).unwrap(), journal);
+        let database = reopen(&path).unwrap();
+        let mut rows = 0;
+        each(&database.begin_read().unwrap(), FILES_OF_CHECKS, |_, _: String| rows += 1).unwrap();
+        assert_eq!(rows, 0, "what is in its journal is left there too");
     }
 
     #[test]

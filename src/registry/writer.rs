@@ -336,11 +336,12 @@ impl Thread {
             }
         }
         let Batch { catalog, agent, changes, checks } = batch;
+        let is_changed = !changes.is_empty();
         let stored = if acknowledged { self.commit(&catalog, &agent, changes) } else { self.postpone(changes) };
         if stored.is_ok() {
             self.agent = agent;
             self.published.agent.store(Arc::new(self.agent.clone()));
-            if catalog.index() != self.catalog.index() {
+            if is_changed {
                 self.catalog = Arc::new(catalog);
                 self.published.publish(self.catalog.clone());
             }

@@ -155,7 +155,11 @@ impl Visit {
                 Ok(Err(_)) => Err(CUT_SHORT),
                 Err(_) => Err(TOO_SLOW),
             },
-            Err(refusal) => Err(refusal),
+            Err(refusal) => {
+                // Who is still sending would be told to stop, and some take that for the end of the answer (RFC 9113, 8.1).
+                let _ = timeout(BODY, Limited::new(request.into_body(), STREAM_QUERY_MAX).collect()).await;
+                Err(refusal)
+            }
         };
         self.response(answer).map(Full::new)
     }

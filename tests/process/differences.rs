@@ -214,7 +214,8 @@ fn forwarded_answers(_: &Sides) {
         }
         let side = launch.start();
         for _ in 0..3 {
-            assert!(Seen::of(side.dns, "www.example.org").has(Witness::ANSWER));
+            let seen = Seen::of(side.dns, "www.example.org");
+            assert!(seen.has(Witness::ANSWER), "{flags:?}: {}", seen.text);
         }
         assert_eq!(witness.count("www.example.org."), asked, "{flags:?}");
     }
