@@ -1,7 +1,6 @@
 //! How the catalog changes: one [`Edit`] a transaction.
 
 use std::collections::HashSet;
-use std::hash::BuildHasher;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -277,7 +276,7 @@ impl Edit {
             (service.index, service.memo) = (self.next, Memo::default());
             service.instances.reserve_exact(group.len());
             group.iter().for_each(|(_, entry)| put_among(&mut service.instances, entry.clone()));
-            let (hash, service) = (self.catalog.hasher.hash_one(key.as_bytes()), Arc::new(service));
+            let (hash, service) = (self.catalog.service_hash(key.as_bytes()), Arc::new(service));
             self.catalog.services_by_hash.insert(hash, service.clone(), |other| *other.key == **key);
             changed.push((service.key.clone(), service));
         }
@@ -328,12 +327,9 @@ impl Edit {
         if let Some(located) = Located::of(&entry.instance) {
             self.catalog.instance_addresses.insert(located, ());
         }
-        let name = lower(&entry.service);
-        if let Some(mut service) = self.catalog.services.get(&*name).map(|known| Service::clone(known)) {
+        if let Some(mut service) = self.catalog.services.get(&*lower(&entry.service)).map(|known| Service::clone(known)) {
             put_among(&mut service.instances, entry.clone());
-            let (hash, service) = (self.catalog.service_hash(name.as_bytes()), Arc::new(service));
-            self.catalog.services_by_hash.insert(hash, service.clone(), |other| other.key == service.key);
-            self.catalog.services.insert(service.key.clone(), service);
+            self.put_service(Arc::new(service));
         }
         self.catalog.instances.0.insert(Placed(entry), ());
         self.touched.push(Touched::Instance(key.clone()));
@@ -474,7 +470,7 @@ impl Edit {
     fn change_service(&mut self, name: &Arc<str>, change: impl FnOnce(&mut Vec<InstanceEntry>)) {
         let catalog = &mut self.catalog;
         let key = SmolStr::new(lower(name));
-        let hash = catalog.hasher.hash_one(key.as_bytes());
+        let hash = catalog.service_hash(key.as_bytes());
         let new = || Arc::new(Service::new(key.clone(), name, self.next));
         let mut service = catalog.services.remove(&key).unwrap_or_else(new);
         catalog.services_by_hash.remove(hash, |other| other.key == key);
@@ -486,9 +482,14 @@ impl Edit {
             catalog.tables.service_gone = self.next;
             return;
         }
-        let key = service.key.clone();
-        catalog.services_by_hash.insert(hash, service.clone(), |other| other.key == key);
-        catalog.services.insert(key, service);
+        self.put_service(service);
+    }
+
+    /// Puts a service into both tables.
+    fn put_service(&mut self, service: Arc<Service>) {
+        let (hash, key) = (self.catalog.service_hash(service.key.as_bytes()), service.key.clone());
+        self.catalog.services_by_hash.insert(hash, service.clone(), |other| other.key == key);
+        self.catalog.services.insert(key, service);
     }
 
     /// Takes a node out of its datacenter, and the datacenter out of the catalog with its last node.

@@ -1,7 +1,6 @@
 //! A catalog from rows that were kept: their indexes stay, and tables are built in order rather than row by row.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -150,7 +149,7 @@ impl Restore {
             }
             service.instances.shrink_to_fit();
             let (key, service) = (service.key.clone(), Arc::new(service));
-            let hash = self.catalog.hasher.hash_one(key.as_bytes());
+            let hash = self.catalog.service_hash(key.as_bytes());
             self.catalog.services_by_hash.insert(hash, service.clone(), |other| other.key == key);
             named.push((key, service));
         }
@@ -222,14 +221,7 @@ impl Names {
         if texts.is_empty() {
             *texts = Arc::default();
         } else {
-            *texts = texts
-                .iter()
-                .cloned()
-                .map(|mut text| {
-                    self.share(&mut text);
-                    text
-                })
-                .collect();
+            Arc::make_mut(texts).iter_mut().for_each(|text| self.share(text));
         }
     }
 

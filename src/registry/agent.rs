@@ -182,14 +182,12 @@ impl Registry {
         let change = move |transaction: &mut Transaction| {
             let former = transaction.agent().clone();
             let identity = registry.identity();
-            let services_of_files = || {
-                let ours = transaction.edit.catalog().instances_on(&registry.node());
-                ours.filter_map(|entry| match &entry.origin {
-                    Origin::File(file) => Some((entry.id.clone(), file.clone())),
-                    Origin::Catalog | Origin::Agent => None,
-                })
-            };
-            let former_services: Vec<(SmolStr, Arc<str>)> = services_of_files().collect();
+            let ours = transaction.edit.catalog().instances_on(&registry.node());
+            let of_files = ours.filter_map(|entry| match &entry.origin {
+                Origin::File(file) => Some((entry.id.clone(), file.clone())),
+                Origin::Catalog | Origin::Agent => None,
+            });
+            let former_services: Vec<(SmolStr, Arc<str>)> = of_files.collect();
             let (mut services, mut checks) = (Vec::<SmolStr>::new(), BTreeSet::<Arc<str>>::new());
             let mut problems = Vec::new();
             let mut alone = Vec::new();
