@@ -30,3 +30,5 @@ pub mod run;
 pub mod server;
 /// Whom do we ask?
 pub mod upstream;
+/// Which files changed?
+pub mod watch;

@@ -1,19 +1,15 @@
 //! Services files: read at the start, on reload, and when they change.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use notify::{RecursiveMode, Watcher};
-use tokio::sync::mpsc;
-use tokio::time::timeout;
-
 use super::Registry;
 use super::definition::{self, Definitions, Form};
 use crate::problem::Problem;
+use crate::watch::Watch;
 
 /// How long files must be quiet before they are read: an editor or a deployment touches several.
 const QUIET: Duration = Duration::from_millis(200);
@@ -52,15 +48,8 @@ impl Registry {
 
     /// Reads the files anew whenever they change, until the registry ends.
     pub(super) async fn watch_files(&self) {
-        let (tell, mut changed) = mpsc::channel(1);
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // One word waiting is enough: all files are read.
-            if event.is_ok_and(|event| !event.kind.is_access()) {
-                let _ = tell.try_send(());
-            }
-        });
-        let mut watcher = match watcher {
-            Ok(watcher) => watcher,
+        let mut watch = match Watch::new() {
+            Ok(watch) => watch,
             Err(error) => {
                 tracing::warn!("services files are not watched: {error}; send SIGHUP to have them read again");
                 return std::future::pending().await;
@@ -68,13 +57,7 @@ impl Registry {
         };
         let mut told = None;
         loop {
-            // Each time, since a folder may have been put in place of another. The folder, not the file: a file is most often
-            // replaced by renaming another over it.
-            for folder in folders(self.inner.config.files().map(|(_, path)| path)) {
-                if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
-                    tracing::warn!("{} is not watched: {error}; send SIGHUP to have it read again", folder.display());
-                }
-            }
+            watch.over(self.inner.config.files().map(|(_, path)| path));
             // The first time too: what changed before the watch began would otherwise be missed.
             if self.files_changed().await {
                 let problems = self.read_files().await;
@@ -84,10 +67,8 @@ impl Registry {
                 told = Some(problems);
             }
             told.get_or_insert_default();
-            if changed.recv().await.is_none() {
-                return std::future::pending().await;
-            }
-            while let Ok(Some(())) = timeout(QUIET, changed.recv()).await {}
+            watch.changed().await;
+            watch.quiet(QUIET).await;
         }
     }
 }
@@ -178,13 +159,4 @@ fn list(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
-}
-
-fn folders<'a>(paths: impl Iterator<Item = &'a Path>) -> BTreeSet<PathBuf> {
-    let folder = |path: &Path| match path.parent() {
-        _ if path.is_dir() => path.to_owned(),
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    paths.map(folder).collect()
 }

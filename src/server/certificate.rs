@@ -1,7 +1,6 @@
 //! The certificate that encrypted listeners show: read and judged before anything is bound, and read again when its files
 //! change. Connections, and handshakes under way, go on with the one that they began with.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -9,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use notify::{RecursiveMode, Watcher};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
@@ -17,11 +15,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, RootCertStore, ServerConfig};
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::limits::CERTIFICATE_OCTETS_MAX;
 use crate::problem::Problem;
+use crate::watch::Watch;
 
 /// How long files must be quiet before they are read: a certificate and its key are replaced one after the other.
 const QUIET: Duration = Duration::from_millis(500);
@@ -88,15 +86,8 @@ impl Certificates {
 
     /// Reads the files anew whenever they change, for as long as the process lives.
     pub(super) async fn watch(self: Arc<Self>) {
-        let (tell, mut changed) = mpsc::channel(1);
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // One word waiting is enough: both files are read.
-            if event.is_ok_and(|event| !event.kind.is_access()) {
-                let _ = tell.try_send(());
-            }
-        });
-        let mut watcher = match watcher {
-            Ok(watcher) => watcher,
+        let mut watch = match Watch::new() {
+            Ok(watch) => watch,
             Err(error) => {
                 tracing::warn!("the certificate is not watched: {error}; send SIGHUP to have it read again");
                 return;
@@ -104,20 +95,13 @@ impl Certificates {
         };
         loop {
             let files = self.files();
-            // Each time, since a folder may have been put in place of another. The folder, not the file: a file is most often
-            // replaced by renaming another over it, or over the folder that it is reached by.
-            for folder in folders(&files) {
-                if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
-                    tracing::warn!("{} is not watched: {error}; send SIGHUP to have it read again", folder.display());
-                }
-            }
+            watch.over([&files.certificate, &files.key].into_iter().map(PathBuf::as_path));
             tokio::select! {
-                told = changed.recv() => if told.is_none() { return },
+                () = watch.changed() => {}
                 () = self.moved.notified() => continue,
             }
             // A folder that others write to all the time is never quiet.
-            let quiet = async { while let Ok(Some(())) = timeout(QUIET, changed.recv()).await {} };
-            let _ = timeout(PATIENCE, quiet).await;
+            let _ = timeout(PATIENCE, watch.quiet(QUIET)).await;
             let renewed = self.clone();
             // They may be on a slow disk, which the runtime's threads have no time for.
             let _ = tokio::task::spawn_blocking(move || renewed.renew(renewed.files())).await;
@@ -129,14 +113,6 @@ impl ResolvesServerCert for Certificates {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current.load_full())
     }
-}
-
-fn folders(files: &Files) -> BTreeSet<PathBuf> {
-    let folder = |file: &PathBuf| match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    [&files.certificate, &files.key].into_iter().map(folder).collect()
 }
 
 /// Reads a certificate and its key. What clients will find wrong with it is a warning.
