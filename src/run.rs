@@ -22,18 +22,21 @@ use tokio_util::sync::CancellationToken;
 pub use crate::config::{Agent, Options};
 
 use crate::api::{self, Api};
-use crate::config::{self, Config};
+use crate::config::{self, Config, host};
 use crate::problem::Problem;
 use crate::registry::{self, Registry};
 use crate::resolve::answer::Discovery;
 use crate::resolve::local::Local;
 use crate::resolve::zone::Zones;
-use crate::server::{self, BindError, Certificates, Encrypted, EncryptedError, Responder, Setup, Way};
+use crate::server::{self, BindError, Certificates, Clients, Encrypted, EncryptedError, Responder, Setup, Way};
 use crate::upstream::Forwarder;
 use insight::Insight;
 
 /// How long the last requests may take when the process ends.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How often it is seen which networks this host is in: it costs some 50 us, and who has just come there asks again.
+const LOOK_AROUND_EVERY: Duration = Duration::from_secs(2);
 
 /// How often upstreams' answers are written to the disk, so that a crash costs few of them.
 const SAVE_EVERY: Duration = Duration::from_secs(600);
@@ -141,6 +144,7 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
     let (running, stopping) = (registry.clone(), stop.clone());
     tasks.spawn(async move { running.run(stopping).await });
     tasks.spawn(feed_watchdog(stop.clone()));
+    tasks.spawn(look_around(responder.clone(), stop.clone()));
     if let Some(folder) = config.registry.data.clone() {
         tasks.spawn(keep_answers(responder.clone(), folder, stop.clone()));
     }
@@ -158,6 +162,15 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
     let _ = tokio::time::timeout(FAREWELL, async { while tasks.join_next().await.is_some() {} }).await;
     registry.close().await;
     Ok(())
+}
+
+/// Sees which networks this host is in, as its interfaces come and go.
+async fn look_around(responder: Arc<Responder>, stop: CancellationToken) {
+    while tokio::time::timeout(LOOK_AROUND_EVERY, stop.cancelled()).await.is_err() {
+        if let Ok(networks) = tokio::task::spawn_blocking(host::networks).await {
+            responder.moved(&networks);
+        }
+    }
 }
 
 /// What stays as it is for as long as the process lives.
@@ -209,7 +222,9 @@ async fn setup(config: &Config, former: Option<&Setup>, here: &Here) -> (Setup, 
     problems.extend(more);
     let mut settings = config.settings.clone();
     settings.recursors = forwarder.has_upstreams();
-    (Setup::new(Discovery::new(settings), local, zones, Arc::new(forwarder)), problems)
+    let clients = Clients::new(&config.clients, &host::networks());
+    let setup = Setup::new(Discovery::new(settings), local, zones, Arc::new(forwarder)).with_clients(clients);
+    (setup, problems)
 }
 
 /// Reads everything again. A configuration with an error changes nothing, and what was in force stays in force.

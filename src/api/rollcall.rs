@@ -3,6 +3,7 @@
 //! Who answers names is not known here; [`Resolver`] is what it lets be seen and done. Keys are in snake case, as in all
 //! JSON that is our own.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -23,8 +24,14 @@ pub trait Resolver: Send + Sync {
     fn metrics(&self) -> String;
     /// What is kept of a name.
     fn kept(&self, name: &Name, qtype: Option<Type>) -> Value;
-    /// Tells who answers a question and why; with `ask`, what each upstream says to it now.
-    fn explain(&self, question: Question, ask: bool) -> Pin<Box<dyn Future<Output = Value> + Send + '_>>;
+    /// Tells who answers a question and why, to this client or to one who may ask for everything; with `ask`, what each
+    /// upstream says to it now.
+    fn explain(
+        &self,
+        question: Question,
+        client: Option<IpAddr>,
+        ask: bool,
+    ) -> Pin<Box<dyn Future<Output = Value> + Send + '_>>;
     /// Forgets what is kept; says how many answers that were.
     fn forget(&self, what: Forget) -> usize;
 }
@@ -72,12 +79,15 @@ pub(super) async fn flush(api: Api, request: Request) -> Result<Reply, Refusal> 
     Reply::json(&request, &json!({ "forgotten": forgotten }))
 }
 
-/// `GET /v1/rollcall/explain/NAME?type=TYPE&ask`.
+/// `GET /v1/rollcall/explain/NAME?type=TYPE&client=ADDRESS&ask`.
 pub(super) async fn explain(api: Api, request: Request) -> Result<Reply, Refusal> {
     let (name, qtype) = (name(&request.rest)?, request.get("type").map_or(Ok(Type::A), record_type)?);
+    let client = request
+        .get("client")
+        .map(|text| text.parse().map_err(|_| Refusal::bad(format!("expected the address of a client, got {text:?}"))));
     let question = Question { name, qtype, qclass: Class::IN };
     let resolver = api.resolver.as_ref().ok_or_else(|| Refusal::not_found(NO_RESOLVER))?;
-    Reply::json(&request, &resolver.explain(question, request.has("ask")).await)
+    Reply::json(&request, &resolver.explain(question, client.transpose()?, request.has("ask")).await)
 }
 
 const NO_RESOLVER: &str = "this server answers no names";

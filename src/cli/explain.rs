@@ -1,5 +1,7 @@
 //! `rollcall explain`: who answers a name, and why.
 
+use std::net::IpAddr;
+
 use clap::Args;
 use serde_json::Value;
 
@@ -19,6 +21,9 @@ pub(super) struct ExplainArgs {
     /// The type [default: A]
     #[arg(value_name = "TYPE")]
     kind: Option<String>,
+    /// Tell what this client would be answered; else one who may ask for everything
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<IpAddr>,
     /// Ask each upstream of a forwarded name now, and show how it fares
     #[arg(long)]
     ask: bool,
@@ -32,13 +37,16 @@ pub(super) struct ExplainArgs {
 const EXAMPLES: &str = "\
 Examples:
   rollcall explain web.service.consul
-  rollcall explain www.example.com AAAA --ask";
+  rollcall explain www.example.com AAAA --ask
+  rollcall explain www.example.com --client 192.0.2.7";
 
 impl ExplainArgs {
     pub(super) fn run(self, output: &mut Output) -> Result<Done, Error> {
         let api = Api::new(self.api)?;
         let path = format!("/v1/rollcall/explain/{}", escape(&self.name));
         let mut query: Vec<(&str, &str)> = self.kind.as_deref().map(|kind| ("type", kind)).into_iter().collect();
+        let client = self.client.map(|client| client.to_string());
+        query.extend(client.as_deref().map(|client| ("client", client)));
         query.extend(self.ask.then_some(("ask", "")));
         let told = api.get(&path, &query)?;
         if self.json {

@@ -4,6 +4,9 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::Path;
 
+use if_addrs::{IfAddr, Interface, get_if_addrs};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
 use crate::problem::Problem;
 
 /// The host's name, as its kernel knows it.
@@ -26,6 +29,17 @@ pub fn address() -> IpAddr {
         Some(socket.local_addr().ok()?.ip())
     };
     routes.into_iter().find_map(leaving).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// The networks that this host is in, by its interfaces. One that could be half the world is only our own address there.
+pub fn networks() -> Vec<IpNet> {
+    let network = |interface: Interface| match interface.addr {
+        IfAddr::V4(v4) => Ipv4Net::new(v4.ip, if v4.prefixlen < 8 { 32 } else { v4.prefixlen }).map(IpNet::V4).ok(),
+        IfAddr::V6(v6) => Ipv6Net::new(v6.ip, if v6.prefixlen < 32 { 128 } else { v6.prefixlen }).map(IpNet::V6).ok(),
+    };
+    let mut networks: Vec<IpNet> = get_if_addrs().unwrap_or_default().into_iter().filter_map(network).collect();
+    networks.sort_unstable();
+    networks
 }
 
 /// Processors that this process may use.

@@ -21,7 +21,7 @@ use crate::problem::Problem;
 use crate::registry::{self, Identity};
 use crate::resolve::answer::{Compat, DnsConfig, RecursorStrategy, Settings};
 use crate::resolve::{local, zone};
-use crate::server::{self, Way};
+use crate::server::{self, ClientsConfig, Network, Way};
 use crate::upstream::{self, Sequential};
 
 /// What the command line asks of a server; each value that is given wins over the configuration file.
@@ -73,6 +73,7 @@ pub struct Config {
     pub local: local::Config,
     pub zones: zone::Config,
     pub forward: upstream::Config,
+    pub clients: ClientsConfig,
     pub log_level: String,
     pub warnings: Vec<Problem>,
 }
@@ -97,6 +98,7 @@ struct File {
     dns_config: DnsConfig,
     registry: Registry,
     forward: upstream::Config,
+    clients: ClientsConfig,
     record: Vec<local::RecordConfig>,
     hosts: Vec<PathBuf>,
     hosts_domain: Option<Name>,
@@ -116,6 +118,7 @@ impl Default for File {
             dns_config: DnsConfig::default(),
             registry: Registry::default(),
             forward: upstream::Config::default(),
+            clients: ClientsConfig::default(),
             record: local.record,
             hosts: local.hosts,
             hosts_domain: local.hosts_domain,
@@ -285,6 +288,7 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
         },
         zones: file.zones,
         forward,
+        clients: if consul { as_consul(file.clients) } else { file.clients },
         log_level: file.log.level,
         warnings,
     })
@@ -389,9 +393,16 @@ fn load_agent(options: &Options, flags: &Agent) -> Result<Config, Vec<Problem>> 
         local: local::Config { hosts: Vec::new(), record: Vec::new(), ..local::Config::default() },
         zones: zone::Config::default(),
         forward,
+        clients: as_consul(ClientsConfig::default()),
         log_level: flags.log_level.as_deref().unwrap_or("info").to_lowercase(),
         warnings,
     })
+}
+
+/// Consul forwards for whoever asks, unless somebody says otherwise.
+fn as_consul(clients: ClientsConfig) -> ClientsConfig {
+    let forwarding_allowed = clients.forwarding_allowed.or_else(|| Some(vec![Network::Any]));
+    ClientsConfig { forwarding_allowed, ..clients }
 }
 
 /// The files themselves, and the `*.json` files of folders in the order of their names.

@@ -53,13 +53,15 @@ fn all_bits() -> Ipv4Addr {
 
 /// Networks, or addresses alone.
 fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-    let read = |text: String| {
-        let alone = || text.parse::<IpAddr>().map(IpNet::from);
-        let wrong =
-            |_| serde::de::Error::custom(format!("expected an address or a network such as 192.0.2.0/24, got {text:?}"));
-        text.parse().or_else(|_| alone()).map_err(wrong)
-    };
+    let read = |text: String| read_network(&text).map_err(serde::de::Error::custom);
     Vec::<String>::deserialize(deserializer)?.into_iter().map(read).collect()
+}
+
+/// A network, or an address alone.
+pub fn read_network(text: &str) -> Result<IpNet, String> {
+    let alone = || text.parse::<IpAddr>().map(IpNet::from);
+    let wrong = |_| format!("expected an address or a network such as 192.0.2.0/24, got {text:?}");
+    text.parse().or_else(|_| alone()).map_err(wrong)
 }
 
 fn types<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Type>, D::Error> {

@@ -1,6 +1,7 @@
 //! What the HTTP API shows of how names are answered: the ends of both sides, tied together.
 
 use std::fs;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -69,8 +70,13 @@ impl Resolver for Insight {
         json!(shown)
     }
 
-    fn explain(&self, question: Question, ask: bool) -> Pin<Box<dyn Future<Output = Value> + Send + '_>> {
-        Box::pin(self.responder.explain(question, ask))
+    fn explain(
+        &self,
+        question: Question,
+        client: Option<IpAddr>,
+        ask: bool,
+    ) -> Pin<Box<dyn Future<Output = Value> + Send + '_>> {
+        Box::pin(self.responder.explain(question, client, ask))
     }
 
     fn forget(&self, what: Forget) -> usize {

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::clients::Standing;
 use super::responder::{Asked, Found, Responder, Setup, Wait};
 use super::tally::{Listened, Source};
 use crate::dns::{Query, Question, Rcode};
@@ -18,12 +19,14 @@ use crate::resolve::route::Way;
 use crate::resolve::type_text;
 
 impl Responder {
-    /// Tells who answers a question. With `ask`, each upstream of its route is asked now.
-    pub async fn explain(&self, question: Question, ask: bool) -> Value {
+    /// Tells who answers a question, to this client, or else to one who may ask for everything. With `ask`, each upstream of
+    /// its route is asked now.
+    pub async fn explain(&self, question: Question, client: Option<IpAddr>, ask: bool) -> Value {
         let setup = self.setup();
         let mut told = json!({ "name": question.name.to_string(), "type": type_text(question.qtype) });
         let Some(map) = told.as_object_mut() else { return told };
-        map.extend(self.told_of(&setup, &question));
+        map.extend(client.map(|client| ("client".to_owned(), json!(client.to_string()))));
+        map.extend(self.told_of(&setup, &question, client));
         if map.get("source") == Some(&json!(FORWARDED)) {
             let (names, now) = (Names::One(question.name.clone()), Instant::now());
             let entries = setup.forwarder.find(&names, now);
@@ -39,15 +42,22 @@ impl Responder {
     }
 
     /// Who answers, why, and with which RCODE.
-    fn told_of(&self, setup: &Arc<Setup>, question: &Question) -> serde_json::Map<String, Value> {
+    fn told_of(&self, setup: &Arc<Setup>, question: &Question, client: Option<IpAddr>) -> serde_json::Map<String, Value> {
         let query = Query::of(question.clone());
         let octets = query.compose();
-        let client = Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), transport: Transport::Tcp };
+        let standing = client.map_or(Standing::Everything, |client| setup.standing(client));
+        if standing == Standing::Nothing {
+            return refused("the client is in clients.refused, or not in clients.allowed");
+        }
+        let client = Client { address: client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), transport: Transport::Tcp };
         let (mut worker, mut answer) = (self.worker(&Listened::nowhere(), false), Vec::new());
         let asked = Asked { query: &query, octets: &octets, plain: None, client };
         let found = self.known_here(&mut worker, setup, &asked, &mut answer);
         let name = &question.name;
         let (source, because) = match &found {
+            None if standing != Standing::Everything => {
+                return refused("nobody here knows it, and the client is not in clients.forwarding_allowed");
+            }
             None => (FORWARDED, "nobody here knows it".to_owned()),
             Some(Found::Answered(Source::Local)) if setup.has_local(&query) => {
                 ("local", "a hosts file or a [[record]] of the configuration has this very name".to_owned())
@@ -99,6 +109,12 @@ impl Responder {
         }
         told
     }
+}
+
+/// What there is to tell of a question that is refused.
+fn refused(because: &str) -> serde_json::Map<String, Value> {
+    let told = [("source", "refused"), ("because", because), ("rcode", "REFUSED")];
+    told.into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect()
 }
 
 const FORWARDED: &str = "forwarded";

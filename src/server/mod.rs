@@ -5,6 +5,7 @@
 mod batch;
 mod bind;
 mod certificate;
+mod clients;
 mod encrypted;
 mod explain;
 mod hop;
@@ -31,6 +32,7 @@ use self::tcp::{Protocol, Reception};
 
 pub use bind::{BindError, Bound, Holder, bind_dns, bind_http};
 pub use certificate::Certificates;
+pub use clients::{Clients, Config as ClientsConfig, Network};
 pub use encrypted::{Config, Encrypted, EncryptedError, Way, renew};
 pub use responder::{Responder, Setup};
 

@@ -8,13 +8,16 @@
 //! that never leave a host, what is kept of upstreams' answers, the upstreams.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use std::{mem, ptr};
 
 use arc_swap::{ArcSwap, Cache};
+use ipnet::IpNet;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::clients::{Clients, Standing};
 use super::prefetch::{Due, Queue};
 use super::tally::{Listened, Source, Tallies, Tally};
 use crate::catalog::Catalog;
@@ -45,6 +48,7 @@ pub struct Setup {
     local: Arc<Local>,
     /// Names without data of their own that have local names below them, in domains that a route answers by itself.
     parents: Arc<HashSet<Name>>,
+    clients: Arc<Clients>,
     pub zones: Arc<Zones>,
     pub forwarder: Arc<Forwarder>,
 }
@@ -63,7 +67,17 @@ impl Setup {
             }
         }
         let (local, parents, zones) = (Arc::new(local), Arc::new(parents), Arc::new(zones));
-        Self { discovery, at_once, local, parents, zones, forwarder }
+        Self { discovery, at_once, local, parents, clients: Arc::default(), zones, forwarder }
+    }
+
+    /// For these clients.
+    pub fn with_clients(self, clients: Clients) -> Self {
+        Self { clients: Arc::new(clients), ..self }
+    }
+
+    /// What this client may ask for.
+    pub(super) fn standing(&self, client: IpAddr) -> Standing {
+        self.clients.standing(client)
     }
 
     /// What others say of a question, or the route that answers by itself.
@@ -263,6 +277,16 @@ impl Responder {
         self.tallies.answers(Source::Cache)
     }
 
+    /// Takes note of the networks that this host is in now.
+    pub fn moved(&self, around: &[IpNet]) {
+        let setup = self.setup();
+        if let Some(clients) = setup.clients.moved(around) {
+            tracing::info!("the networks of this host have changed, and with them whose queries are forwarded");
+            // A reload that came between has looked around by itself.
+            self.setup.compare_and_swap(&setup, Arc::new(Setup::clone(&setup).with_clients(clients)));
+        }
+    }
+
     /// Puts another setup in force; queries under way finish with the one they began with.
     pub fn replace(&self, setup: Setup) {
         self.setup.store(Arc::new(setup));
@@ -304,14 +328,18 @@ impl Responder {
             None => shared.note(source, answer),
         };
         let setup = setup.load();
+        let standing = setup.standing(client.address);
         let plain = PlainQuery::parse(octets);
-        if let Some(plain) = &plain {
+        if let Some(plain) = &plain
+            && standing != Standing::Nothing
+        {
             if setup.at_once && setup.discovery.answer_at_once(catalog.load(), plain, client.transport, rng, *clock, out) {
                 note(Source::Discovery, out);
                 return Outcome::Answered;
             }
             // Who has an address may have changed; all else that is near was not ours, and is not until the next setup.
-            let current = ptr::eq(near_of.as_ptr(), Arc::as_ptr(setup)) && !is_reverse(plain);
+            let current =
+                standing == Standing::Everything && ptr::eq(near_of.as_ptr(), Arc::as_ptr(setup)) && !is_reverse(plain);
             if current
                 && let Some(entry) = near.get(plain, *now)
                 && entry.size() <= client.transport.room(plain.payload_size())
@@ -338,6 +366,11 @@ impl Responder {
                 return Outcome::Answered;
             }
         };
+        if standing == Standing::Nothing {
+            refuse(&setup, &query, client, standing, out);
+            worker.note(Source::Refused, out);
+            return Outcome::Answered;
+        }
         let asked = Asked { query: &query, octets, plain: plain.as_ref(), client };
         match self.answer_query(worker, &setup, &asked, out) {
             Found::Answered(source) => {
@@ -424,6 +457,11 @@ impl Responder {
             return found;
         }
         let &Asked { query, octets, plain, client } = asked;
+        let standing = setup.standing(client.address);
+        if standing != Standing::Everything {
+            refuse(setup, query, client, standing, out);
+            return Found::Answered(Source::Refused);
+        }
         if plain.is_none() && carries_more(query, octets) {
             return Found::Elsewhere(Wait::Forward(None));
         }
@@ -594,6 +632,12 @@ impl Responder {
         }
         setup.elsewhere(question.clone()).await
     }
+}
+
+/// Tells a client that it may not ask for this.
+fn refuse(setup: &Setup, query: &Query, client: Client, standing: Standing, out: &mut Vec<u8>) {
+    setup.clients.tell(client.address, standing);
+    out.extend(error(query, Rcode::REFUSED, Some((ExtendedError::Prohibited, standing.reason()))).compose(true));
 }
 
 /// Who had what a forwarder gave.

@@ -6,17 +6,19 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use hickory_proto::op::ResponseCode;
 use serde_json::{Value, json};
 
 use crate::support::health::HealthServer;
 use crate::support::rollcall::{Launch, Rollcall, directory};
 use crate::support::tools::dig;
 use crate::support::upstream::{Server, Witness};
-use crate::support::{project, slack, within};
+use crate::support::{dns, project, slack, within};
 
 /// The first cells of the README's rows, in its order, and what shows each.
 const ROWS: &[(&str, Show)] = &[
     ("no upstreams configured", no_upstreams),
+    ("clients of other networks that ask for other names", far_clients),
     ("forwarded answers", forwarded_answers),
     ("a cut answer of an upstream, asked for over TCP", cut_upstream),
     ("hosts files, `[[record]]` and `zones.folder`", local_data),
@@ -203,6 +205,21 @@ fn no_upstreams(sides: &Sides) {
     let ours = Launch::serve(directory.path()).on_a_machine_that_asks(theirs.address.ip()).start();
     assert!(Seen::of(ours.dns, "www.example.org").has(Witness::ANSWER));
     assert_eq!(theirs.count("www.example.org."), 1);
+}
+
+fn far_clients(_: &Sides) {
+    for (flags, expected) in [(&["--compat", "consul"][..], ResponseCode::NoError), (&[], ResponseCode::Refused)] {
+        let directory = directory();
+        let nsd = Server::nsd(directory.path());
+        fs::write(directory.path().join("rollcall.toml"), "dns.proxy_protocol_from = [\"127.0.0.1/32\"]").expect("written");
+        let mut launch = Launch::serve(directory.path()).option("--config", "rollcall.toml");
+        for flag in flags {
+            launch = launch.with(flag);
+        }
+        let side = launch.option("--upstream", nsd.address.to_string()).start();
+        let far = dns::tcp_for([198, 51, 100, 7].into(), side.dns, "www.example.net", "A").expect("an answer");
+        assert_eq!(far.rcode(), expected, "{flags:?}");
+    }
 }
 
 fn forwarded_answers(_: &Sides) {

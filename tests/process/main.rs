@@ -5,6 +5,7 @@
 //! Start with `walkthrough`; `support` holds what the tests start and ask.
 
 mod cache;
+mod clients;
 mod command_line;
 mod differences;
 mod durability;

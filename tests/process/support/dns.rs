@@ -1,7 +1,7 @@
 //! A DNS client: one question, one answer, no retries and no fallback from UDP to TCP.
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, Query, ResponseCode};
@@ -32,9 +32,19 @@ pub(crate) fn udp_within(server: SocketAddr, name: &str, qtype: &str, patience: 
 }
 
 pub(crate) fn tcp(server: SocketAddr, name: &str, qtype: &str) -> Result<Reply> {
+    by_stream(b"", server, name, qtype)
+}
+
+/// As a proxy that hands on the connection of this client.
+pub(crate) fn tcp_for(client: Ipv4Addr, server: SocketAddr, name: &str, qtype: &str) -> Result<Reply> {
+    by_stream(format!("PROXY TCP4 {client} 127.0.0.1 5000 53\r\n").as_bytes(), server, name, qtype)
+}
+
+fn by_stream(greeting: &[u8], server: SocketAddr, name: &str, qtype: &str) -> Result<Reply> {
     let (query, octets) = question(name, qtype);
     let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(greeting)?;
     let mut framed = (octets.len() as u16).to_be_bytes().to_vec();
     framed.extend(octets);
     stream.write_all(&framed)?;

@@ -131,7 +131,7 @@ const NEEDLESS: &[(&str, &str)] = &[
     ),
     ("no-poll clear-on-reload", "upstreams are read at the start and on SIGHUP, and the cache goes with them"),
     ("test help version", "it is for the command line"),
-    ("local-service", "the addresses in `dns.listen` decide who can ask"),
+    ("local-service", "who may ask is in `[clients]`: other names are for local clients alone, as this would have it"),
 ];
 
 /// The name as it stands in a list.

@@ -1,0 +1,340 @@
+//! Who may ask, and for what: a server that looks up any name for anybody is a weapon against others (RFC 5358, BCP 140).
+//!
+//! What the configuration says becomes one table of address ranges, so that a query costs one short search in it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::Deserialize;
+
+use crate::resolve::filter::read_network;
+
+/// The `[clients]` section.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Who is answered at all.
+    pub allowed: Vec<Network>,
+    /// Whose questions about names that are not ours are answered; `None` is [`Network::Local`], but for Consul's way.
+    pub forwarding_allowed: Option<Vec<Network>>,
+    /// Who is not answered, whatever else is said.
+    pub refused: Vec<Network>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { allowed: vec![Network::Any], forwarding_allowed: None, refused: Vec::new() }
+    }
+}
+
+/// Clients, as the configuration names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Network {
+    /// `"any"`: everybody.
+    Any,
+    /// `"local"`: this host, private networks, and the networks that it is in.
+    Local,
+    /// A network, or one address.
+    Of(IpNet),
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "any" => Ok(Self::Any),
+            "local" => Ok(Self::Local),
+            _ => read_network(text).map(Self::Of).map_err(|error| format!("{error}, nor \"local\" or \"any\"")),
+        }
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// Everybody.
+const ANY: [IpNet; 2] =
+    [IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)), IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0))];
+
+/// Those who can only be near: loopback, private (RFC 1918, RFC 4193), shared (RFC 6598) and link-local addresses
+/// (RFC 3927, RFC 4291).
+const NEAR: [IpNet; 9] = [
+    v4(127, 0, 8),
+    v4(10, 0, 8),
+    v4(172, 16, 12),
+    v4(192, 168, 16),
+    v4(169, 254, 16),
+    v4(100, 64, 10),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
+    v6(0xfe80, 10),
+    v6(0xfc00, 7),
+];
+
+const fn v4(first: u8, second: u8, length: u8) -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(first, second, 0, 0), length))
+}
+
+const fn v6(first: u16, length: u8) -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0), length))
+}
+
+/// The networks that these words mean on a host in `around`.
+fn networks(words: &[Network], around: &[IpNet]) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for word in words {
+        match word {
+            Network::Any => networks.extend(ANY),
+            Network::Local => networks.extend(NEAR.iter().chain(around)),
+            Network::Of(network) => networks.push(*network),
+        }
+    }
+    networks
+}
+
+/// What a client may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Every name.
+    Everything,
+    /// Names that are known here: local data, zones, discovery.
+    OurNames,
+    Nothing,
+}
+
+impl Standing {
+    /// Why a question is refused, for the client and whoever runs this server; short, since its sender may be forged.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Nothing => "this client is refused",
+            _ => "not in clients.forwarding_allowed",
+        }
+    }
+}
+
+/// What the configuration says of clients, ready to be asked.
+#[derive(Debug)]
+pub struct Clients {
+    config: Config,
+    standings: Ranges<Standing>,
+    /// Somebody was refused, and it was told.
+    told: AtomicBool,
+}
+
+impl Clients {
+    /// `around` are the networks that this host is in.
+    pub fn new(config: &Config, around: &[IpNet]) -> Self {
+        let of = |words: &[Network]| Networks::new(&networks(words, around));
+        let (allowed, refused) = (of(&config.allowed), of(&config.refused));
+        let forwarding = of(config.forwarding_allowed.as_deref().unwrap_or(&[Network::Local]));
+        let all = [&allowed, &refused, &forwarding].into_iter().flat_map(|networks| &networks.0);
+        let standings = Ranges::new(all, |address| {
+            if refused.contain(address) || !allowed.contain(address) {
+                Standing::Nothing
+            } else if forwarding.contain(address) {
+                Standing::Everything
+            } else {
+                Standing::OurNames
+            }
+        });
+        Self { config: config.clone(), standings, told: AtomicBool::new(false) }
+    }
+
+    /// The same in other surroundings; `None` when they make no difference.
+    pub fn moved(&self, around: &[IpNet]) -> Option<Self> {
+        let moved = Self::new(&self.config, around);
+        (moved.standings != self.standings).then_some(moved)
+    }
+
+    /// What this client may ask for.
+    pub(super) fn standing(&self, client: IpAddr) -> Standing {
+        self.standings.get(client).unwrap_or(Standing::Nothing)
+    }
+
+    /// Lets whoever runs the server know, once, that a client was refused for this reason.
+    pub(super) fn tell(&self, client: IpAddr, standing: Standing) {
+        if self.told.load(Ordering::Relaxed) || self.told.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let what = match standing {
+            Standing::Nothing => "it is in clients.refused, or not in clients.allowed",
+            _ => "it asks for names that are not ours, and is not in clients.forwarding_allowed",
+        };
+        tracing::warn!("the client {client} is refused: {what}; further ones are only counted");
+    }
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self::new(&Config::default(), &[])
+    }
+}
+
+/// Networks that do not overlap, in order.
+#[derive(Debug)]
+struct Networks(Vec<IpNet>);
+
+impl Networks {
+    fn new(networks: &[IpNet]) -> Self {
+        let mut disjoint = IpNet::aggregate(&networks.to_vec());
+        disjoint.sort_unstable_by_key(IpNet::network);
+        Self(disjoint)
+    }
+
+    fn contain(&self, address: IpAddr) -> bool {
+        let behind = self.0.partition_point(|network| network.network() <= address);
+        behind.checked_sub(1).and_then(|at| self.0.get(at)).is_some_and(|network| network.contains(&address))
+    }
+}
+
+/// A value for each address: where the ranges start that have the same, in order. The first of each family starts at zero.
+#[derive(Debug, PartialEq, Eq)]
+struct Ranges<T> {
+    v4: Vec<(u32, T)>,
+    v6: Vec<(u128, T)>,
+}
+
+impl<T: Copy + PartialEq> Ranges<T> {
+    /// `value` changes at the ends of these networks, and nowhere else.
+    fn new<'n>(networks: impl Iterator<Item = &'n IpNet>, value: impl Fn(IpAddr) -> T) -> Self {
+        let (mut v4, mut v6) = (vec![0], vec![0]);
+        for network in networks {
+            match network {
+                IpNet::V4(network) => {
+                    v4.push(network.network().to_bits());
+                    v4.extend(network.broadcast().to_bits().checked_add(1));
+                }
+                IpNet::V6(network) => {
+                    v6.push(network.network().to_bits());
+                    v6.extend(network.broadcast().to_bits().checked_add(1));
+                }
+            }
+        }
+        Self {
+            v4: ranges(v4, |bits| value(Ipv4Addr::from_bits(bits).into())),
+            v6: ranges(v6, |bits| value(Ipv6Addr::from_bits(bits).into())),
+        }
+    }
+
+    fn get(&self, address: IpAddr) -> Option<T> {
+        match address.to_canonical() {
+            IpAddr::V4(address) => find(&self.v4, address.to_bits()),
+            IpAddr::V6(address) => find(&self.v6, address.to_bits()),
+        }
+    }
+}
+
+fn ranges<A: Ord + Copy, T: PartialEq>(mut starts: Vec<A>, value: impl Fn(A) -> T) -> Vec<(A, T)> {
+    starts.sort_unstable();
+    let mut ranges: Vec<(A, T)> = starts.into_iter().map(|start| (start, value(start))).collect();
+    ranges.dedup_by(|later, earlier| later.1 == earlier.1);
+    ranges
+}
+
+fn find<A: Ord, T: Copy>(ranges: &[(A, T)], address: A) -> Option<T> {
+    let behind = ranges.partition_point(|(start, _)| *start <= address);
+    Some(ranges.get(behind.checked_sub(1)?)?.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clients(text: &str, around: &[&str]) -> Clients {
+        let around: Vec<IpNet> = around.iter().map(|network| network.parse().unwrap()).collect();
+        Clients::new(&toml::from_str(text).unwrap(), &around)
+    }
+
+    fn standings(clients: &Clients, expected: Standing, addresses: &[&str]) {
+        for address in addresses {
+            assert_eq!(clients.standing(address.parse().unwrap()), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn rfc5358_4_by_default_only_who_is_near_has_other_names_looked_up() {
+        let clients = clients("", &["198.51.100.9/24", "2001:db8:7::1/64"]);
+        let near = ["127.0.0.1", "127.255.255.255", "10.0.0.0", "172.31.255.255", "192.168.7.7", "169.254.1.1", "100.127.0.1"];
+        standings(&clients, Standing::Everything, &near);
+        standings(&clients, Standing::Everything, &["::1", "fe80::7", "febf::1", "fd00::1", "::ffff:10.1.2.3"]);
+        standings(&clients, Standing::Everything, &["198.51.100.0", "198.51.100.255", "2001:db8:7::ffff"]);
+        let far = ["0.0.0.0", "9.255.255.255", "11.0.0.0", "126.255.255.255", "128.0.0.0", "172.32.0.0", "172.15.255.255"];
+        standings(&clients, Standing::OurNames, &far);
+        standings(&clients, Standing::OurNames, &["198.51.101.0", "255.255.255.255", "100.128.0.0", "::ffff:8.8.8.8"]);
+        standings(&clients, Standing::OurNames, &["::", "::2", "2001:db8:7:1::1", "fec0::1", "ff02::1"]);
+    }
+
+    #[test]
+    fn refused_wins_over_allowed_and_allowed_over_forwarding() {
+        let clients = clients(
+            "allowed = [\"10.0.0.0/8\", \"192.0.2.7\", \"2001:db8::/32\"]\nforwarding_allowed = [\"local\", \"192.0.2.0/24\"]\n\
+             refused = [\"10.9.0.0/16\", \"2001:db8:9::1\"]",
+            &[],
+        );
+        standings(&clients, Standing::Everything, &["10.8.255.255", "10.10.0.0", "192.0.2.7"]);
+        standings(&clients, Standing::OurNames, &["2001:db8:9::", "2001:db8:9::2"]);
+        let nobody = ["10.9.0.0", "10.9.255.255", "127.0.0.1", "192.0.2.6", "192.0.2.8", "2001:db8:9::1", "::1", "::"];
+        standings(&clients, Standing::Nothing, &nobody);
+    }
+
+    #[test]
+    fn words_stand_for_networks() {
+        let open = clients("forwarding_allowed = [\"any\"]", &[]);
+        standings(&open, Standing::Everything, &["192.0.2.1", "2001:db8::1", "::", "255.255.255.255"]);
+        assert_eq!((open.standings.v4.len(), open.standings.v6.len()), (1, 1));
+        let closed = clients("allowed = []", &[]);
+        standings(&closed, Standing::Nothing, &["127.0.0.1", "::1"]);
+        for wrong in ["10.0.0.0/33", "example.com", "Local", ""] {
+            let error = toml::from_str::<Config>(&format!("allowed = [{wrong:?}]")).unwrap_err().to_string();
+            assert!(error.contains("expected an address or a network"), "{error}");
+        }
+    }
+
+    #[test]
+    fn surroundings_matter_where_they_make_a_difference() {
+        let around = |texts: &[&str]| -> Vec<IpNet> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        let local = clients("", &["192.0.2.0/24"]);
+        assert!(local.moved(&around(&["192.0.2.1/24", "10.0.0.1/8"])).is_none());
+        let moved = local.moved(&around(&["203.0.113.1/24"])).unwrap();
+        standings(&moved, Standing::Everything, &["203.0.113.77"]);
+        standings(&moved, Standing::OurNames, &["192.0.2.77"]);
+        assert!(clients("forwarding_allowed = [\"10.0.0.0/8\"]", &[]).moved(&around(&["203.0.113.1/24"])).is_none());
+    }
+
+    /// The table says what the networks say, one by one.
+    #[test]
+    fn ranges_agree_with_networks() {
+        let mut rng = fastrand::Rng::with_seed(5358);
+        for _ in 0..200 {
+            let mut some = |longest: u8| -> Vec<IpNet> {
+                let network = |rng: &mut fastrand::Rng| {
+                    let bits = u32::from(rng.u8(..4)) << 30 | u32::from(rng.u8(..8));
+                    Ipv4Net::new(bits.into(), rng.u8(..=longest)).unwrap().into()
+                };
+                (0..rng.usize(..8)).map(|_| network(&mut rng)).collect()
+            };
+            let of = |networks: &[IpNet]| networks.iter().map(|network| Network::Of(*network)).collect::<Vec<_>>();
+            let (allowed, forwarding, refused) = (some(4), some(32), some(32));
+            let config = Config { allowed: of(&allowed), forwarding_allowed: Some(of(&forwarding)), refused: of(&refused) };
+            let clients = Clients::new(&config, &[]);
+            for _ in 0..200 {
+                let address = IpAddr::V4((u32::from(rng.u8(..4)) << 30 | u32::from(rng.u8(..16))).into());
+                let is_in = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&address));
+                let expected = match (is_in(&refused) || !is_in(&allowed), is_in(&forwarding)) {
+                    (true, _) => Standing::Nothing,
+                    (false, true) => Standing::Everything,
+                    (false, false) => Standing::OurNames,
+                };
+                assert_eq!(clients.standing(address), expected, "{address} {config:?}");
+            }
+        }
+    }
+}

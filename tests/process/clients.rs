@@ -1,0 +1,152 @@
+//! Who may ask, and for what: real clients on several addresses of 127.0.0.0/8, behind a proxy, and in networks of their own.
+
+use std::env;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use hickory_proto::op::ResponseCode;
+use serde_json::json;
+
+use crate::support::rollcall::{Launch, Rollcall, directory};
+use crate::support::tools::{dig, run};
+use crate::support::upstream::Witness;
+use crate::support::{dns, within};
+
+/// Started with this configuration, which the test may write anew.
+fn start(directory: &Path, witness: &Witness, config: &str) -> Rollcall {
+    configure(directory, config);
+    let launch = Launch::serve(directory).option("--config", "rollcall.toml").option("--workers", "1");
+    launch.option("--upstream", witness.address.to_string()).start()
+}
+
+fn configure(directory: &Path, config: &str) {
+    let record = "[[record]]\nname = \"printer.corp.example\"\ntype = \"A\"\nvalue = \"192.0.2.9\"\n";
+    fs::write(directory.join("rollcall.toml"), format!("{config}\n{record}")).expect("written");
+}
+
+fn register(rollcall: &Rollcall) {
+    rollcall.http.accepts("/v1/agent/service/register", &json!({"ID": "w", "Name": "web", "Address": "192.0.2.3", "Port": 80}));
+}
+
+#[test]
+fn rfc5358_4_names_of_others_are_only_looked_up_for_who_may_ask() {
+    let (directory, witness) = (directory(), Witness::start());
+    let rollcall = start(directory.path(), &witness, "[clients]\nforwarding_allowed = [\"127.0.0.1\"]");
+    register(&rollcall);
+    for how in ["", "+tcp"] {
+        let ask = |client: &str, name: &str| dig(rollcall.dns, &format!("-b {client} {how} {name}"));
+        // The second time from the cache, the third from what the worker has near.
+        for _ in 0..3 {
+            assert!(ask("127.0.0.1", "www.example.net").contains(Witness::ANSWER), "{how}");
+            let far = ask("127.0.0.9", "www.example.net");
+            assert!(far.contains("status: REFUSED") && far.contains("ANSWER: 0"), "{far}");
+            assert!(far.contains("EDE: 18 (Prohibited): (not in clients.forwarding_allowed)"), "{far}");
+            assert!(ask("127.0.0.9", "new.example.net").contains("status: REFUSED"), "{how}");
+            for (own, address) in [("web.service.consul", "192.0.2.3"), ("printer.corp.example", "192.0.2.9")] {
+                assert!(ask("127.0.0.9", own).contains(address), "{how} {own}");
+            }
+        }
+    }
+    assert_eq!(witness.asked(), ["www.example.net. a"]);
+    assert_eq!(rollcall.stderr().matches("the client 127.0.0.9 is refused").count(), 1, "{}", rollcall.stderr());
+}
+
+#[test]
+fn refused_clients_are_told_so_and_a_reload_changes_it() {
+    let (directory, witness) = (directory(), Witness::start());
+    let config = "[clients]\nallowed = [\"127.0.0.0/28\", \"local\"]\nrefused = [\"127.0.0.9\"]";
+    let mut rollcall = start(directory.path(), &witness, config);
+    register(&rollcall);
+    let status = |client: &str, name: &str| dig(rollcall.dns, &format!("-b {client} {name}"));
+    for name in ["web.service.consul", "printer.corp.example", "www.example.net", "localhost"] {
+        assert!(status("127.0.0.8", name).contains("status: NOERROR"), "{name}");
+        let refused = status("127.0.0.9", name);
+        assert!(refused.contains("status: REFUSED") && refused.contains("EDE: 18 (Prohibited)"), "{name}: {refused}");
+    }
+    configure(directory.path(), "[clients]\nrefused = [\"127.0.0.8\"]");
+    rollcall.signal("HUP");
+    within(Duration::from_secs(10), "the other one to be refused", || {
+        let (eight, nine) = (status("127.0.0.8", "localhost"), status("127.0.0.9", "localhost"));
+        if eight.contains("REFUSED") && nine.contains("NOERROR") { Ok(()) } else { Err(format!("{eight}{nine}")) }
+    });
+    // A mistake changes nothing.
+    configure(directory.path(), "[clients]\nrefused = [\"127.0.0.0/33\"]");
+    rollcall.signal("HUP");
+    within(Duration::from_secs(10), "the mistake to be told", || {
+        let said = rollcall.stderr();
+        if said.contains("expected an address or a network such as 192.0.2.0/24, got \"127.0.0.0/33\"") {
+            Ok(())
+        } else {
+            Err(said)
+        }
+    });
+    assert!(status("127.0.0.8", "localhost").contains("REFUSED"));
+    assert!(rollcall.running());
+}
+
+#[test]
+fn behind_a_proxy_the_clients_own_address_counts() {
+    let (directory, witness) = (directory(), Witness::start());
+    let rollcall = start(directory.path(), &witness, "dns.proxy_protocol_from = [\"127.0.0.1/32\"]");
+    register(&rollcall);
+    let ask = |client: &str, name: &str| {
+        dns::tcp_for(client.parse().expect("an address"), rollcall.dns, name, "A").expect("an answer")
+    };
+    assert_eq!(ask("198.51.100.7", "www.example.net").rcode(), ResponseCode::Refused);
+    assert_eq!(ask("198.51.100.7", "web.service.consul").answers(), ["192.0.2.3"]);
+    assert_eq!(ask("10.0.0.7", "www.example.net").answers(), [Witness::ANSWER]);
+    assert_eq!(ask("198.51.100.7", "www.example.net").rcode(), ResponseCode::Refused, "though it is kept now");
+    assert_eq!(witness.count("www.example.net."), 1);
+}
+
+#[test]
+fn explain_tells_it_of_a_client() {
+    let (directory, witness) = (directory(), Witness::start());
+    let rollcall = start(directory.path(), &witness, "[clients]\nrefused = [\"192.0.2.66\"]");
+    register(&rollcall);
+    let tell = |name: &str, client: &str| rollcall.cli(["explain", name, "--client", client]).ok();
+    assert!(tell("www.example.net", "198.51.100.7").contains("the client is not in clients.forwarding_allowed"));
+    assert!(tell("www.example.net", "192.168.1.1").contains("answered by  an upstream"));
+    assert!(tell("web.service.consul", "198.51.100.7").contains("answered by  discovery"));
+    assert!(tell("web.service.consul", "192.0.2.66").contains("the client is in clients.refused"));
+    let said = rollcall.cli(["explain", "web.service.consul", "--client", "me"]).failed();
+    assert!(said.contains("invalid IP address"), "{said}");
+}
+
+/// Set in the process that runs inside.
+const INSIDE: &str = "ROLLCALL_TEST_INSIDE_NAMESPACE";
+
+/// Runs itself again in a fresh network namespace, where it has public addresses.
+#[test]
+fn a_host_may_ask_itself_from_its_public_address() {
+    if env::var_os(INSIDE).is_some() {
+        return inside();
+    }
+    let script = "set -e\nip link set lo up\nip address add 198.51.100.9/24 dev lo\nexec \"$@\"\n";
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--", "sh", "-c", script, "inside"]).arg(env::current_exe().expect("a test knows its own path"));
+    command.args(["--exact", "clients::a_host_may_ask_itself_from_its_public_address", "--nocapture"]).env(INSIDE, "1");
+    let status = command.status().expect("unshare starts; scripts/test installs what the tests run");
+    assert!(status.success(), "inside the namespace: {status}; making one needs root, iproute2 and util-linux");
+}
+
+fn inside() {
+    let (directory, witness) = (directory(), Witness::start());
+    configure(directory.path(), "");
+    let launch = Launch::serve_on(directory.path(), "0.0.0.0:53", "127.0.0.1:0").option("--config", "rollcall.toml");
+    let _rollcall = launch.option("--upstream", witness.address.to_string()).start();
+    let ask = |client: &str| dig(SocketAddr::from(([198, 51, 100, 9], 53)), &format!("-b {client} www.example.net"));
+    assert!(ask("198.51.100.9").contains(Witness::ANSWER));
+    run(Command::new("ip").args(["address", "add", "203.0.113.5/32", "dev", "lo"])).ok();
+    within(Duration::from_secs(20), "an address that came later", || {
+        let said = ask("203.0.113.5");
+        if said.contains(Witness::ANSWER) { Ok(()) } else { Err(said) }
+    });
+    run(Command::new("ip").args(["address", "add", "198.51.100.77/32", "dev", "lo"])).ok();
+    assert!(ask("198.51.100.77").contains(Witness::ANSWER), "its network is ours");
+    run(Command::new("ip").args(["route", "add", "local", "192.0.2.1/32", "dev", "lo"])).ok();
+    assert!(ask("192.0.2.1").contains("status: REFUSED"), "a route is no address of ours");
+}
