@@ -1,19 +1,16 @@
 //! The sample as it stands in manuals: 192.168.1.101 to 103 on port 80, rollcall on port 53 of the host's only resolver
 //! address, no flag given to any client. That needs a network of its own, and root to make it.
 
-use std::env;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::support::health::HealthServer;
+use crate::support::namespace::enter;
 use crate::support::rollcall::{BINARY, Launch, directory};
 use crate::support::tools::{run, says, sorted_lines};
 use crate::support::{slack, within};
-
-/// Set in the process that runs inside.
-const INSIDE: &str = "ROLLCALL_TEST_INSIDE_NAMESPACE";
 
 const SAMPLE: &str = r#"//sample-service.json
 {"services":[
@@ -25,29 +22,12 @@ const SAMPLE: &str = r#"//sample-service.json
 
 const ADDRESSES: [&str; 3] = ["192.168.1.101", "192.168.1.102", "192.168.1.103"];
 
-/// Runs itself again in a fresh network and mount namespace, where it is the machine's resolver; both vanish with it.
 #[test]
 fn the_sample_as_written() {
-    if env::var_os(INSIDE).is_some() {
-        return inside();
+    let script: String = ADDRESSES.iter().map(|address| format!("ip address add {address}/32 dev lo\n")).collect();
+    if !enter("namespace::the_sample_as_written", &script) {
+        return;
     }
-    let directory = directory();
-    let resolv = directory.path().join("resolv.conf");
-    fs::write(&resolv, "nameserver 127.0.0.1\n").expect("written");
-    let mut script = String::from("set -e\nip link set lo up\n");
-    for address in ADDRESSES {
-        script.push_str(&format!("ip address add {address}/32 dev lo\n"));
-    }
-    script.push_str(&format!("mount --bind '{}' \"$(readlink -f /etc/resolv.conf)\"\nexec \"$@\"\n", resolv.display()));
-    let mut command = Command::new("unshare");
-    command.args(["--net", "--mount", "--", "sh", "-c", &script, "inside"]);
-    command.arg(env::current_exe().expect("a test knows its own path"));
-    command.args(["--exact", "namespace::the_sample_as_written", "--nocapture"]).env(INSIDE, "1");
-    let status = command.status().expect("unshare starts; scripts/test installs what the tests run");
-    assert!(status.success(), "inside the namespace: {status}; making one needs root, iproute2 and util-linux");
-}
-
-fn inside() {
     let directory = directory();
     let mut servers =
         ADDRESSES.map(|address| HealthServer::start_on(SocketAddr::new(address.parse().expect("an address"), 80)));

@@ -4,6 +4,7 @@ pub(crate) mod dns;
 pub(crate) mod encrypted;
 pub(crate) mod health;
 pub(crate) mod http;
+pub(crate) mod namespace;
 pub(crate) mod rollcall;
 pub(crate) mod tools;
 pub(crate) mod upstream;

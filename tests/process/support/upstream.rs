@@ -14,7 +14,7 @@ use base64::Engine as _;
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, PTR, SOA, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PublicKeyData};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PublicKeyData};
 
 use super::{dns, free_port, tools, within};
 
@@ -187,20 +187,21 @@ impl Secure {
 }
 
 /// A certificate, from an authority whose certificate is in `ca.pem`.
-struct Certified {
-    certificate: PathBuf,
-    key: PathBuf,
+pub(crate) struct Certified {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
     pin: String,
 }
 
 impl Certified {
-    fn new(directory: &Path, name: &str) -> Self {
+    pub(crate) fn new(directory: &Path, name: &str) -> Self {
         let mut authority = CertificateParams::new([]).expect("no names");
+        authority.distinguished_name.push(DnType::CommonName, "the tests' authority");
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let signer = KeyPair::generate().expect("a key");
         let root = authority.self_signed(&signer).expect("a certificate");
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new([name.to_owned()]).expect("a name");
+        let params = CertificateParams::new([name.to_owned(), "127.0.0.1".to_owned()]).expect("two names");
         let certificate = params.signed_by(&key, &Issuer::new(authority, signer)).expect("a certificate");
         let write = |file: &str, text: String| {
             let path = directory.join(file);
