@@ -6,6 +6,7 @@
 //!
 //! Start with [`Message`]; [`Query`] is a message that may be answered.
 
+mod case;
 mod compose;
 mod edns;
 mod message;
@@ -16,6 +17,7 @@ mod query;
 mod record;
 mod reply;
 
+pub use case::LetterCase;
 pub use compose::Composer;
 pub use edns::{ClientSubnet, Edns, EdnsOption, ExtendedError, add_option, has_option, option, pad};
 pub use message::{Flags, Message, Opcode, Rcode};
@@ -24,7 +26,7 @@ pub use padding::drop_options;
 pub use plain::PlainQuery;
 pub use query::{Query, Question, Reject};
 pub use record::{Class, RData, Record, Soa, Srv, Type};
-pub use reply::{Reply, question};
+pub use reply::{Reply, is_bare, question};
 
 /// Why bytes are not a DNS message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -21,13 +21,21 @@ impl Reply {
         let [_, _, high, low, questions @ ..] = octets.first_chunk::<6>()?;
         let has_question = match questions {
             _ if high & 0x80 == 0 => return None,
-            [0, 1] if question(octets)?.eq_ignore_ascii_case(asked) => true,
+            [0, 1] if is_same(question(octets)?, asked) => true,
             // No question and no error is no reply to anything.
             [0, 0] if low & 15 != 0 => false,
             _ => return None,
         };
         let (opt, length) = walk(octets).ok()?;
         Some(Self { has_question, has_edns: opt.is_some(), length })
+    }
+}
+
+/// Are both the same question? Names are the same in any letter case; octets of a type may look like letters.
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    match (one.split_last_chunk::<4>(), other.split_last_chunk::<4>()) {
+        (Some((one, rest)), Some((other, of_other))) => rest == of_other && one.eq_ignore_ascii_case(other),
+        _ => false,
     }
 }
 
@@ -43,9 +51,25 @@ pub fn question(message: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// Is a query nothing but its question and at most an OPT record? What else it may carry is a signature, which counts for these
+/// octets and no others: then it and its answer are passed on as they are, and never shared (RFC 5625, 4.5).
+pub fn is_bare(query: &[u8]) -> bool {
+    let rest = question(query).and_then(|question| query.get(Message::HEADER + question.len()..));
+    match (query.get(6..Message::HEADER), rest) {
+        (Some([0, 0, 0, 0, 0, 0]), Some(rest)) => rest.is_empty(),
+        (Some([0, 0, 0, 0, 0, 1]), Some(rest)) => rest.starts_with(&[0, 0, Type::OPT.0 as u8]),
+        _ => false,
+    }
+}
+
 /// Walks through the names and bounds of all records, whatever is in them: where is the OPT record's data, if there is one,
 /// and where do they end?
 pub(super) fn walk(octets: &[u8]) -> Result<(Option<Range<usize>>, usize), ParseError> {
+    walk_records(octets, |_| ())
+}
+
+/// The same; `record` is told where each of them begins.
+pub(super) fn walk_records(octets: &[u8], mut record: impl FnMut(usize)) -> Result<(Option<Range<usize>>, usize), ParseError> {
     let mut reader = Reader::new(octets, 4);
     let mut counts = [0u16; 4];
     for count in &mut counts {
@@ -59,6 +83,7 @@ pub(super) fn walk(octets: &[u8]) -> Result<(Option<Range<usize>>, usize), Parse
     }
     let mut opt = None;
     for number in 0..records.into_iter().map(usize::from).sum() {
+        record(reader.at);
         reader.at = Name::skip(octets, reader.at)?;
         // Elsewhere than among the additional records it is a record like any other.
         let is_opt = Type(reader.u16("a record")?) == Type::OPT && number >= answers + authorities;

@@ -45,6 +45,10 @@ impl Datagram {
         &self.octets[..self.length]
     }
 
+    pub(super) fn octets_mut(&mut self) -> &mut [u8] {
+        &mut self.octets[..self.length]
+    }
+
     pub(super) fn origin(&self) -> &Return {
         &self.origin
     }
@@ -94,7 +98,7 @@ impl Inbox {
     }
 
     /// Takes what is there, after waiting for the first if there is to be at least one.
-    pub(super) fn receive(&mut self, socket: &UdpSocket, wait: Wait) -> io::Result<&[Datagram]> {
+    pub(super) fn receive(&mut self, socket: &UdpSocket, wait: Wait) -> io::Result<&mut [Datagram]> {
         let bear_origin = |header: &&mut libc::mmsghdr| !header.msg_hdr.msg_name.is_null();
         for header in self.kernel.headers.iter_mut().take(self.used).filter(bear_origin) {
             header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
@@ -127,7 +131,7 @@ impl Inbox {
             datagram.origin.control_length = header.msg_hdr.msg_controllen.min(CONTROL);
             datagram.origin.free_interface();
         }
-        Ok(&self.datagrams[..count])
+        Ok(&mut self.datagrams[..count])
     }
 }
 

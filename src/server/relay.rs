@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use super::batch::{Inbox, Outbox, Return, Wait};
 use super::responder::Setup;
-use crate::dns::{Edns, PlainQuery, Reply, question};
+use crate::dns::{Edns, LetterCase, PlainQuery, Reply, question};
 use crate::limits;
 use crate::resolve::cache::Key;
 use crate::resolve::forward::is_good;
@@ -85,6 +85,8 @@ type Spot = (usize, u16);
 pub(super) struct Flight {
     pub(super) key: Key,
     favourite: Favourite,
+    /// In which the question went out; without it, as it was asked.
+    case: Option<LetterCase>,
     sent: Instant,
     /// When a look-up goes on from here, or asks no more for what comes of this.
     due: Instant,
@@ -196,9 +198,10 @@ impl Relay {
         }
         let Some(Batch { favourite, port, .. }) = self.batch.or_else(|| self.begin(setup, group, now)) else { return false };
         let Some(id) = self.free_id(port) else { return false };
+        let case = favourite.random_case.then(|| self.entropy.case()).flatten();
         let Some(Port { socket: Some(socket), open, uses, .. }) = self.ports.get_mut(port) else { return false };
         (*open, *uses) = (*open + 1, uses.saturating_add(1));
-        write_query(octets, id, self.outbox.next());
+        write_query(octets, id, case, self.outbox.next());
         // Whom a failed datagram concerns is seen when no reply comes; an upstream that is gone tells it to who receives.
         let _ = self.outbox.put(&Return::NONE, socket);
         if let Some(batch) = &mut self.batch {
@@ -207,7 +210,7 @@ impl Relay {
         let due = now + favourite.patience;
         self.check_at = Some(self.check_at.map_or(due, |at| at.min(due)));
         self.asked.insert(key.clone(), (port, id));
-        let flight = Flight { key, favourite, sent: now, due, first: asker(), more: Vec::new(), told: None };
+        let flight = Flight { key, favourite, case, sent: now, due, first: asker(), more: Vec::new(), told: None };
         self.flights.insert((port, id), flight);
         true
     }
@@ -246,7 +249,7 @@ impl Relay {
             };
             let mut answered = None;
             for datagram in datagrams {
-                let octets = datagram.octets();
+                let octets = datagram.octets_mut();
                 *strays += 1;
                 let Some(id) = octets.first_chunk() else { continue };
                 let Entry::Occupied(flight) = self.flights.entry((port, u16::from_be_bytes(*id))) else { continue };
@@ -256,14 +259,18 @@ impl Relay {
                 *strays -= 1;
                 *open = open.saturating_sub(1);
                 let asked = &flight.first.octets;
+                let is_same = match (flight.case, question(asked)) {
+                    (Some(case), Some(asked)) => case.take_back(asked, octets),
+                    _ => true,
+                };
                 if let Some(told) = flight.told.take() {
                     // The look-up may have ended meanwhile.
-                    let _ = told.send(Ok(octets.to_vec()));
+                    let _ = told.send(if is_same { Ok(octets.to_vec()) } else { Err(upstream::OTHER_CASE.into()) });
                     continue;
                 }
                 self.asked.remove(&flight.key);
                 let is_truncated = octets.get(2).is_none_or(|high| high & 2 != 0);
-                if is_good(octets) && reply.has_question && reply.length == octets.len() && !is_truncated {
+                if is_same && is_good(octets) && reply.has_question && reply.length == octets.len() && !is_truncated {
                     let count = answered.map_or(1, |(_, _, count): (_, _, u32)| count.saturating_add(1));
                     answered = Some((flight.favourite, flight.sent, count));
                     // Who sent an OPT record is due one.
@@ -278,7 +285,7 @@ impl Relay {
                     }
                 } else {
                     let (tell, attempt) = flight.attempt();
-                    let _ = tell.send(Ok(octets.to_vec()));
+                    let _ = tell.send(if is_same { Ok(octets.to_vec()) } else { Err(upstream::OTHER_CASE.into()) });
                     landed(&setup, &flight, Landing::GoesOn(attempt));
                 }
             }
@@ -416,9 +423,12 @@ fn connected(upstream: SocketAddr, epoll: impl AsFd, number: u64) -> io::Result<
     Ok(socket)
 }
 
-/// A plain query as it goes upstream: with an id of its own, and the payload size that we take.
-fn write_query(octets: &[u8], id: u16, out: &mut Vec<u8>) {
+/// A plain query as it goes upstream: with an id and a letter case of its own, and the payload size that we take.
+fn write_query(octets: &[u8], id: u16, case: Option<LetterCase>, out: &mut Vec<u8>) {
     out.extend_from_slice(octets);
+    if let Some(case) = case {
+        case.apply(out);
+    }
     if let Some(place) = out.first_chunk_mut() {
         *place = id.to_be_bytes();
     }
@@ -442,12 +452,20 @@ impl Entropy {
     }
 
     fn next(&mut self) -> Option<u16> {
-        if self.used >= self.octets.len() {
+        self.draw().map(u16::from_be_bytes)
+    }
+
+    fn case(&mut self) -> Option<LetterCase> {
+        self.draw().map(|octets| LetterCase::new(u64::from_be_bytes(octets)))
+    }
+
+    fn draw<const N: usize>(&mut self) -> Option<[u8; N]> {
+        if self.used + N > self.octets.len() {
             getrandom::fill(&mut self.octets).ok()?;
             self.used = 0;
         }
-        let bits = self.octets.get(self.used..)?.first_chunk()?;
-        self.used += bits.len();
-        Some(u16::from_be_bytes(*bits))
+        let octets = *self.octets.get(self.used..)?.first_chunk()?;
+        self.used += N;
+        Some(octets)
     }
 }

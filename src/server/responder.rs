@@ -21,7 +21,7 @@ use super::clients::{Clients, Standing};
 use super::prefetch::{Due, Queue};
 use super::tally::{Listened, Source, Tallies, Tally};
 use crate::catalog::Catalog;
-use crate::dns::{Class, Edns, ExtendedError, Message, Name, Opcode, PlainQuery, Query, Question, Rcode, Reject};
+use crate::dns::{Class, Edns, ExtendedError, Message, Name, Opcode, PlainQuery, Query, Question, Rcode, Reject, is_bare};
 use crate::limits;
 use crate::metrics::{Kind, Page};
 use crate::resolve::answer::{Chase, Client, Compat, Discovery, Explained, Step, Transport};
@@ -30,7 +30,7 @@ use crate::resolve::local::Local;
 use crate::resolve::open_alias;
 use crate::resolve::route::Way;
 use crate::resolve::zone::Zones;
-use crate::upstream::{Answered, FirstAttempt, Forwarder, Kept, carries_more, truncated, write_kept};
+use crate::upstream::{Answered, FirstAttempt, Forwarder, Kept, truncated, write_kept};
 
 /// Aliases that are followed from data of our own, so that a loop of them ends.
 const ALIASES_MAX: usize = 8;
@@ -462,7 +462,7 @@ impl Responder {
             refuse(setup, query, client, standing, out);
             return Found::Answered(Source::Refused);
         }
-        if plain.is_none() && carries_more(query, octets) {
+        if plain.is_none() && !is_bare(octets) {
             return Found::Elsewhere(Wait::Forward(None));
         }
         let entry = match setup.forwarder.kept(query, plain, worker.now) {

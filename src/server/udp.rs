@@ -60,7 +60,7 @@ impl Listener {
         let datagrams = match inbox.receive(&self.socket, wait) {
             Ok(datagrams) => datagrams,
             // An ICMP error of an earlier answer, or a signal: nothing was received.
-            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::Interrupted) => &[],
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::Interrupted) => &mut [],
             Err(error) => return Err(error),
         };
         self.worker.refresh();
@@ -180,11 +180,14 @@ mod tests {
             while let Ok((length, from)) = socket.recv_from(&mut octets).await {
                 let query = Query::parse(&octets[..length]).unwrap();
                 note.lock().unwrap().push((from, query.clone()));
-                let name = query.question.name.to_string();
+                let name = query.question.name.to_lowercase().to_string();
                 let order = if obeys { name.split(['.', '-']).next().unwrap_or_default() } else { "" };
                 let mut message = query.response(if order == "fail" { Rcode::SERVFAIL } else { Rcode::NOERROR });
                 message.edns = query.edns.clone().filter(|_| order != "bare");
                 message.flags.truncated = order == "cut";
+                if order == "small" {
+                    message.questions[0].name = query.question.name.to_lowercase();
+                }
                 if message.rcode == Rcode::NOERROR && order != "cut" {
                     message.answers.push(Record::address(query.question.name.clone(), 300, [192, 0, 2, last].into()));
                 }
@@ -335,7 +338,9 @@ mod tests {
         let settle = || {
             forwarder.measured(0, [(quick.address, Duration::from_millis(100)), (other.address, Duration::from_millis(200))])
         };
-        for (name, expected) in [("good", 1), ("bare", 1), ("forged", 1), ("fail", 2), ("cut", 2), ("mute", 2), ("late", 2)] {
+        for (name, expected) in
+            [("good", 1), ("bare", 1), ("forged", 1), ("small", 1), ("fail", 2), ("cut", 2), ("mute", 2), ("late", 2)]
+        {
             world.drain();
             settle();
             let begun = Instant::now();

@@ -23,7 +23,7 @@ use super::address::{Host, Protocol, Upstream};
 use super::link::{Bootstrap, Link, Place};
 use super::tally::{Counters, Tally};
 use super::{system, tls, udp};
-use crate::dns::{Edns, ExtendedError, Message, Name, PlainQuery, Query, Question, Rcode};
+use crate::dns::{Edns, ExtendedError, Message, Name, PlainQuery, Query, Question, Rcode, is_bare};
 use crate::duration;
 use crate::limits;
 use crate::metrics::{Count, Kind, Labels, Page};
@@ -54,6 +54,8 @@ pub struct Config {
     pub resolv_conf: Option<PathBuf>,
     /// Which of them is asked first.
     pub strategy: Choice,
+    /// Questions go out by UDP in random letter case, to upstreams that give it back (0x20).
+    pub random_case: bool,
     /// How long a look-up may take.
     #[serde(deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
@@ -81,6 +83,7 @@ impl Default for Config {
             upstreams: None,
             resolv_conf: None,
             strategy: Choice::default(),
+            random_case: true,
             timeout: Duration::from_millis(2_500),
             cache: cache::Config::default(),
             route: Vec::new(),
@@ -208,6 +211,7 @@ impl<'de> Deserialize<'de> for Whom {
 #[derive(Debug)]
 pub struct Forwarder {
     strategy: Strategy,
+    random_case: bool,
     /// The first is the default group.
     groups: Vec<Group>,
     /// Domains that are answered by others than that.
@@ -282,8 +286,16 @@ pub struct Favourite {
     pub group: u16,
     upstream: usize,
     pub address: SocketAddr,
+    /// It is asked in random letter case, and one attempt that comes back in another is [`udp::OTHER_CASE`].
+    pub random_case: bool,
     /// How long to wait for it before a look-up asks others too.
     pub patience: Duration,
+}
+
+impl Sockets {
+    fn of(&self, upstream: SocketAddr) -> &udp::Pool {
+        if upstream.is_ipv4() { &self.v4 } else { &self.v6 }
+    }
 }
 
 impl Favourite {
@@ -380,7 +392,9 @@ impl Forwarder {
         let counters = previous.map_or_else(Arc::default, |other| other.counters.clone());
         let (under_way, listening) = (Mutex::default(), Arc::new(Semaphore::new(limits::LATE_LISTENERS_MAX)));
         let filter = config.filter.clone();
-        let forwarder = Self { strategy, groups, routes, filter, cache, sockets, failures, under_way, listening, counters };
+        let random_case = config.random_case && config.sequential.is_none();
+        let forwarder =
+            Self { strategy, random_case, groups, routes, filter, cache, sockets, failures, under_way, listening, counters };
         (forwarder, problems)
     }
 
@@ -426,11 +440,15 @@ impl Forwarder {
         let Some(number) = self.routes.group(question) else { return Value::Null };
         let Some(group) = self.groups.get(usize::from(number)) else { return Value::Null };
         let conditions = group.lock_conditions().clone();
-        let upstreams = group.tallies.iter().zip(conditions).map(|(tally, condition)| {
+        let now = Instant::now();
+        let upstreams = group.tallies.iter().zip(&group.upstreams).zip(conditions).map(|((tally, link), condition)| {
+            let is_asked_so = self.random_case && link.upstream.protocol == Protocol::Udp;
+            let random_case = is_asked_so && link.spelling.is_kept(now);
             json!({
                 "upstream": tally.text(),
                 "up": !condition.is_suspect(),
                 "latency_ms": condition.latency.map(milliseconds),
+                "random_case": random_case,
                 "unanswered_in_a_row": condition.lost,
                 "sent": tally.sent.get(),
                 "answered": tally.answered.get(),
@@ -583,7 +601,8 @@ impl Forwarder {
         let own = self.groups.get(usize::from(group)).filter(|_| !self.is_sequential() && self.filter.is_empty())?;
         let (upstream, patience) = forward::favourite(own.choice, &mut own.lock_conditions(), now, fastrand::u32(..))?;
         let link = own.upstreams.get(upstream).filter(|link| link.upstream.protocol == Protocol::Udp)?;
-        Some(Favourite { group, upstream, address: link.address()?, patience })
+        let random_case = self.random_case && link.spelling.is_kept(now);
+        Some(Favourite { group, upstream, address: link.address()?, random_case, patience })
     }
 
     /// Takes note of first attempts that a listener made by itself.
@@ -598,6 +617,11 @@ impl Forwarder {
     pub fn note_answered(&self, favourite: &Favourite, took: Duration, count: u32) {
         if let Some(group) = self.groups.get(usize::from(favourite.group)) {
             group.answered(favourite.upstream, took, count);
+            if favourite.random_case
+                && let Some(link) = group.upstreams.get(favourite.upstream)
+            {
+                link.spelling.kept(count);
+            }
         }
     }
 
@@ -644,7 +668,7 @@ impl Forwarder {
                 None => (Answered::Nobody, self.failure(query, None)),
             };
         }
-        if carries_more(query, octets) {
+        if !is_bare(octets) {
             self.counters.misses.raise(1);
             let answer = self.look_up(group, query, octets, transport, None).await;
             return self.fitted(query, octets, answer.as_deref().ok_or(SILENCE), transport);
@@ -808,9 +832,13 @@ impl Forwarder {
         let without_edns = OnceLock::new();
         let mut asked: FuturesUnordered<Asking> = FuturesUnordered::new();
         if let Some(FirstAttempt { upstream, sent, reply }) = first {
-            let forwarder = self.clone();
+            let (forwarder, as_written) = (self.clone(), octets.clone());
             let heard = async move {
                 let reply = reply.await.unwrap_or_else(|_| Err(std::io::ErrorKind::ConnectionRefused.into()));
+                let (sent, reply) = match forwarder.groups.get(number).and_then(|group| group.upstreams.get(upstream)) {
+                    Some(link) => forwarder.in_any_case(link, &as_written, sent, reply).await,
+                    None => (sent, reply),
+                };
                 (0, forwarder.judged(number, upstream, sent, reply))
             };
             asked.push(heard.boxed());
@@ -916,8 +944,13 @@ impl Forwarder {
         let sent = Instant::now();
         let (sent, reply) = match (link.upstream.protocol, transport, link.address()) {
             (Protocol::Udp, Transport::Udp, Some(address)) => {
-                let sockets = if address.is_ipv4() { &self.sockets.v4 } else { &self.sockets.v6 };
-                (sent, sockets.ask(address, &octets).await)
+                let random = self.random_case && is_bare(&octets) && link.spelling.is_kept(sent);
+                let case = random.then(udp::random_case).transpose()?;
+                let reply = self.sockets.of(address).ask(address, &octets, case).await;
+                if case.is_some() && reply.is_ok() {
+                    link.spelling.kept(1);
+                }
+                self.in_any_case(link, &octets, sent, reply).await
             }
             // How long a connection takes to be made says nothing of how long the next reply will take. And nobody guesses
             // at what comes on one, whatever it is that ends it.
@@ -927,6 +960,31 @@ impl Forwarder {
             },
         };
         self.judged(group, upstream, sent, reply)
+    }
+
+    /// What comes of an attempt by datagram: where the question came back in another case than that in which it was sent, it
+    /// goes out once more as the client wrote it, and any case will do.
+    async fn in_any_case(
+        &self,
+        link: &Link,
+        octets: &[u8],
+        sent: Instant,
+        reply: std::io::Result<Vec<u8>>,
+    ) -> (Instant, std::io::Result<Vec<u8>>) {
+        match (&reply, link.address()) {
+            (Err(error), Some(address)) if error.kind() == udp::OTHER_CASE => {
+                let now = Instant::now();
+                if link.spelling.changed(now) {
+                    let problem = Problem::new(format!(
+                        "upstream {link}: expected questions back in the letter case in which they are sent"
+                    ));
+                    let hint = "it is asked as clients write them, which is a little easier to forge; try other software there";
+                    tracing::warn!("{}", problem.hint(hint));
+                }
+                (now, self.sockets.of(address).ask(address, octets, None).await)
+            }
+            _ => (sent, reply),
+        }
     }
 
     /// Takes note of how an attempt went.
@@ -1151,12 +1209,6 @@ fn link(upstream: Upstream, place: Place, known: &mut Vec<Arc<Link>>) -> Arc<Lin
     link
 }
 
-/// Does a query have records besides its question and its OPT record? A signature counts for these octets and no others, so
-/// they and their answer are passed on as they are, and never shared (RFC 5625, 4.5).
-pub fn carries_more(query: &Query, octets: &[u8]) -> bool {
-    octets.get(6..Message::HEADER) != Some(&[0, 0, 0, 0, 0, u8::from(query.edns.is_some())])
-}
-
 /// The query as it goes upstream: the client's flags and options, but for those that concern only its own hop, and with
 /// the payload size that we take.
 fn passed_on(query: &Query) -> Vec<u8> {
@@ -1348,6 +1400,46 @@ mod tests {
         let message = ask(&forwarder, &query("www.example.net", true)).await;
         assert_eq!((message.rcode, message.answers.len(), message.edns.is_some()), (Rcode::NOERROR, 1, true), "{message:?}");
         assert_eq!(peer.asked(), 2);
+    }
+
+    #[tokio::test]
+    async fn dns0x20_an_upstream_that_changes_the_case_is_asked_as_the_client_wrote() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let note = seen.clone();
+        let lower = move |query: &Query| {
+            note.lock().unwrap().push(query.question.name.wire().to_vec());
+            let mut message = right(query)?;
+            message.questions[0].name = query.question.name.to_lowercase();
+            Some(message)
+        };
+        let peer = Peer::start(0, lower).await;
+        let forwarder = forwarder(&config(&[&peer])).await;
+        for n in 0..20 {
+            let asked = query(&format!("n{n}.A-Name-of-Some-Letters.example.net"), n % 2 == 0);
+            let message = ask(&forwarder, &asked).await;
+            assert_eq!((message.rcode, message.answers.len()), (Rcode::NOERROR, 1), "question {n}");
+            assert_eq!(message.questions[0].name.wire(), asked.question.name.wire(), "as the client wrote it");
+            assert_eq!(message.answers[0].owner.wire(), asked.question.name.wire());
+        }
+        let seen = seen.lock().unwrap();
+        let varied = seen.iter().filter(|name| !name.ends_with(b"\x16A-Name-of-Some-Letters\x07example\x03net\0")).count();
+        assert_eq!((seen.len(), varied), (23, 3), "three in a row are a habit");
+    }
+
+    #[tokio::test]
+    async fn rfc4343_4_1_a_client_gets_its_own_case_from_upstreams_that_keep_it() {
+        let peer = Peer::start(0, right).await;
+        for random_case in [true, false] {
+            let forwarder = forwarder(&Config { random_case, ..config(&[&peer]) }).await;
+            for n in 0..50 {
+                let asked = query(&format!("n{n}.WWW.Example.net"), false);
+                let message = ask(&forwarder, &asked).await;
+                assert_eq!(message.questions[0].name.wire(), asked.question.name.wire());
+                assert_eq!(message.answers[0].owner.wire(), asked.question.name.wire());
+            }
+            assert!(forwarder.groups[0].upstreams[0].spelling.is_kept(Instant::now()));
+        }
+        assert_eq!(peer.asked(), 100, "and nothing is asked twice");
     }
 
     #[tokio::test]

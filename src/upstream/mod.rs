@@ -12,6 +12,7 @@ mod link;
 #[cfg(test)]
 mod peer;
 mod quic;
+mod spelling;
 pub mod system;
 mod tally;
 mod tcp;
@@ -23,11 +24,10 @@ use std::sync::Arc;
 
 use link::{Bootstrap, Link, Place};
 
-pub use self::udp::GUESSED_AT;
+pub use self::udp::{GUESSED_AT, OTHER_CASE};
 pub use address::{Host, Identity, Pin, Protocol, Upstream};
 pub use forwarder::{
-    Answered, Config, Favourite, FirstAttempt, Forwarder, Kept, Route, Sequential, add_edns, carries_more, truncated,
-    write_kept,
+    Answered, Config, Favourite, FirstAttempt, Forwarder, Kept, Route, Sequential, add_edns, truncated, write_kept,
 };
 pub use tally::Counters;
 

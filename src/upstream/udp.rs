@@ -2,7 +2,7 @@
 //!
 //! Each query takes a socket and an id at random, so that whoever wants to forge a reply has to guess both (RFC 5452, 9).
 //! A reply counts when its sender, id and question are those of a query that waits on that socket; any other is passed
-//! over and ends nobody's wait.
+//! over and ends nobody's wait. A reply that is right but for the letter case of its question says so ([`OTHER_CASE`]).
 
 use std::collections::HashMap;
 use std::io;
@@ -15,11 +15,14 @@ use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::set_id;
-use crate::dns::{Message, Reply, question};
+use crate::dns::{LetterCase, Message, Reply, question};
 use crate::limits;
 
 /// What it is called when somebody tries to forge a reply.
 pub const GUESSED_AT: io::ErrorKind = io::ErrorKind::ConnectionAborted;
+
+/// What it is called when a reply has the question in another letter case than that in which it was sent.
+pub const OTHER_CASE: io::ErrorKind = io::ErrorKind::InvalidData;
 
 /// The sockets for one address family.
 #[derive(Debug)]
@@ -65,9 +68,10 @@ impl Pool {
         Self { bind, sockets: Mutex::new(sockets) }
     }
 
-    /// Sends a query and waits for its reply, for as long as the caller does. Both bear the query's own id. The error is
-    /// [`GUESSED_AT`] when so many wrong replies came that somebody tries to forge one.
-    pub(super) async fn ask(&self, upstream: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
+    /// Sends a query, its question in this case, and waits for its reply, for as long as the caller does. Both are the
+    /// caller's own by their id and their case. The error is [`GUESSED_AT`] when so many wrong replies came that somebody
+    /// tries to forge one.
+    pub(super) async fn ask(&self, upstream: SocketAddr, query: &[u8], case: Option<LetterCase>) -> io::Result<Vec<u8>> {
         let port = self.port().await?;
         let (reply, replied) = oneshot::channel();
         let question = question(query).ok_or(io::ErrorKind::InvalidInput)?;
@@ -75,9 +79,15 @@ impl Pool {
         let enlisted = Enlisted { waiting: &port.waiting, key: (id, upstream) };
         let mut octets = query.to_vec();
         set_id(&mut octets, id);
+        if let Some(case) = case {
+            case.apply(&mut octets);
+        }
         port.socket.send_to(&octets, upstream).await?;
         let mut octets = replied.await.map_err(|_| GUESSED_AT)?;
         drop(enlisted);
+        if case.is_some_and(|case| !case.take_back(question, &mut octets)) {
+            return Err(OTHER_CASE.into());
+        }
         if let Some(id) = query.first_chunk::<2>() {
             set_id(&mut octets, u16::from_be_bytes(*id));
         }
@@ -176,9 +186,18 @@ fn hand_over(waiting: &Waiting, octets: &[u8], from: SocketAddr) -> bool {
 
 /// Sixteen bits that nobody can foretell.
 fn random() -> io::Result<u16> {
-    let mut octets = [0; 2];
+    octets().map(u16::from_be_bytes)
+}
+
+/// A letter case that nobody can foretell.
+pub(super) fn random_case() -> io::Result<LetterCase> {
+    octets().map(|octets| LetterCase::new(u64::from_be_bytes(octets)))
+}
+
+fn octets<const N: usize>() -> io::Result<[u8; N]> {
+    let mut octets = [0; N];
     getrandom::fill(&mut octets).map_err(|_| io::Error::other("the system gives no random numbers"))?;
-    Ok(u16::from_be_bytes(octets))
+    Ok(octets)
 }
 
 #[cfg(test)]
@@ -236,10 +255,39 @@ mod tests {
             }
             server.send_to(&right, client).await.unwrap();
         };
-        let waits = tokio::time::timeout(Duration::from_secs(5), pool.ask(address, &asked));
+        let waits = tokio::time::timeout(Duration::from_secs(5), pool.ask(address, &asked, None));
         let (reply, ()) = tokio::join!(waits, answer);
         let reply = reply.expect("the right reply is heard").unwrap();
         assert_eq!((mark(&reply), &reply[..2]), (1, &asked[..2]), "under the caller's own id");
+    }
+
+    #[tokio::test]
+    async fn dns0x20_the_case_is_another_each_time_and_has_to_come_back() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (address, pool, asked) = (server.local_addr().unwrap(), Pool::v4(), query("www.Example.net"));
+        let mut seen = HashSet::new();
+        for _ in 0..100 {
+            let case = random_case().unwrap();
+            let answer = async {
+                let mut buffer = [0; 512];
+                let (length, client) = server.recv_from(&mut buffer).await.unwrap();
+                seen.insert(buffer[Message::HEADER..length].to_vec());
+                server.send_to(&reply_to(&buffer[..length], 1), client).await.unwrap();
+            };
+            let (reply, ()) = tokio::join!(pool.ask(address, &asked, Some(case)), answer);
+            assert_eq!(reply.unwrap()[Message::HEADER..], asked[Message::HEADER..], "the caller's own case");
+        }
+        // 100 draws of 2^13 are 99 or 100 different ones most often, and 85 or fewer less than once in 10^9 runs.
+        assert!(seen.len() > 85, "{} spellings", seen.len());
+        let lower = async {
+            let mut buffer = [0; 512];
+            let (length, client) = server.recv_from(&mut buffer).await.unwrap();
+            buffer[Message::HEADER..length - 4].make_ascii_lowercase();
+            server.send_to(&reply_to(&buffer[..length], 1), client).await.unwrap();
+        };
+        // All letters change, so that a small one of them is a capital one.
+        let (reply, ()) = tokio::join!(pool.ask(address, &asked, Some(LetterCase::new(u64::MAX))), lower);
+        assert_eq!(reply.unwrap_err().kind(), OTHER_CASE);
     }
 
     #[tokio::test]
@@ -255,7 +303,7 @@ mod tests {
                 ports.insert(client.port());
                 server.send_to(&reply_to(&buffer[..length], 1), client).await.unwrap();
             };
-            tokio::join!(pool.ask(address, &asked), answer).0.unwrap();
+            tokio::join!(pool.ask(address, &asked, None), answer).0.unwrap();
         }
         // 200 draws of 256 ports are 139 different ones on average, and 110 or fewer less than once in 10^9 runs.
         assert!(ids.len() > 190 && ports.len() > 110, "{} ids, {} ports", ids.len(), ports.len());
@@ -265,7 +313,7 @@ mod tests {
     async fn who_gives_up_leaves_no_place_taken_and_places_are_bounded() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let (address, pool, asked) = (server.local_addr().unwrap(), Pool::v4(), query("www.example.net"));
-        let given_up = tokio::time::timeout(Duration::from_millis(20), pool.ask(address, &asked)).await;
+        let given_up = tokio::time::timeout(Duration::from_millis(20), pool.ask(address, &asked, None)).await;
         assert!(given_up.is_err());
         let ports: Vec<Arc<Port>> = lock(&pool.sockets).iter().flatten().cloned().collect();
         assert_eq!(ports.len(), 1, "sockets are bound as they are needed");
@@ -293,7 +341,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        let waits = tokio::time::timeout(Duration::from_secs(5), pool.ask(address, &asked));
+        let waits = tokio::time::timeout(Duration::from_secs(5), pool.ask(address, &asked, None));
         let (reply, ()) = tokio::join!(waits, forger);
         assert_eq!(reply.expect("it does not wait on").unwrap_err().kind(), GUESSED_AT);
         let sockets = lock(&pool.sockets);

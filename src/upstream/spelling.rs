@@ -1,0 +1,87 @@
+//! Does an upstream give a question back as it was spelled? Then it is asked in random letter case (0x20), which whoever
+//! forges its replies has to guess. Nearly all do; one that does not is noticed, and asked as the client wrote for a while.
+//!
+//! A reply that is right but for the case is never taken, and is nobody's fault either: the question goes out once more as
+//! the client wrote it, by another port and under another id, so that a forger who hit one has to hit again.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What a changed spelling adds to the doubt, and each kept one takes from it: an upstream that changes more than one in so
+/// many costs more packets than it is worth.
+const CHANGED: u32 = 16;
+/// The doubt from which on it is asked as the client wrote: three in a row.
+const DOUBT_MAX: u32 = 3 * CHANGED;
+/// For how long, until it is tried again.
+const AS_WRITTEN: Duration = Duration::from_secs(600);
+
+#[derive(Debug, Default)]
+pub(super) struct Spelling(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    doubt: u32,
+    /// Until when it is asked as the client wrote.
+    until: Option<Instant>,
+    told: bool,
+}
+
+impl Spelling {
+    /// May it be asked in random case?
+    pub(super) fn is_kept(&self, now: Instant) -> bool {
+        self.lock().until.is_none_or(|until| now >= until)
+    }
+
+    /// So many questions came back as they were spelled.
+    pub(super) fn kept(&self, count: u32) {
+        let mut state = self.lock();
+        state.doubt = state.doubt.saturating_sub(count);
+    }
+
+    /// A question came back in another case. True when that is to be told: the first time that it has consequences.
+    pub(super) fn changed(&self, now: Instant) -> bool {
+        let mut state = self.lock();
+        state.doubt += CHANGED;
+        if state.doubt < DOUBT_MAX {
+            return false;
+        }
+        // The next trial ends with the first one that changes.
+        state.doubt = DOUBT_MAX - CHANGED;
+        state.until = Some(now + AS_WRITTEN);
+        !std::mem::replace(&mut state.told, true)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_changes_in_a_row_are_a_habit_and_a_later_trial_ends_with_one() {
+        let (spelling, start) = (Spelling::default(), Instant::now());
+        let told: Vec<bool> = (0..3).map(|_| spelling.changed(start)).collect();
+        assert_eq!((told, spelling.is_kept(start)), (vec![false, false, true], false));
+        let later = start + AS_WRITTEN;
+        assert!(spelling.is_kept(later), "it is tried again");
+        assert!(!spelling.changed(later) && !spelling.is_kept(later), "at the cost of one, and told no more");
+    }
+
+    #[test]
+    fn who_changes_it_now_and_then_is_asked_on_in_random_case() {
+        let (spelling, start) = (Spelling::default(), Instant::now());
+        for _ in 0..100 {
+            assert!(!spelling.changed(start));
+            spelling.kept(CHANGED);
+        }
+        assert!(spelling.is_kept(start));
+        for _ in 0..100 {
+            spelling.changed(start);
+            spelling.kept(CHANGED / 2);
+        }
+        assert!(!spelling.is_kept(start), "one in nine");
+    }
+}
