@@ -49,9 +49,11 @@ impl Watch {
         }
     }
 
-    /// Waits until nothing has changed for so long: whoever replaces files touches several.
-    pub async fn quiet(&mut self, long: Duration) {
-        while timeout(long, self.changed()).await.is_ok() {}
+    /// Waits until nothing has changed for so long, since whoever replaces files touches several; but not for longer than
+    /// `patience`: a folder that others write to all the time is never quiet.
+    pub async fn quiet(&mut self, long: Duration, patience: Duration) {
+        let quiet = async { while timeout(long, self.changed()).await.is_ok() {} };
+        let _ = timeout(patience, quiet).await;
     }
 }
 
@@ -62,4 +64,28 @@ fn folders<'a>(paths: impl Iterator<Item = &'a Path>) -> BTreeSet<PathBuf> {
         _ => PathBuf::from("."),
     };
     paths.map(folder).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_folder_that_is_never_quiet_is_looked_at_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watch = Watch::new().unwrap();
+        watch.over([folder.path()].into_iter());
+        let file = folder.path().join("log");
+        let writer = tokio::spawn(async move {
+            loop {
+                std::fs::write(&file, "more").unwrap();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        watch.changed().await;
+        // Without the bound this would wait for ever.
+        watch.quiet(Duration::from_secs(3), Duration::from_millis(100)).await;
+        assert!(!writer.is_finished());
+        writer.abort();
+    }
 }

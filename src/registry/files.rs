@@ -13,6 +13,8 @@ use crate::watch::Watch;
 
 /// How long files must be quiet before they are read: an editor or a deployment touches several.
 const QUIET: Duration = Duration::from_millis(200);
+/// How long that is waited for: what changes is read at least this often.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Registry {
     /// Reads all services files and registers what they say.
@@ -68,7 +70,7 @@ impl Registry {
             }
             told.get_or_insert_default();
             watch.changed().await;
-            watch.quiet(QUIET).await;
+            watch.quiet(QUIET, PATIENCE).await;
         }
     }
 }

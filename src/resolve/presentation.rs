@@ -6,6 +6,8 @@
 
 use hickory_proto::op;
 use hickory_proto::rr;
+use hickory_proto::rr::rdata::HTTPS;
+use hickory_proto::rr::rdata::svcb::{Mandatory, SvcParamValue};
 use hickory_proto::serialize::binary::BinEncodable;
 use hickory_proto::serialize::txt::Parser;
 
@@ -85,13 +87,32 @@ pub(super) fn read_data(record_type: Type, text: &str, origin: &Name) -> Result<
         error if error.to_string().contains("dynamically") => DataError::NoTextForm(known.to_string()),
         error => wrong(record_type, text, &error.to_string()),
     })?;
-    let records: Vec<rr::Record> =
+    let mut records: Vec<rr::Record> =
         sets.into_values().flat_map(|set| set.records_without_rrsigs().cloned().collect::<Vec<_>>()).collect();
+    for record in &mut records {
+        settle_service(&mut record.data, origin).ok_or_else(|| wrong(record_type, text, "a name in it is too long"))?;
+    }
     let mut records = from_hickory(records).ok_or_else(|| wrong(record_type, text, "it does not fit a message"))?;
     match (records.pop(), records.is_empty()) {
         (Some(record), true) if record.record_type() == record_type => Ok(record.data),
         _ => Err(wrong(record_type, text, "expected exactly one record")),
     }
+}
+
+/// What the library leaves open of a service binding: parameters may be written in any order, and have one on the wire
+/// (RFC 9460, 2.1, 2.2 and 8); and a target without a dot at its end is below `origin`, as everywhere in a master file.
+fn settle_service(data: &mut rr::RData, origin: &Name) -> Option<()> {
+    let (rr::RData::SVCB(svcb) | rr::RData::HTTPS(HTTPS(svcb))) = data else { return Some(()) };
+    if !svcb.target_name.is_fqdn() {
+        svcb.target_name = svcb.target_name.clone().append_domain(&to_hickory_name(origin)).ok()?;
+    }
+    svcb.svc_params.sort_by_key(|(key, _)| u16::from(*key));
+    for (_, value) in &mut svcb.svc_params {
+        if let SvcParamValue::Mandatory(Mandatory(keys)) = value {
+            keys.sort_by_key(|key| u16::from(*key));
+        }
+    }
+    Some(())
 }
 
 fn wrong(record_type: Type, text: &str, cause: &str) -> DataError {
@@ -241,6 +262,22 @@ mod tests {
         assert!(matches!(read("TYPE65280", "\\# 3 00"), Err(DataError::Length { expected: 3, got: 1 })));
         assert!(matches!(read("TYPE1", "\\# 3 000000"), Err(DataError::Data { .. })));
         assert!(matches!(read("TYPE65280", "\\# 1 +1"), Err(DataError::Generic(_))));
+    }
+
+    #[test]
+    fn rfc9460_2_2_service_parameters_are_sorted_whatever_order_they_are_written_in() {
+        let sorted = read("SVCB", "1 svc mandatory=alpn,port alpn=h2 port=8443 ipv4hint=192.0.2.1").unwrap();
+        for text in [
+            "1 svc port=8443 ipv4hint=192.0.2.1 mandatory=port,alpn alpn=h2",
+            "1 svc ipv4hint=192.0.2.1 alpn=\"h2\" port=8443 mandatory=alpn,port",
+        ] {
+            assert_eq!(read("SVCB", text).as_ref(), Ok(&sorted), "{text}");
+        }
+        let RData::Opaque { octets, .. } = sorted else { panic!("{sorted:?}") };
+        let parameters = &octets[2 + b"\x03svc\x07example\x04test\0".len()..];
+        assert_eq!(parameters, b"\0\0\0\x04\0\x01\0\x03\0\x01\0\x03\x02h2\0\x03\0\x02\x20\xfb\0\x04\0\x04\xc0\0\x02\x01");
+        assert!(read("HTTPS", "1 . port=80 alpn=h2").is_ok());
+        assert!(matches!(read("HTTPS", "1 . port=80 port=81"), Err(DataError::Data { .. })), "one of each key");
     }
 
     #[test]

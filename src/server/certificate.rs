@@ -15,7 +15,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, RootCertStore, ServerConfig};
-use tokio::time::timeout;
 
 use crate::limits::CERTIFICATE_OCTETS_MAX;
 use crate::problem::Problem;
@@ -100,8 +99,7 @@ impl Certificates {
                 () = watch.changed() => {}
                 () = self.moved.notified() => continue,
             }
-            // A folder that others write to all the time is never quiet.
-            let _ = timeout(PATIENCE, watch.quiet(QUIET)).await;
+            watch.quiet(QUIET, PATIENCE).await;
             let renewed = self.clone();
             // They may be on a slow disk, which the runtime's threads have no time for.
             let _ = tokio::task::spawn_blocking(move || renewed.renew(renewed.files())).await;

@@ -201,7 +201,7 @@ fn no_upstreams(sides: &Sides) {
     let [consul, _] = &sides.alone;
     assert_eq!(Seen::of(consul.dns, "www.example.org").status, "REFUSED");
     let directory = directory();
-    let theirs = Witness::start_on(SocketAddr::from(([127, 0, 53, 1], 53)));
+    let theirs = Witness::start_on_port_53();
     let ours = Launch::serve(directory.path()).on_a_machine_that_asks(theirs.address.ip()).start();
     assert!(Seen::of(ours.dns, "www.example.org").has(Witness::ANSWER));
     assert_eq!(theirs.count("www.example.org."), 1);

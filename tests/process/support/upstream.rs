@@ -225,11 +225,21 @@ impl Witness {
     pub(crate) const ANSWER: &str = "203.0.113.1";
 
     pub(crate) fn start() -> Self {
-        Self::start_on(SocketAddr::from(([127, 0, 0, 1], 0)))
+        Self::on(UdpSocket::bind("127.0.0.1:0").expect("a free port"))
     }
 
-    pub(crate) fn start_on(address: SocketAddr) -> Self {
-        let socket = UdpSocket::bind(address).unwrap_or_else(|error| panic!("{address}: {error}"));
+    /// On an address of loopback where nobody has this port, so that several runs at one time do not meet.
+    pub(crate) fn start_on_port_53() -> Self {
+        for _ in 0..100 {
+            let address = SocketAddr::from(([127, fastrand::u8(1..), fastrand::u8(..), fastrand::u8(1..255)], 53));
+            if let Ok(socket) = UdpSocket::bind(address) {
+                return Self::on(socket);
+            }
+        }
+        panic!("port 53 can be bound on no address of 127.0.0.0/8; that needs root");
+    }
+
+    fn on(socket: UdpSocket) -> Self {
         let address = socket.local_addr().expect("a bound socket has an address");
         let asked = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&asked);
