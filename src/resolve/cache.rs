@@ -8,6 +8,7 @@
 
 mod saved;
 
+use std::borrow::Borrow;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -19,7 +20,7 @@ use quick_cache::sync::DefaultLifecycle;
 use serde::{Deserialize, Serialize};
 
 use super::presentation::type_text;
-use crate::dns::{Class, Message, Name, PlainQuery, Query, Rcode, Type};
+use crate::dns::{Class, Flags, Message, Name, PlainQuery, Query, Rcode, Type};
 
 pub use saved::Unusable;
 
@@ -90,11 +91,28 @@ impl Key {
 
     /// The name in wire form and lower case, and what stands behind it.
     fn parts(&self) -> (&[u8], Behind) {
-        let (name, rest) = self.0.split_last_chunk::<7>().unwrap_or((&[], &[0; 7]));
+        let (name, rest) = self.0.split_last_chunk::<BEHIND>().unwrap_or((&[], &[0; BEHIND]));
         let &[type_high, type_low, class_high, class_low, flags, group_high, group_low] = rest;
         let [qtype, qclass, group] =
             [[type_high, type_low], [class_high, class_low], [group_high, group_low]].map(u16::from_be_bytes);
         (name, Behind { qtype: Type(qtype), qclass: Class(qclass), flags, group })
+    }
+
+    /// What the non-existence of its name is found by, of whatever type it was told.
+    fn denial(&self) -> [u8; KEY_MAX] {
+        let mut denial = [0; KEY_MAX];
+        let start = KEY_MAX - self.0.len().min(KEY_MAX);
+        if let (Some(place), Some(own)) = (denial.get_mut(start..), self.0.get(..KEY_MAX - start)) {
+            place.copy_from_slice(own);
+        }
+        if let Some([type_high, type_low, _, _, flags, _, _]) = denial.last_chunk_mut::<BEHIND>() {
+            (*type_high, *type_low, *flags) = (0, 0, *flags | DENIAL);
+        }
+        denial
+    }
+
+    fn is_denial(&self) -> bool {
+        self.parts().1.flags & DENIAL != 0
     }
 
     /// Is it that of this query, whatever the group?
@@ -105,6 +123,18 @@ impl Key {
         self.0.get(..name.len()) == Some(name) && self.0.get(name.len()..name.len() + rest.len()) == Some(&rest)
     }
 }
+
+impl Borrow<[u8]> for Key {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Octets behind the name, and of a longest key.
+const BEHIND: usize = 7;
+const KEY_MAX: usize = 255 + BEHIND;
+/// Among the flags of a key, that it is of a name that does not exist. No query has it.
+const DENIAL: u8 = 1 << 7;
 
 /// What a key says besides the name.
 struct Behind {
@@ -257,6 +287,21 @@ impl Entry {
         }
     }
 
+    /// Does it say that its name does not exist? Behind an alias that is another name (RFC 6604, 3).
+    fn is_denial(&self) -> bool {
+        matches!(*self.octets, [_, _, _, low, _, _, 0, 0, ..] if Rcode(u16::from(low & 15)) == Rcode::NXDOMAIN)
+    }
+
+    /// The answer to a query whose name does not exist because this entry's does not, which is the same or above it.
+    pub fn denied(&self, query: &Query, now: Instant) -> Option<Message> {
+        let mut octets = Vec::new();
+        self.write(&self.octets, now, &mut octets);
+        let message = Message::parse(&octets).ok()?;
+        let Flags { recursion_desired, checking_disabled, .. } = query.flags;
+        let flags = Flags { recursion_desired, checking_disabled, ..message.flags };
+        Some(Message { id: query.id, flags, questions: vec![query.question.clone()], ..message })
+    }
+
     /// Writes the answer to this query, given by its octets. TTLs are what is left of them, or that of a stale answer.
     pub fn write(&self, query: &[u8], now: Instant, out: &mut Vec<u8>) {
         let start = out.len();
@@ -385,6 +430,21 @@ impl Cache {
         self.entries.get(key)
     }
 
+    /// What is known of a name at or above this question's that does not exist: then this one does not either, whatever the
+    /// type (RFC 2308, 5; RFC 8020, 2). The same upstreams said so, to a query with the same flags.
+    pub fn denial(&self, key: &Key, now: Instant) -> Option<Arc<Entry>> {
+        let denial = key.denial();
+        let mut rest = denial.get(KEY_MAX - key.0.len().min(KEY_MAX)..)?;
+        while rest.len() > BEHIND {
+            if let Some(entry) = self.entries.get(rest).filter(|entry| entry.is_fresh(now)) {
+                return Some(entry);
+            }
+            // The name above; that of the root has nothing above it.
+            rest = rest.get(usize::from(*rest.first()?) + 1..)?;
+        }
+        None
+    }
+
     /// Keeps a response for as long as it may be; says under which entry, if it may be kept at all.
     pub fn put(&self, key: Key, octets: &[u8], now: Instant) -> Option<Arc<Entry>> {
         let times = Times::read(octets)?;
@@ -395,24 +455,38 @@ impl Cache {
         if ttl == 0 || self.config.size == 0 {
             return None;
         }
-        let entry = self.made(key.clone(), octets, times, ttl, now);
-        self.entries.insert(key, entry.clone());
+        let entry = self.made(key, octets, times, ttl, now);
+        self.insert(entry.clone());
         Some(entry)
+    }
+
+    fn insert(&self, entry: Arc<Entry>) {
+        if entry.is_denial() {
+            let (denial, length) = (entry.key.denial(), entry.key.0.len());
+            self.entries.insert(Key(denial[KEY_MAX.saturating_sub(length)..].into()), entry.clone());
+        }
+        self.entries.insert(entry.key.clone(), entry);
     }
 
     /// An entry of which nothing is known but that it may be kept for so many seconds.
     fn entry(&self, key: Key, octets: &[u8], ttl: u32, stored: Instant) -> Option<Arc<Entry>> {
         // A key that is none would be nobody's.
-        let is_key = key.0.split_last_chunk::<7>().is_some_and(|(name, _)| skip_name(name, 0) == Some(name.len()));
+        let is_key = key.0.len() <= KEY_MAX
+            && key.0.split_last_chunk::<BEHIND>().is_some_and(|(name, _)| skip_name(name, 0) == Some(name.len()));
         Some(self.made(key, octets, Times::read(octets).filter(|_| is_key)?, ttl, stored))
     }
 
     fn made(&self, key: Key, octets: &[u8], times: Times, ttl: u32, now: Instant) -> Arc<Entry> {
         let mut octets = Box::<[u8]>::from(octets);
+        if let Some(flags) = octets.get_mut(2) {
+            // Whoever gives what it has kept is no authority (RFC 1035, 4.1.1).
+            *flags &= !AUTHORITATIVE;
+        }
+        let uneven = times.least.filter(|_| times.is_uneven);
         for &at in &times.places {
             // A record's own TTL keeps to the same bounds, or clients would keep it longer than we do.
             if let Some(own) = octets.get_mut(usize::from(at)..).and_then(|rest| rest.first_chunk_mut::<4>()) {
-                *own = self.bounded(plain(u32::from_be_bytes(*own))).to_be_bytes();
+                *own = self.bounded(uneven.unwrap_or_else(|| plain(u32::from_be_bytes(*own)))).to_be_bytes();
             }
         }
         let fresh_until = now + Duration::from_secs(u64::from(ttl));
@@ -434,7 +508,7 @@ impl Cache {
         let forgotten = AtomicU64::new(0);
         self.entries.retain(|key, _| {
             let keep = !names.has(key.parts().0);
-            forgotten.fetch_add(u64::from(!keep), Ordering::Relaxed);
+            forgotten.fetch_add(u64::from(!keep && !key.is_denial()), Ordering::Relaxed);
             keep
         });
         usize::try_from(forgotten.into_inner()).unwrap_or(usize::MAX)
@@ -442,7 +516,7 @@ impl Cache {
 
     /// What is kept of these names, and may still be given. Looks at each entry.
     pub fn find(&self, names: &Names, now: Instant) -> Vec<Arc<Entry>> {
-        let entries = self.entries.iter().map(|(_, entry)| entry);
+        let entries = self.entries.iter().filter(|(key, _)| !key.is_denial()).map(|(_, entry)| entry);
         entries.filter(|entry| names.has(entry.key.parts().0) && entry.is_usable(now)).collect()
     }
 
@@ -466,12 +540,22 @@ fn plain(ttl: u32) -> u32 {
     if ttl > i32::MAX as u32 { 0 } else { ttl }
 }
 
+/// AA in the third octet of a message.
+const AUTHORITATIVE: u8 = 1 << 2;
+
+/// A type that stands for no data of its own (RFC 6895, 3.1): what comes of asking for it is nothing to keep.
+fn is_meta(qtype: Type) -> bool {
+    qtype == Type::OPT || (128..=255).contains(&qtype.0)
+}
+
 /// How long a response may be kept, by itself.
 struct Times {
     /// Where the TTLs of all records stand, but the OPT record's, which is none.
     places: Vec<u16>,
     /// The least of them.
     least: Option<u32>,
+    /// The records of one RRset have different ones, which is wrong (RFC 2181, 5.2): then the least counts for all.
+    is_uneven: bool,
     /// What counts for a negative answer: the lesser of the SOA record's TTL and its MINIMUM, and no more than the aliases'
     /// that lead there (RFC 2308, 5).
     negative: Option<u32>,
@@ -495,10 +579,14 @@ impl Times {
             qtype = Type(word(at)?);
             at += 4;
         }
-        let mut times = Self { places: Vec::new(), least: None, negative: None };
-        let (mut is_answered, mut aliases) = (false, u32::MAX);
+        if is_meta(qtype) {
+            return None;
+        }
+        let mut times = Self { places: Vec::new(), least: None, is_uneven: false, negative: None };
+        let (mut is_answered, mut aliases, mut before) = (false, u32::MAX, None);
         for (section, counted_at) in [6, 8, 10].into_iter().enumerate() {
             for _ in 0..word(counted_at)? {
+                let owner_at = at;
                 at = skip_name(octets, at)?;
                 let (record_type, ttl) = (Type(word(at)?), time(at + 4)?);
                 let end = at + 10 + usize::from(word(at + 8)?);
@@ -510,6 +598,11 @@ impl Times {
                 } else {
                     times.places.push(u16::try_from(at + 4).ok()?);
                     times.least = Some(times.least.map_or(ttl, |least| least.min(ttl)));
+                    let set = Some((octets.get(owner_at..at)?, record_type));
+                    // Signatures at one name are of several sets.
+                    let is_same = set == before.map(|(set, _)| set) && record_type != Type::RRSIG;
+                    times.is_uneven |= is_same && before.is_some_and(|(_, other)| other != ttl);
+                    before = set.map(|set| (set, ttl));
                 }
                 if section == 0 {
                     is_answered |= record_type == qtype || qtype == Type::ANY;
@@ -634,7 +727,7 @@ mod tests {
     fn an_answer_is_given_again_with_what_is_left_of_its_ttl() {
         let cache = Cache::new(Config::default());
         let (asked, now) = (query("www.example.net", true), Instant::now());
-        cache.put(Key::new(&asked, 0).unwrap(), &response(&asked, &[60, 300]).compose(true), now).unwrap();
+        cache.put(Key::new(&asked, 0).unwrap(), &response(&asked, &[60, 60]).compose(true), now).unwrap();
         let again = Query { id: 99, ..query("WWW.example.NET", true) };
         let octets = again.compose();
         let (plain, mut near) = (PlainQuery::parse(&octets).unwrap(), Near::default());
@@ -647,7 +740,7 @@ mod tests {
             entry.write(&octets, after(now, 20), &mut out);
             let message = Message::parse(&out).unwrap();
             assert_eq!((message.id, message.questions[0].name.to_string()), (99, "WWW.example.NET.".into()));
-            assert_eq!(message.answers.iter().map(|r| r.ttl).collect::<Vec<_>>(), [40, 280]);
+            assert_eq!(message.answers.iter().map(|r| r.ttl).collect::<Vec<_>>(), [40, 40]);
             assert_eq!(message.edns, again.edns);
         }
         assert!(near.get(&plain, after(now, 60)).is_none(), "it has expired");
@@ -664,7 +757,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc_2308_5_negative_answers_are_kept_by_their_soa() {
+    fn rfc2308_5_negative_answers_are_kept_by_their_soa() {
         let cache = Cache::new(Config::default());
         let (asked, now) = (query("no.example.net", false), Instant::now());
         let key = || Key::new(&asked, 0).unwrap();
@@ -678,7 +771,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc_2308_5_the_lesser_of_ttl_and_minimum_counts_up_to_the_ceiling() {
+    fn rfc2308_5_the_lesser_of_ttl_and_minimum_counts_up_to_the_ceiling() {
         let (asked, now) = (query("no.example.net", false), Instant::now());
         for (ttl, minimum, alias, kept) in
             [(60, 300, None, 60), (300, 60, None, 60), (9_999, 9_999, None, 3_600), (300, 300, Some(20), 20), (300, 0, None, 0)]
@@ -694,6 +787,106 @@ mod tests {
             let entry = cache.put(Key::new(&asked, 0).unwrap(), &message.compose(true), now);
             let fresh = |seconds: u64| entry.as_ref().is_some_and(|entry| entry.is_fresh(after(now, seconds)));
             assert_eq!((kept > 0 && fresh(kept - 1), fresh(kept)), (kept > 0, false), "{ttl}, {minimum}, {alias:?}");
+        }
+    }
+
+    #[test]
+    fn rfc2308_5_and_rfc8020_2_a_name_that_does_not_exist_has_no_types_and_nothing_below() {
+        let (cache, now) = (Cache::new(Config::default()), Instant::now());
+        let of = |name: &str, qtype: Type, edns: bool| {
+            let asked = query(name, edns);
+            Query { question: Question { qtype, ..asked.question }, ..asked }
+        };
+        let asked = of("No.example.net", Type::A, false);
+        let mut message = asked.response(Rcode::NXDOMAIN);
+        message.authorities.push(soa(300, 300));
+        cache.put(Key::new(&asked, 1).unwrap(), &message.compose(true), now).unwrap();
+        let denial = |name: &str, qtype: Type, edns: bool, group: u16, seconds: u64| {
+            let asked = of(name, qtype, edns);
+            let (entry, now) = (cache.denial(&Key::new(&asked, group).unwrap(), after(now, seconds))?, after(now, seconds));
+            Some(entry.denied(&asked, now).unwrap())
+        };
+        for (name, qtype) in [("no.example.net", Type::AAAA), ("a.b.NO.example.net", Type::A), ("no.example.net", Type(0))] {
+            let answer = denial(name, qtype, false, 1, 20).unwrap();
+            assert_eq!((answer.rcode, answer.id, answer.questions[0].qtype), (Rcode::NXDOMAIN, 7, qtype));
+            assert_eq!(answer.questions[0].name.to_string(), format!("{name}."));
+            assert_eq!(answer.authorities, [Record { ttl: 280, ..soa(300, 300) }]);
+        }
+        for (name, edns, group, seconds, why) in [
+            ("example.net", false, 1, 0, "it is above"),
+            ("xno.example.net", false, 1, 0, "another label"),
+            ("a.no.example.net", true, 1, 0, "the query has other flags"),
+            ("a.no.example.net", false, 0, 0, "other upstreams"),
+            ("a.no.example.net", false, 1, 300, "it is over"),
+        ] {
+            assert_eq!(denial(name, Type::A, edns, group, seconds), None, "{why}");
+        }
+        // What the names of a chain lead to is another name, and NODATA is about one type.
+        let alias = of("alias.example.net", Type::A, false);
+        let mut message = Message { authorities: vec![soa(300, 300)], ..alias.response(Rcode::NXDOMAIN) };
+        let target = RData::Cname("gone.example.net".parse().unwrap());
+        message.answers.push(Record::new(alias.question.name.clone(), 300, target));
+        cache.put(Key::new(&alias, 1).unwrap(), &message.compose(true), now).unwrap();
+        let empty = of("empty.example.net", Type::A, false);
+        let message = Message { authorities: vec![soa(300, 300)], ..empty.response(Rcode::NOERROR) };
+        cache.put(Key::new(&empty, 1).unwrap(), &message.compose(true), now).unwrap();
+        for name in ["alias.example.net", "a.alias.example.net", "empty.example.net", "a.empty.example.net"] {
+            assert_eq!(denial(name, Type::AAAA, false, 1, 0), None, "{name}");
+        }
+        assert_eq!(cache.find(&Names::All, now).len(), 3, "each is shown once");
+        assert_eq!(cache.forget(&Names::One("no.example.net".parse().unwrap())), 1);
+        assert_eq!(denial("no.example.net", Type::AAAA, false, 1, 0), None);
+        // The root, and the longest name.
+        assert!(cache.denial(&Key::new(&query(".", false), 0).unwrap(), now).is_none());
+        let longest = ["x".repeat(63), "x".repeat(63), "x".repeat(63), "x".repeat(61)].join(".");
+        assert!(cache.denial(&Key::new(&query(&longest, false), 0).unwrap(), now).is_none());
+    }
+
+    #[test]
+    fn rfc2181_5_2_one_ttl_for_an_rrset() {
+        let (cache, asked, now) = (Cache::new(Config::default()), query("www.example.net", false), Instant::now());
+        let entry = cache.put(Key::new(&asked, 0).unwrap(), &response(&asked, &[300, 60, 200]).compose(true), now).unwrap();
+        let ttls =
+            |entry: &Entry| Message::parse(entry.octets()).unwrap().answers.iter().map(|record| record.ttl).collect::<Vec<_>>();
+        assert_eq!(ttls(&entry), [60, 60, 60]);
+        // An alias is a set of its own, and so is each that a signature is of.
+        let mut message = asked.response(Rcode::NOERROR);
+        let alias = RData::Cname("web.example.net".parse().unwrap());
+        message.answers.push(Record::new(asked.question.name.clone(), 300, alias));
+        for (record_type, ttl) in [(Type::A, 60), (Type::RRSIG, 60), (Type::RRSIG, 300)] {
+            let data = RData::Opaque { record_type, octets: [0; 4].into() };
+            let data = if record_type == Type::A { RData::A([10, 0, 0, 1].into()) } else { data };
+            message.answers.push(Record::new("web.example.net".parse().unwrap(), ttl, data));
+        }
+        let entry = cache.put(Key::new(&asked, 0).unwrap(), &message.compose(true), now).unwrap();
+        assert_eq!(ttls(&entry), [300, 60, 60, 300]);
+    }
+
+    #[test]
+    fn rfc1035_4_1_1_what_is_kept_is_of_no_authority() {
+        let (cache, asked, now) = (Cache::new(Config::default()), query("www.example.net", false), Instant::now());
+        let mut message = response(&asked, &[60]);
+        message.flags.authoritative = true;
+        let entry = cache.put(Key::new(&asked, 0).unwrap(), &message.compose(true), now).unwrap();
+        assert!(!Message::parse(entry.octets()).unwrap().flags.authoritative);
+    }
+
+    #[test]
+    fn rfc6895_3_1_what_stands_for_no_data_is_not_kept() {
+        let (cache, now) = (Cache::new(Config::default()), Instant::now());
+        for (qtype, is_kept) in [(41, false), (128, false), (252, false), (255, false), (127, true), (256, true), (1, true)] {
+            let asked = query("www.example.net", false);
+            let asked = Query { question: Question { qtype: Type(qtype), ..asked.question }, ..asked };
+            let mut message = asked.response(Rcode::NOERROR);
+            let octets = [192, 0, 2, 1];
+            let data = if qtype == 1 {
+                RData::A(octets.into())
+            } else {
+                RData::Opaque { record_type: Type(qtype), octets: octets.into() }
+            };
+            message.answers.push(Record::new(asked.question.name.clone(), 300, data));
+            message.authorities.push(soa(300, 300));
+            assert_eq!(cache.put(Key::new(&asked, 0).unwrap(), &message.compose(true), now).is_some(), is_kept, "{qtype}");
         }
     }
 
@@ -819,7 +1012,11 @@ mod tests {
             let mut out = Vec::new();
             entry.write(&Query { id, ..query("A.b.EXAMPLE.net", true) }.compose(), after(now, age), &mut out);
             let got = Message::parse(&out).unwrap();
-            let expected = |ttl: u32| if entry.is_fresh(after(now, age)) { ttl.min(86_400) - age as u32 } else { STALE_TTL };
+            // RFC 2181, 5.2: where the upstream's RRset has several TTLs, the least counts.
+            let is_uneven = ttls.windows(2).any(|pair| pair[0] != pair[1]);
+            let least = ttls.iter().min().filter(|_| is_uneven).map(|least| *least.min(&4_000));
+            let own = |ttl: u32| least.unwrap_or(ttl).min(86_400);
+            let expected = |ttl: u32| if entry.is_fresh(after(now, age)) { own(ttl) - age as u32 } else { STALE_TTL };
             original.answers.iter_mut().chain(&mut original.authorities).for_each(|record| record.ttl = expected(record.ttl));
             original.id = id;
             prop_assert_eq!(got, original);

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
+use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::batch;
@@ -152,6 +153,12 @@ fn udp_socket(address: SocketAddr, share: bool) -> io::Result<UdpSocket> {
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     let socket = UdpSocket::from(socket);
     batch::tell_local_address(&socket)?;
+    // What a forged ICMP message says of a path must not have answers cut into fragments (RFC 9715, 3.1; RFC 8900). They
+    // are small enough for every path. A kernel that cannot does as it did.
+    let _ = match address {
+        SocketAddr::V4(_) => sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::OMIT),
+        SocketAddr::V6(_) => sockopt::set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::OMIT),
+    };
     Ok(socket)
 }
 
@@ -219,6 +226,16 @@ mod tests {
         let error = bind_dns(bound.address, 1).err().unwrap();
         assert_eq!(error.holder.as_ref().map(|holder| holder.pid), Some(std::process::id()));
         assert!(error.to_string().contains("held by"), "{error}");
+    }
+
+    #[test]
+    fn rfc9715_3_1_no_path_cuts_answers_into_fragments() {
+        let bound = bind_dns("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        for socket in &bound.udp {
+            assert_eq!(sockopt::ip_mtu_discover(socket).unwrap(), Ipv4PathMtuDiscovery::OMIT);
+        }
+        let bound = bind_dns("[::1]:0".parse().unwrap(), 1).unwrap();
+        assert_eq!(sockopt::ipv6_mtu_discover(&bound.udp[0]).unwrap(), Ipv6PathMtuDiscovery::OMIT);
     }
 
     #[test]

@@ -21,7 +21,9 @@ use super::clients::{Clients, Standing};
 use super::prefetch::{Due, Queue};
 use super::tally::{Listened, Source, Tallies, Tally};
 use crate::catalog::Catalog;
-use crate::dns::{Class, Edns, ExtendedError, Message, Name, Opcode, PlainQuery, Query, Question, Rcode, Reject, is_bare};
+use crate::dns::{
+    Class, Edns, ExtendedError, Message, Name, Opcode, PlainQuery, Query, Question, Rcode, Reject, Type, is_bare,
+};
 use crate::limits;
 use crate::metrics::{Kind, Page};
 use crate::resolve::answer::{Chase, Client, Compat, Discovery, Explained, Step, Transport};
@@ -80,15 +82,20 @@ impl Setup {
         self.clients.standing(client)
     }
 
-    /// What others say of a question, or the route that answers by itself.
+    /// What others say of a question, the route that answers by itself, or whoever made the name a special one.
     async fn elsewhere(&self, question: Question) -> Option<Message> {
-        match self.forwarder.way(&question) {
-            Way::Here(here) => {
-                let exists = self.parents.contains(&question.name);
-                Some(self.local.answer_here(&Query::of(question), &here, exists))
-            }
-            Way::None | Way::Group(_) => self.forwarder.ask(question).await,
+        let way = self.forwarder.way(&question);
+        if let Way::Here(here) = way {
+            let exists = self.parents.contains(&question.name);
+            return Some(self.local.answer_here(&Query::of(question), &here, exists));
         }
+        if way == Way::None && !self.is_consul() {
+            let special = self.local.special(&Query::of(question.clone()));
+            if special.is_some() {
+                return special;
+            }
+        }
+        self.forwarder.ask(question).await
     }
 
     /// Is the name in the discovery domain?
@@ -465,8 +472,20 @@ impl Responder {
         if plain.is_none() && !is_bare(octets) {
             return Found::Elsewhere(Wait::Forward(None));
         }
+        if query.question.qtype == Type::ANY && client.transport == Transport::Udp && !setup.is_consul() {
+            // RFC 8482, 4.4: all that there is of a name goes only to who is there, which a datagram does not show.
+            out.extend(truncated(query, &[]));
+            return Found::Answered(Source::Forwarded);
+        }
         let entry = match setup.forwarder.kept(query, plain, worker.now) {
             Kept::Fresh(entry) => entry,
+            Kept::Denied(entry) => match entry.denied(query, worker.now) {
+                Some(message) => {
+                    fit(message, query, client.transport, out);
+                    return Found::Answered(Source::Cache);
+                }
+                None => return Found::Elsewhere(Wait::Forward(None)),
+            },
             Kept::Nothing { key, group } => return Found::Nowhere { key, group },
             Kept::Elsewhere => return Found::Elsewhere(Wait::Forward(None)),
         };

@@ -271,6 +271,8 @@ struct Sockets {
 /// What is kept for a query.
 pub enum Kept {
     Fresh(Arc<Entry>),
+    /// That its name does not exist, or one above it.
+    Denied(Arc<Entry>),
     /// Nothing, and nothing is known that stands in the way of asking for it.
     Nothing {
         key: Key,
@@ -588,8 +590,14 @@ impl Forwarder {
             None => Key::new(query, group),
         };
         let Some(key) = key else { return Kept::Elsewhere };
-        match self.cache.get(&key) {
-            Some(entry) if entry.is_fresh(now) => Kept::Fresh(entry),
+        let kept = self.cache.get(&key);
+        if let Some(entry) = kept.as_ref().filter(|entry| entry.is_fresh(now)) {
+            return Kept::Fresh(entry.clone());
+        }
+        if let Some(entry) = self.cache.denial(&key, now) {
+            return Kept::Denied(entry);
+        }
+        match kept {
             None if plain.is_some() && !self.failures.knows(&key) => Kept::Nothing { key, group },
             _ => Kept::Elsewhere,
         }

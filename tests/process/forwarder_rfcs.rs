@@ -1,5 +1,5 @@
 //! What the standards ask of a forwarder, each test named by document and section. More of it stands where it is decided:
-//! `rfc…` tests of `resolve::forward`, `resolve::cache`, `upstream` and `server`, and in `forwarding`.
+//! `rfc…` tests of `resolve::forward`, `resolve::cache`, `upstream` and `server`, and in `forwarding`; `tests/rfcs.md` has all.
 //!
 //! Queries are written by hand where an encoder would not write them, and the upstream is one that does as it is told.
 
@@ -9,59 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::support::rollcall::{Launch, Rollcall, directory};
 use crate::support::upstream::{Heard, Scripted};
+use crate::support::wire::{self, A, TXT, has_edns, has_option, opt, query, question_end, record, reply};
 use crate::support::{dns, slack};
 
-const A: u16 = 1;
-const TXT: u16 = 16;
-const OPT: u16 = 41;
 const ANSWER: [u8; 4] = [192, 0, 2, 7];
-
-/// A query of this name and type: RD is set, and these octets follow as additional records.
-fn query(name: &str, qtype: u16, additionals: &[Vec<u8>]) -> Vec<u8> {
-    let id: u16 = 0x5e01;
-    let mut octets = [&id.to_be_bytes()[..], &[1, 0, 0, 1, 0, 0, 0, 0, 0, additionals.len() as u8]].concat();
-    for label in name.split('.') {
-        octets.push(label.len() as u8);
-        octets.extend(label.as_bytes());
-    }
-    octets.push(0);
-    octets.extend([qtype.to_be_bytes(), 1u16.to_be_bytes()].concat());
-    octets.extend(additionals.concat());
-    octets
-}
-
-/// An OPT record with this size, DO and options.
-fn opt(size: u16, dnssec_ok: bool, options: &[u8]) -> Vec<u8> {
-    let flags = if dnssec_ok { [0x80, 0] } else { [0, 0] };
-    let fixed = [&[0][..], &OPT.to_be_bytes(), &size.to_be_bytes(), &[0, 0], &flags];
-    [fixed.concat(), (options.len() as u16).to_be_bytes().to_vec(), options.to_vec()].concat()
-}
-
-/// Where the question ends.
-fn question_end(message: &[u8]) -> usize {
-    let mut at = 12;
-    while message[at] != 0 {
-        at += 1 + usize::from(message[at]);
-    }
-    at + 5
-}
-
-/// A reply to this query with these records as answers, authorities and additionals; its own OPT record is ours to add.
-fn reply(query: &[u8], flags: [u8; 2], sections: [&[Vec<u8>]; 3]) -> Vec<u8> {
-    let mut octets = query[..question_end(query)].to_vec();
-    (octets[2], octets[3]) = (0x80 | query[2] & 1 | flags[0], 0x80 | query[3] & 0x10 | flags[1]);
-    for (at, section) in [7, 9, 11].into_iter().zip(sections) {
-        octets[at] = section.len() as u8;
-    }
-    octets.extend(sections.concat().concat());
-    octets
-}
-
-/// A record of the name that was asked for.
-fn record(record_type: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
-    let fixed = [&[0xc0, 12][..], &record_type.to_be_bytes(), &[0, 1], &ttl.to_be_bytes()].concat();
-    [fixed, (data.len() as u16).to_be_bytes().to_vec(), data.to_vec()].concat()
-}
 
 /// The right reply.
 fn right(heard: &Heard) -> Vec<u8> {
@@ -73,29 +24,14 @@ fn serve(upstream: &Scripted, directory: &std::path::Path) -> Rollcall {
     Launch::serve(directory).option("--upstream", upstream.address.to_string()).start()
 }
 
-/// Sends the octets by UDP and returns what comes back first.
+/// What comes back by UDP.
 fn ask(rollcall: &Rollcall, octets: &[u8]) -> Vec<u8> {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    socket.set_read_timeout(Some(slack(Duration::from_secs(2)))).expect("a timeout");
-    socket.send_to(octets, rollcall.dns).expect("sent");
-    let mut room = [0; 65_535];
-    let length = socket.recv(&mut room).expect("an answer");
-    room[..length].to_vec()
+    wire::ask(rollcall.dns, octets)
 }
 
 /// The address in an answer of one A record, asked for without more ado.
 fn address(rollcall: &Rollcall, name: &str) -> Vec<String> {
     dns::udp(rollcall.dns, name, "A").expect("an answer").answers()
-}
-
-fn has_edns(message: &[u8]) -> bool {
-    u16::from_be_bytes([message[10], message[11]]) > 0
-}
-
-/// Is this option, by its code and data, in the message?
-fn has_option(message: &[u8], code: u16, data: &[u8]) -> bool {
-    let option = [&code.to_be_bytes()[..], &(data.len() as u16).to_be_bytes(), data].concat();
-    message.windows(option.len()).any(|octets| octets == option)
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod importing;
 mod metrics;
 mod namespace;
 mod real_clients;
+mod server_rfcs;
 mod signals;
 mod support;
 mod walkthrough;

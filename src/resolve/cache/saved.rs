@@ -41,8 +41,8 @@ impl Cache {
         out.write_all(&milliseconds(clock).to_le_bytes())?;
         let (mut block, mut written, mut count) = (Vec::with_capacity(BLOCK_MAX), 0, 0);
         // Entry by entry, since all of them together are large.
-        for (_, entry) in self.entries.iter() {
-            if !entry.is_usable(now) {
+        for (key, entry) in self.entries.iter() {
+            if key.is_denial() || !entry.is_usable(now) {
                 continue;
             }
             entry.append(now, &mut block);
@@ -100,9 +100,9 @@ impl Cache {
         if self.entries.peek(&key).is_some() {
             return false;
         }
-        match self.entry(key.clone(), saved.octets, saved.life, stored) {
-            Some(entry) if entry.is_usable(now) => {
-                self.entries.insert(key, entry);
+        match self.entry(key, saved.octets, saved.life, stored) {
+            Some(entry) if entry.is_usable(now) && !entry.key.is_denial() => {
+                self.insert(entry);
                 true
             }
             _ => false,

@@ -8,6 +8,7 @@ pub(crate) mod namespace;
 pub(crate) mod rollcall;
 pub(crate) mod tools;
 pub(crate) mod upstream;
+pub(crate) mod wire;
 
 use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
