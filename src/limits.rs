@@ -33,6 +33,10 @@ pub const UDP_PAYLOAD: u16 = 1232;
 /// the place of the one that was silent for longest.
 pub const CONNECTIONS_MAX: usize = 1_024;
 
+/// Clients whose queries are counted where `clients.rate` is given, at 8 octets each: half a megabyte. Beyond them, those that
+/// have asked least are forgotten.
+pub const RATE_CLIENTS_MAX: usize = 65_536;
+
 /// Connections of one client address, so that one client cannot take all.
 pub const CONNECTIONS_PER_CLIENT_MAX: usize = 128;
 

@@ -251,6 +251,9 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
             Err(more) => problems.extend(more),
         }
     }
+    let (told, wrong): (Vec<_>, Vec<_>) = file.clients.check().into_iter().partition(|problem| problem.is_warning);
+    warnings.extend(told);
+    problems.extend(wrong);
     if !problems.is_empty() {
         return Err(problems);
     }

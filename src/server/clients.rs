@@ -2,13 +2,22 @@
 //!
 //! What the configuration says becomes one table of address ranges, so that a query costs one short search in it.
 
+mod ranges;
+mod rate;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 
+use self::ranges::{Networks, Ranges};
+use self::rate::Limiter;
+use crate::problem::Problem;
 use crate::resolve::filter::read_network;
 
 /// The `[clients]` section.
@@ -21,11 +30,39 @@ pub struct Config {
     pub forwarding_allowed: Option<Vec<Network>>,
     /// Who is not answered, whatever else is said.
     pub refused: Vec<Network>,
+    /// Queries a second that one client may ask; as many as it likes unless it says otherwise.
+    pub rate: Option<NonZeroU32>,
+    /// Queries that it may ask at once, if it has been quiet; as many as in a second unless it says otherwise.
+    pub burst: Option<NonZeroU32>,
+    /// Who may ask as much as it likes.
+    pub rate_exempt: Vec<Network>,
+}
+
+/// Neither may be more, so that times can be reckoned with; a worker answers less than that.
+const RATE_MAX: u32 = 1_000_000;
+
+impl Config {
+    /// What is wrong with it.
+    pub fn check(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (key, value) in [("rate", self.rate), ("burst", self.burst)] {
+            if let Some(value) = value.filter(|value| value.get() > RATE_MAX) {
+                let problem = Problem::new(format!("[clients]: expected `{key}` of 1 to {RATE_MAX} queries, got {value}"));
+                problems.push(problem.hint("without the key a client may ask as much as it likes"));
+            }
+        }
+        if self.rate.is_none() && (self.burst.is_some() || !self.rate_exempt.is_empty()) {
+            let problem = Problem::new("[clients]: `burst` and `rate_exempt` say nothing without `rate`");
+            problems.push(problem.hint("write rate = 100, queries a second of one client").warning());
+        }
+        problems
+    }
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { allowed: vec![Network::Any], forwarding_allowed: None, refused: Vec::new() }
+        let (forwarding_allowed, refused, rate, burst, rate_exempt) = Default::default();
+        Self { allowed: vec![Network::Any], forwarding_allowed, refused, rate, burst, rate_exempt }
     }
 }
 
@@ -125,8 +162,19 @@ impl Standing {
 pub struct Clients {
     config: Config,
     standings: Ranges<Standing>,
-    /// Somebody was refused, and it was told.
-    told: AtomicBool,
+    limiter: Option<Arc<Limiter>>,
+    told_of_refusal: Once,
+    told_of_haste: Once,
+}
+
+/// Something that is told when it happens for the first time. Later it is only read.
+#[derive(Debug, Default)]
+struct Once(AtomicBool);
+
+impl Once {
+    fn is_first(&self) -> bool {
+        !self.0.load(Ordering::Relaxed) && !self.0.swap(true, Ordering::Relaxed)
+    }
 }
 
 impl Clients {
@@ -135,7 +183,7 @@ impl Clients {
         let of = |words: &[Network]| Networks::new(&networks(words, around));
         let (allowed, refused) = (of(&config.allowed), of(&config.refused));
         let forwarding = of(config.forwarding_allowed.as_deref().unwrap_or(&[Network::Local]));
-        let all = [&allowed, &refused, &forwarding].into_iter().flat_map(|networks| &networks.0);
+        let all = [&allowed, &refused, &forwarding].into_iter().flat_map(Networks::iter);
         let standings = Ranges::new(all, |address| {
             if refused.contain(address) || !allowed.contain(address) {
                 Standing::Nothing
@@ -145,13 +193,24 @@ impl Clients {
                 Standing::OurNames
             }
         });
-        Self { config: config.clone(), standings, told: AtomicBool::new(false) }
+        let limiter = config.rate.map(|rate| {
+            let exempt = of(&config.rate_exempt);
+            Arc::new(Limiter::new(rate, config.burst.unwrap_or(rate), exempt))
+        });
+        Self { config: config.clone(), standings, limiter, told_of_refusal: Once::default(), told_of_haste: Once::default() }
     }
 
     /// The same in other surroundings; `None` when they make no difference.
     pub fn moved(&self, around: &[IpNet]) -> Option<Self> {
         let moved = Self::new(&self.config, around);
-        (moved.standings != self.standings).then_some(moved)
+        // What clients have asked is not forgotten.
+        (moved.standings != self.standings).then(|| Self { limiter: self.limiter.clone(), ..moved })
+    }
+
+    /// Does this client ask more often than it may? What it is let through is counted. `proven` is one that has shown that
+    /// answers reach it, as who connects has; whoever forges its address cannot use up what it may ask so.
+    pub(super) fn asks_too_often(&self, client: IpAddr, proven: bool, now: Instant) -> bool {
+        self.limiter.as_ref().is_some_and(|limiter| !limiter.admits(client, proven, now))
     }
 
     /// What this client may ask for.
@@ -160,15 +219,21 @@ impl Clients {
     }
 
     /// Lets whoever runs the server know, once, that a client was refused for this reason.
-    pub(super) fn tell(&self, client: IpAddr, standing: Standing) {
-        if self.told.load(Ordering::Relaxed) || self.told.swap(true, Ordering::Relaxed) {
-            return;
+    pub(super) fn tell_of_refusal(&self, client: IpAddr, standing: Standing) {
+        if self.told_of_refusal.is_first() {
+            let what = match standing {
+                Standing::Nothing => "it is in clients.refused, or not in clients.allowed",
+                _ => "it asks for names that are not ours, and is not in clients.forwarding_allowed",
+            };
+            tracing::warn!("the client {client} is refused: {what}; further ones are only counted");
         }
-        let what = match standing {
-            Standing::Nothing => "it is in clients.refused, or not in clients.allowed",
-            _ => "it asks for names that are not ours, and is not in clients.forwarding_allowed",
-        };
-        tracing::warn!("the client {client} is refused: {what}; further ones are only counted");
+    }
+
+    /// The same of one that asks too often.
+    pub(super) fn tell_of_haste(&self, client: IpAddr) {
+        if self.told_of_haste.is_first() {
+            tracing::warn!("the client {client} asks more often than clients.rate allows; further ones are only counted");
+        }
     }
 }
 
@@ -176,72 +241,6 @@ impl Default for Clients {
     fn default() -> Self {
         Self::new(&Config::default(), &[])
     }
-}
-
-/// Networks that do not overlap, in order.
-#[derive(Debug)]
-struct Networks(Vec<IpNet>);
-
-impl Networks {
-    fn new(networks: &[IpNet]) -> Self {
-        let mut disjoint = IpNet::aggregate(&networks.to_vec());
-        disjoint.sort_unstable_by_key(IpNet::network);
-        Self(disjoint)
-    }
-
-    fn contain(&self, address: IpAddr) -> bool {
-        let behind = self.0.partition_point(|network| network.network() <= address);
-        behind.checked_sub(1).and_then(|at| self.0.get(at)).is_some_and(|network| network.contains(&address))
-    }
-}
-
-/// A value for each address: where the ranges start that have the same, in order. The first of each family starts at zero.
-#[derive(Debug, PartialEq, Eq)]
-struct Ranges<T> {
-    v4: Vec<(u32, T)>,
-    v6: Vec<(u128, T)>,
-}
-
-impl<T: Copy + PartialEq> Ranges<T> {
-    /// `value` changes at the ends of these networks, and nowhere else.
-    fn new<'n>(networks: impl Iterator<Item = &'n IpNet>, value: impl Fn(IpAddr) -> T) -> Self {
-        let (mut v4, mut v6) = (vec![0], vec![0]);
-        for network in networks {
-            match network {
-                IpNet::V4(network) => {
-                    v4.push(network.network().to_bits());
-                    v4.extend(network.broadcast().to_bits().checked_add(1));
-                }
-                IpNet::V6(network) => {
-                    v6.push(network.network().to_bits());
-                    v6.extend(network.broadcast().to_bits().checked_add(1));
-                }
-            }
-        }
-        Self {
-            v4: ranges(v4, |bits| value(Ipv4Addr::from_bits(bits).into())),
-            v6: ranges(v6, |bits| value(Ipv6Addr::from_bits(bits).into())),
-        }
-    }
-
-    fn get(&self, address: IpAddr) -> Option<T> {
-        match address.to_canonical() {
-            IpAddr::V4(address) => find(&self.v4, address.to_bits()),
-            IpAddr::V6(address) => find(&self.v6, address.to_bits()),
-        }
-    }
-}
-
-fn ranges<A: Ord + Copy, T: PartialEq>(mut starts: Vec<A>, value: impl Fn(A) -> T) -> Vec<(A, T)> {
-    starts.sort_unstable();
-    let mut ranges: Vec<(A, T)> = starts.into_iter().map(|start| (start, value(start))).collect();
-    ranges.dedup_by(|later, earlier| later.1 == earlier.1);
-    ranges
-}
-
-fn find<A: Ord, T: Copy>(ranges: &[(A, T)], address: A) -> Option<T> {
-    let behind = ranges.partition_point(|(start, _)| *start <= address);
-    Some(ranges.get(behind.checked_sub(1)?)?.1)
 }
 
 #[cfg(test)]
@@ -323,7 +322,12 @@ mod tests {
             };
             let of = |networks: &[IpNet]| networks.iter().map(|network| Network::Of(*network)).collect::<Vec<_>>();
             let (allowed, forwarding, refused) = (some(4), some(32), some(32));
-            let config = Config { allowed: of(&allowed), forwarding_allowed: Some(of(&forwarding)), refused: of(&refused) };
+            let config = Config {
+                allowed: of(&allowed),
+                forwarding_allowed: Some(of(&forwarding)),
+                refused: of(&refused),
+                ..Config::default()
+            };
             let clients = Clients::new(&config, &[]);
             for _ in 0..200 {
                 let address = IpAddr::V4((u32::from(rng.u8(..4)) << 30 | u32::from(rng.u8(..16))).into());

@@ -108,6 +108,9 @@ async fn welcome(incoming: Incoming, protocol: Protocol, reception: Arc<Receptio
     if !seat.belongs_to(connection.remote_address().ip()) {
         return connection.close(DOQ_EXCESSIVE_LOAD, b"too many connections");
     }
+    if !reception.admits(connection.remote_address().ip()) {
+        return connection.close(DOQ_EXCESSIVE_LOAD, b"too many queries and connections");
+    }
     match protocol {
         Protocol::Dns => queries(connection, reception, seat).await,
         Protocol::Http3(doh) => Box::pin(http3::connection(connection, doh, reception, seat)).await,

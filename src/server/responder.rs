@@ -284,6 +284,11 @@ impl Responder {
         self.tallies.answers(Source::Cache)
     }
 
+    /// May this client, which has shown that answers reach it, have one more connection now?
+    pub(super) fn admits(&self, client: IpAddr) -> bool {
+        !self.setup.load().clients.asks_too_often(client, true, Instant::now())
+    }
+
     /// Takes note of the networks that this host is in now.
     pub fn moved(&self, around: &[IpNet]) {
         let setup = self.setup();
@@ -336,9 +341,11 @@ impl Responder {
         };
         let setup = setup.load();
         let standing = setup.standing(client.address);
+        let too_often = setup.clients.asks_too_often(client.address, client.transport == Transport::Tcp, *now);
         let plain = PlainQuery::parse(octets);
         if let Some(plain) = &plain
             && standing != Standing::Nothing
+            && !too_often
         {
             if setup.at_once && setup.discovery.answer_at_once(catalog.load(), plain, client.transport, rng, *clock, out) {
                 note(Source::Discovery, out);
@@ -373,6 +380,11 @@ impl Responder {
                 return Outcome::Answered;
             }
         };
+        if too_often {
+            hold_back(&setup, &query, client, out);
+            worker.note(Source::Limited, out);
+            return Outcome::Answered;
+        }
         if standing == Standing::Nothing {
             refuse(&setup, &query, client, standing, out);
             worker.note(Source::Refused, out);
@@ -653,9 +665,24 @@ impl Responder {
     }
 }
 
+/// Tells a client that it asks too often. Over UDP its address may be forged: it gets no more octets than it sent, and is
+/// asked to come by TCP, where it is counted by itself, so that nobody who forges addresses can silence their owners.
+fn hold_back(setup: &Setup, query: &Query, client: Client, out: &mut Vec<u8>) {
+    setup.clients.tell_of_haste(client.address);
+    let message = match client.transport {
+        Transport::Udp => {
+            let mut message = error(query, Rcode::NOERROR, None);
+            message.flags.truncated = true;
+            message
+        }
+        Transport::Tcp => error(query, Rcode::REFUSED, Some((ExtendedError::Other, "more queries than clients.rate allows"))),
+    };
+    out.extend(message.compose(true));
+}
+
 /// Tells a client that it may not ask for this.
 fn refuse(setup: &Setup, query: &Query, client: Client, standing: Standing, out: &mut Vec<u8>) {
-    setup.clients.tell(client.address, standing);
+    setup.clients.tell_of_refusal(client.address, standing);
     out.extend(error(query, Rcode::REFUSED, Some((ExtendedError::Prohibited, standing.reason()))).compose(true));
 }
 

@@ -19,6 +19,8 @@ pub(super) enum Source {
     Forwarded,
     /// Nobody may answer it, or nobody is there to ask.
     Refused,
+    /// The client asks more often than it may.
+    Limited,
     /// Nobody answered in time, or there was no room.
     Failed,
     /// It was no question that is answered.
@@ -26,7 +28,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    const ALL: [(Self, &str); 9] = [
+    const ALL: [(Self, &str); 10] = [
         (Self::Discovery, "discovery"),
         (Self::Local, "local"),
         (Self::Zone, "zone"),
@@ -34,6 +36,7 @@ impl Source {
         (Self::Stale, "stale"),
         (Self::Forwarded, "forwarded"),
         (Self::Refused, "refused"),
+        (Self::Limited, "limited"),
         (Self::Failed, "failed"),
         (Self::Invalid, "invalid"),
     ];
@@ -84,13 +87,15 @@ pub(super) struct Listened {
     /// Connections that were opened, and closed.
     pub(super) opened: Count,
     pub(super) closed: Count,
+    /// Those among them that were closed at once, since their clients asked more often than they may.
+    pub(super) limited: Count,
 }
 
 impl Listened {
     /// Of questions that no listener heard, and that are not counted with the others.
     pub(super) fn nowhere() -> Self {
-        let (name, shared, workers, opened, closed) = Default::default();
-        Self { name, transport: "", shared, workers, opened, closed }
+        let (name, shared, workers, opened, closed, limited) = Default::default();
+        Self { name, transport: "", shared, workers, opened, closed, limited }
     }
 
     /// A tally for one more worker thread.
@@ -112,8 +117,8 @@ pub(super) struct Tallies(Mutex<Vec<Arc<Listened>>>);
 
 impl Tallies {
     pub(super) fn listener(&self, name: String, transport: &'static str) -> Arc<Listened> {
-        let (shared, workers, opened, closed) = Default::default();
-        let listened = Arc::new(Listened { name, transport, shared, workers, opened, closed });
+        let (shared, workers, opened, closed, limited) = Default::default();
+        let listened = Arc::new(Listened { name, transport, shared, workers, opened, closed, limited });
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(listened.clone());
         listened
     }
@@ -152,8 +157,15 @@ impl Tallies {
         );
         let answers = Source::ALL.map(|(source, name)| (vec![("source", name.to_owned())], self.answers(source)));
         page.family(Kind::Counter, "rollcall_answers_total", "Answers, by who had them.", answers);
-        let streams = all.iter().filter(|listened| listened.transport != "udp");
-        let open = streams.map(|listened| (labels(listened), listened.opened.get().saturating_sub(listened.closed.get())));
+        let streams = || all.iter().filter(|listened| listened.transport != "udp");
+        let open = streams().map(|listened| (labels(listened), listened.opened.get().saturating_sub(listened.closed.get())));
         page.family(Kind::Gauge, "rollcall_connections", "Connections of clients that are open.", open);
+        let limited = streams().map(|listened| (labels(listened), listened.limited.get()));
+        page.family(
+            Kind::Counter,
+            "rollcall_connections_limited_total",
+            "Connections that were closed at once, as their clients ask more often than they may.",
+            limited,
+        );
     }
 }

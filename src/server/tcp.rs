@@ -41,6 +41,17 @@ pub(super) struct Reception {
     pub(super) proxies: Vec<IpNet>,
 }
 
+impl Reception {
+    /// May this client connect once more now? A connection counts as a query.
+    pub(super) fn admits(&self, client: IpAddr) -> bool {
+        let admits = self.responder.admits(client);
+        if !admits {
+            self.listened.limited.raise(1);
+        }
+        admits
+    }
+}
+
 /// What is spoken on a listener.
 #[derive(Clone)]
 pub(super) enum Protocol {
@@ -93,6 +104,9 @@ async fn welcome(
         if !seat.belongs_to(client) {
             return;
         }
+    }
+    if !reception.admits(client) {
+        return;
     }
     // What is encrypted needs much more room, which a plain connection should not have to keep for it.
     match protocol {

@@ -116,6 +116,67 @@ fn explain_tells_it_of_a_client() {
     assert!(said.contains("invalid IP address"), "{said}");
 }
 
+/// Who asks too often is told to come by TCP, where it is answered; nobody is met with silence, nor with more octets than sent.
+#[test]
+fn rfc8906_3_1_a_client_that_asks_too_often_is_still_answered() {
+    let (directory, witness) = (directory(), Witness::start());
+    let config = "[clients]\nrate = 1\nburst = 20\nrate_exempt = [\"127.0.0.10\"]";
+    let rollcall = start(directory.path(), &witness, config);
+    register(&rollcall);
+    let names = ["web.service.consul", "www.example.net", "printer.corp.example", "absent.service.consul"];
+    let flood = |client: [u8; 4], edns: bool| {
+        let (mut whole, mut cut) = (0, 0);
+        for at in 0..60 {
+            let (sent, octets, reply) = dns::udp_from(client.into(), rollcall.dns, names[at % names.len()], edns);
+            if reply.truncated() {
+                cut += 1;
+                assert_eq!((reply.rcode(), reply.answers().len()), (ResponseCode::NoError, 0), "{reply:?}");
+                assert!(octets <= sent, "{octets} octets for {sent}");
+            } else {
+                whole += 1;
+            }
+        }
+        (whole, cut)
+    };
+    for (client, edns) in [([127, 0, 0, 7], false), ([127, 0, 0, 8], true)] {
+        let (whole, cut) = flood(client, edns);
+        assert!((20..30).contains(&whole) && cut > 30, "{whole} {cut}");
+    }
+    assert_eq!(flood([127, 0, 0, 10], true), (60, 0), "exempt");
+    // The one whose address was used goes on by TCP, as dig does by itself.
+    let genuine = dig(rollcall.dns, "-b 127.0.0.7 web.service.consul");
+    assert!(genuine.contains("192.0.2.3") && genuine.contains("(TCP)"), "{genuine}");
+    // But not without end: further queries are refused, and then connections.
+    let mut stream = dns::Stream::connect_from([127, 0, 0, 9].into(), rollcall.dns);
+    let replies: Vec<_> = (0..30).map(|_| stream.ask("www.example.net", "A")).collect();
+    let refused = replies.iter().filter(|reply| reply.rcode() == ResponseCode::Refused).count();
+    assert!((5..=11).contains(&refused), "{refused}: the connection counted too");
+    let port = rollcall.dns.port().to_string();
+    let told = run(Command::new("dig").args(["@127.0.0.1", "-p", &port, "-b", "127.0.0.9", "+tcp", "+tries=1", "localhost"]));
+    assert!(told.failed().contains("communications error"));
+    let metrics = rollcall.http.get("/metrics").body;
+    let limited = metrics.lines().find(|line| line.starts_with("rollcall_answers_total{source=\"limited\"}"));
+    let limited: u32 = limited.and_then(|line| line.rsplit(' ').next()?.parse().ok()).expect("a number");
+    assert!(limited as usize > 60 + refused - 1, "{limited}");
+    assert!(metrics.lines().any(|line| line.starts_with("rollcall_connections_limited_total") && !line.ends_with(" 0")));
+    assert_eq!(rollcall.stderr().matches("asks more often than clients.rate allows").count(), 1, "{}", rollcall.stderr());
+}
+
+#[test]
+fn a_rate_that_cannot_be_is_told() {
+    let directory = directory();
+    for (config, expected) in [
+        ("rate = 0", "nonzero"),
+        ("rate = 2_000_000", "expected `rate` of 1 to 1000000 queries, got 2000000"),
+        ("burst = 7", "`burst` and `rate_exempt` say nothing without `rate`"),
+        ("rate_exemt = []", "did you mean `rate_exempt`?"),
+    ] {
+        configure(directory.path(), &format!("[clients]\n{config}"));
+        let output = Launch::bare(directory.path()).with("check").option("--config", "rollcall.toml").run();
+        assert!(output.stderr.contains(expected), "{config}: {output:?}");
+    }
+}
+
 /// Set in the process that runs inside.
 const INSIDE: &str = "ROLLCALL_TEST_INSIDE_NAMESPACE";
 

@@ -4,7 +4,7 @@ use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use hickory_proto::op::{Message, Query, ResponseCode};
+use hickory_proto::op::{Edns, Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, Record, RecordType};
 
 /// How long an answer may take.
@@ -31,6 +31,43 @@ pub(crate) fn udp_within(server: SocketAddr, name: &str, qtype: &str, patience: 
     Reply::read(&query, &room[..length])
 }
 
+/// From this address: the octets of the query and of its reply, which is read too.
+pub(crate) fn udp_from(client: Ipv4Addr, server: SocketAddr, name: &str, edns: bool) -> (usize, usize, Reply) {
+    let (mut query, _) = question(name, "A");
+    if edns {
+        query.edns = Some(Edns::new());
+    }
+    let octets = query.to_vec().expect("a question of one name can be written");
+    let socket = UdpSocket::bind((client, 0)).expect("an address of loopback");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a time");
+    socket.send_to(&octets, server).expect("sent");
+    let mut room = [0; 65_535];
+    let length = socket.recv(&mut room).unwrap_or_else(|error| panic!("{name} from {client}: {error}"));
+    (octets.len(), length, Reply::read(&query, &room[..length]).expect("a DNS message"))
+}
+
+/// One connection with many queries, one after the other.
+pub(crate) struct Stream(TcpStream);
+
+impl Stream {
+    pub(crate) fn connect_from(client: Ipv4Addr, server: SocketAddr) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let stream = runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4()?;
+            socket.bind(SocketAddr::from((client, 0)))?;
+            socket.connect(server).await?.into_std()
+        });
+        let stream = stream.expect("a connection");
+        stream.set_nonblocking(false).expect("a stream that waits");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time");
+        Self(stream)
+    }
+
+    pub(crate) fn ask(&mut self, name: &str, qtype: &str) -> Reply {
+        exchange(&mut self.0, name, qtype).unwrap_or_else(|error| panic!("{name} {qtype}: {error}"))
+    }
+}
+
 pub(crate) fn tcp(server: SocketAddr, name: &str, qtype: &str) -> Result<Reply> {
     by_stream(b"", server, name, qtype)
 }
@@ -41,10 +78,14 @@ pub(crate) fn tcp_for(client: Ipv4Addr, server: SocketAddr, name: &str, qtype: &
 }
 
 fn by_stream(greeting: &[u8], server: SocketAddr, name: &str, qtype: &str) -> Result<Reply> {
-    let (query, octets) = question(name, qtype);
     let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(greeting)?;
+    exchange(&mut stream, name, qtype)
+}
+
+fn exchange(stream: &mut TcpStream, name: &str, qtype: &str) -> Result<Reply> {
+    let (query, octets) = question(name, qtype);
     let mut framed = (octets.len() as u16).to_be_bytes().to_vec();
     framed.extend(octets);
     stream.write_all(&framed)?;
