@@ -28,7 +28,9 @@ use crate::registry::{self, Registry};
 use crate::resolve::answer::Discovery;
 use crate::resolve::local::Local;
 use crate::resolve::zone::Zones;
-use crate::server::{self, BindError, Certificates, Clients, Encrypted, EncryptedError, Responder, Setup, Way};
+use crate::server::{
+    self, BindError, Certificates, Clients, Encrypted, EncryptedError, QueryLog, QueryLogConfig, Responder, Setup, Way,
+};
 use crate::upstream::Forwarder;
 use insight::Insight;
 
@@ -161,6 +163,9 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
     listeners.close().await;
     let _ = tokio::time::timeout(FAREWELL, async { while tasks.join_next().await.is_some() {} }).await;
     registry.close().await;
+    if let Some(log) = responder.setup().log() {
+        log.end(FAREWELL);
+    }
     Ok(())
 }
 
@@ -224,7 +229,20 @@ async fn setup(config: &Config, former: Option<&Setup>, here: &Here) -> (Setup, 
     settings.recursors = forwarder.has_upstreams();
     let clients = Clients::new(&config.clients, &host::networks());
     let setup = Setup::new(Discovery::new(settings), local, zones, Arc::new(forwarder)).with_clients(clients);
-    (setup, problems)
+    let log = query_log(config.query_log.as_ref(), former.and_then(Setup::log));
+    problems.extend(log.as_ref().err().cloned());
+    (setup.with_log(log.unwrap_or_default()), problems)
+}
+
+/// The log of queries that is wanted; the one that is written already, if it is that.
+fn query_log(wanted: Option<&QueryLogConfig>, former: Option<&Arc<QueryLog>>) -> Result<Option<Arc<QueryLog>>, Problem> {
+    let Some(wanted) = wanted else { return Ok(None) };
+    if let Some(former) = former.filter(|former| former.config() == wanted) {
+        former.open_anew();
+        return Ok(Some(former.clone()));
+    }
+    let told = |error| Problem::new(format!("queries are not logged: {error}"));
+    QueryLog::start(wanted.clone()).map(Some).map_err(told)
 }
 
 /// Reads everything again. A configuration with an error changes nothing, and what was in force stays in force.

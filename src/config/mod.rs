@@ -21,7 +21,7 @@ use crate::problem::Problem;
 use crate::registry::{self, Identity};
 use crate::resolve::answer::{Compat, DnsConfig, RecursorStrategy, Settings};
 use crate::resolve::{local, zone};
-use crate::server::{self, ClientsConfig, Network, Way};
+use crate::server::{self, ClientsConfig, Network, QueryLogConfig, QueryLogFormat, QueryLogTarget, Way};
 use crate::upstream::{self, Sequential};
 
 /// What the command line asks of a server; each value that is given wins over the configuration file.
@@ -75,6 +75,7 @@ pub struct Config {
     pub forward: upstream::Config,
     pub clients: ClientsConfig,
     pub log_level: String,
+    pub query_log: Option<QueryLogConfig>,
     pub warnings: Vec<Problem>,
 }
 
@@ -170,11 +171,13 @@ struct Registry {
 #[serde(default, deny_unknown_fields)]
 struct Log {
     level: String,
+    queries: Option<QueryLogTarget>,
+    format: QueryLogFormat,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".into() }
+        Self { level: "info".into(), queries: None, format: QueryLogFormat::default() }
     }
 }
 
@@ -201,6 +204,7 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
             }
             relative_to(folder, file.registry.services.0.iter_mut().chain(&mut file.registry.data));
             relative_to(folder, file.forward.files());
+            relative_to(folder, file.log.queries.as_mut().and_then(QueryLogTarget::path_mut).into_iter());
             file
         }
         None => File::default(),
@@ -254,6 +258,8 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
     let (told, wrong): (Vec<_>, Vec<_>) = file.clients.check().into_iter().partition(|problem| problem.is_warning);
     warnings.extend(told);
     problems.extend(wrong);
+    let query_log = file.log.queries.map(|target| QueryLogConfig { target, format: file.log.format });
+    problems.extend(query_log.as_ref().and_then(QueryLogConfig::check));
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -293,6 +299,7 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
         forward,
         clients: if consul { as_consul(file.clients) } else { file.clients },
         log_level: file.log.level,
+        query_log,
         warnings,
     })
 }
@@ -398,6 +405,7 @@ fn load_agent(options: &Options, flags: &Agent) -> Result<Config, Vec<Problem>> 
         forward,
         clients: as_consul(ClientsConfig::default()),
         log_level: flags.log_level.as_deref().unwrap_or("info").to_lowercase(),
+        query_log: None,
         warnings,
     })
 }

@@ -13,6 +13,7 @@ mod http3;
 mod https;
 mod prefetch;
 mod proxy;
+mod query_log;
 mod quic;
 mod relay;
 mod responder;
@@ -34,6 +35,7 @@ pub use bind::{BindError, Bound, Holder, bind_dns, bind_http};
 pub use certificate::Certificates;
 pub use clients::{Clients, Config as ClientsConfig, Network};
 pub use encrypted::{Config, Encrypted, EncryptedError, Way, renew};
+pub use query_log::{Config as QueryLogConfig, Format as QueryLogFormat, QueryLog, Target as QueryLogTarget};
 pub use responder::{Responder, Setup};
 
 /// What answers.

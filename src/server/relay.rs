@@ -116,6 +116,17 @@ pub(super) struct Asker {
     pub(super) origin: Return,
 }
 
+impl Flight {
+    /// Whom it was sent to.
+    pub(super) fn upstream(&self) -> SocketAddr {
+        self.favourite.address
+    }
+
+    pub(super) fn sent(&self) -> Instant {
+        self.sent
+    }
+}
+
 /// How a flight ended for the worker.
 pub(super) enum Landing<'a> {
     /// With a good and whole reply.

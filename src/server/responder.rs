@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::clients::{Clients, Standing};
 use super::prefetch::{Due, Queue};
+use super::query_log::{Batch, Noted, QueryLog};
 use super::tally::{Listened, Source, Tallies, Tally};
 use crate::catalog::Catalog;
 use crate::dns::{
@@ -51,6 +52,7 @@ pub struct Setup {
     /// Names without data of their own that have local names below them, in domains that a route answers by itself.
     parents: Arc<HashSet<Name>>,
     clients: Arc<Clients>,
+    log: Option<Arc<QueryLog>>,
     pub zones: Arc<Zones>,
     pub forwarder: Arc<Forwarder>,
 }
@@ -69,12 +71,21 @@ impl Setup {
             }
         }
         let (local, parents, zones) = (Arc::new(local), Arc::new(parents), Arc::new(zones));
-        Self { discovery, at_once, local, parents, clients: Arc::default(), zones, forwarder }
+        Self { discovery, at_once, local, parents, clients: Arc::default(), log: None, zones, forwarder }
     }
 
     /// For these clients.
     pub fn with_clients(self, clients: Clients) -> Self {
         Self { clients: Arc::new(clients), ..self }
+    }
+
+    /// With a log of all that is answered.
+    pub fn with_log(self, log: Option<Arc<QueryLog>>) -> Self {
+        Self { log, ..self }
+    }
+
+    pub fn log(&self) -> Option<&Arc<QueryLog>> {
+        self.log.as_ref()
     }
 
     /// What this client may ask for.
@@ -131,10 +142,7 @@ pub struct Responder {
 /// What a listener's thread, or a connection, holds for itself.
 #[derive(Debug)]
 pub(super) struct Worker {
-    /// Where this thread alone counts, if it is one.
-    tally: Option<Arc<Tally>>,
-    /// Where all of its listener count.
-    shared: Arc<Tally>,
+    notes: Notes,
     setup: Cache<Arc<ArcSwap<Setup>>, Arc<Setup>>,
     catalog: Cache<Arc<ArcSwap<Catalog>>, Arc<Catalog>>,
     /// The setup whose answers `near` holds; held weakly, so that its address is nobody else's meanwhile.
@@ -144,6 +152,29 @@ pub(super) struct Worker {
     now: Instant,
     /// Unix time, in seconds.
     clock: u64,
+}
+
+/// Where a listener's thread, or a connection, notes what it has answered.
+#[derive(Debug)]
+struct Notes {
+    /// Where this thread alone counts, if it is one.
+    tally: Option<Arc<Tally>>,
+    /// Where all of its listener count.
+    listened: Arc<Listened>,
+    /// What is to be logged.
+    batch: Batch,
+}
+
+impl Notes {
+    fn note(&mut self, setup: &Setup, noted: &Noted<'_>) {
+        match &self.tally {
+            Some(own) => own.note_alone(noted.source, noted.answer),
+            None => self.listened.shared.note(noted.source, noted.answer),
+        }
+        if let Some(log) = &setup.log {
+            self.batch.add(log, noted);
+        }
+    }
 }
 
 impl Worker {
@@ -167,12 +198,14 @@ impl Worker {
         setup.discovery.read_ahead(catalog, batch.filter_map(PlainQuery::parse));
     }
 
-    /// Counts an answer that this thread has written.
-    pub(super) fn note(&self, source: Source, answer: &[u8]) {
-        match &self.tally {
-            Some(own) => own.note_alone(source, answer),
-            None => self.shared.note(source, answer),
-        }
+    /// Counts an answer that was written here, and logs it.
+    pub(super) fn note(&mut self, setup: &Setup, noted: &Noted<'_>) {
+        self.notes.note(setup, noted);
+    }
+
+    /// Has the log written so far; a listener calls it once for a batch of queries.
+    pub(super) fn flush_log(&mut self) {
+        self.notes.batch.flush();
     }
 
     /// Has an answer near that this setup gave.
@@ -228,7 +261,8 @@ pub(super) struct Pending {
     octets: Box<[u8]>,
     client: Client,
     wait: Wait,
-    tally: Arc<Tally>,
+    since: Instant,
+    listened: Arc<Listened>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -276,7 +310,11 @@ impl Responder {
     pub fn metrics(&self, page: &mut Page) {
         self.tallies.metrics(page);
         page.number(Kind::Counter, "rollcall_cache_hits_total", "Questions with a fresh answer that is kept.", self.hits());
-        self.setup().forwarder.metrics(page);
+        let setup = self.setup();
+        setup.forwarder.metrics(page);
+        if let Some(log) = &setup.log {
+            log.metrics(page);
+        }
     }
 
     /// Questions that were answered from what is kept and fresh.
@@ -318,10 +356,10 @@ impl Responder {
     }
 
     /// For a thread of this listener, which has a tally of its own then, or for one of its many connections.
-    pub(super) fn worker(&self, listened: &Listened, is_thread: bool) -> Worker {
+    pub(super) fn worker(&self, listened: &Arc<Listened>, is_thread: bool) -> Worker {
+        let (tally, batch) = (is_thread.then(|| listened.for_worker()), Batch::of(listened.place.clone()));
         Worker {
-            tally: is_thread.then(|| listened.for_worker()),
-            shared: listened.shared.clone(),
+            notes: Notes { tally, listened: listened.clone(), batch },
             setup: Cache::new(self.setup.clone()),
             catalog: Cache::new(self.catalog.clone()),
             near_of: Weak::new(),
@@ -334,12 +372,10 @@ impl Responder {
 
     /// Answers into `out`, which stays empty when there is no answer; or says what has to be waited for.
     pub(super) fn answer(&self, worker: &mut Worker, octets: &[u8], client: Client, out: &mut Vec<u8>) -> Outcome {
-        let Worker { tally, shared, setup, catalog, near_of, near, rng, now, clock } = worker;
-        let note = |source, answer: &[u8]| match &*tally {
-            Some(own) => own.note_alone(source, answer),
-            None => shared.note(source, answer),
-        };
+        let Worker { notes, setup, catalog, near_of, near, rng, now, clock } = worker;
         let setup = setup.load();
+        let since = *now;
+        let noted = |source| Noted { client: client.address, query: octets, since, source, upstream: None, answer: &[] };
         let standing = setup.standing(client.address);
         let too_often = setup.clients.asks_too_often(client.address, client.transport == Transport::Tcp, *now);
         let plain = PlainQuery::parse(octets);
@@ -348,7 +384,7 @@ impl Responder {
             && !too_often
         {
             if setup.at_once && setup.discovery.answer_at_once(catalog.load(), plain, client.transport, rng, *clock, out) {
-                note(Source::Discovery, out);
+                notes.note(setup, &Noted { answer: out, ..noted(Source::Discovery) });
                 return Outcome::Answered;
             }
             // Who has an address may have changed; all else that is near was not ours, and is not until the next setup.
@@ -359,7 +395,7 @@ impl Responder {
                 && entry.size() <= client.transport.room(plain.payload_size())
             {
                 entry.write(octets, *now, out);
-                note(Source::Cache, out);
+                notes.note(setup, &Noted { answer: out, ..noted(Source::Cache) });
                 if entry.is_due(*now) {
                     self.prefetch.put(setup, entry, octets);
                 }
@@ -371,37 +407,42 @@ impl Responder {
         let query = match parsed {
             Ok(query) => query,
             Err(Reject::Ignore) => {
-                note(Source::Invalid, out);
+                notes.note(&setup, &noted(Source::Invalid));
                 return Outcome::Answered;
             }
             Err(Reject::Reply(message)) => {
                 out.extend(message.compose(true));
-                note(Source::Invalid, out);
+                notes.note(&setup, &Noted { answer: out, ..noted(Source::Invalid) });
                 return Outcome::Answered;
             }
         };
         if too_often {
             hold_back(&setup, &query, client, out);
-            worker.note(Source::Limited, out);
+            notes.note(&setup, &Noted { answer: out, ..noted(Source::Limited) });
             return Outcome::Answered;
         }
         if standing == Standing::Nothing {
             refuse(&setup, &query, client, standing, out);
-            worker.note(Source::Refused, out);
+            notes.note(&setup, &Noted { answer: out, ..noted(Source::Refused) });
             return Outcome::Answered;
         }
         let asked = Asked { query: &query, octets, plain: plain.as_ref(), client };
         match self.answer_query(worker, &setup, &asked, out) {
             Found::Answered(source) => {
-                worker.note(source, out);
+                worker.note(&setup, &Noted { answer: out, ..noted(source) });
                 Outcome::Answered
             }
-            Found::Written => Outcome::Answered,
+            Found::Written => {
+                if let Some(log) = &setup.log {
+                    worker.notes.batch.add(log, &Noted { answer: out, ..noted(Source::Invalid) });
+                }
+                Outcome::Answered
+            }
             Found::Nowhere { key, group } => Outcome::Unknown { setup, key, group },
             Found::Elsewhere(wait) => match self.pending(worker, &setup, query, octets, client, wait) {
                 Ok(pending) => Outcome::Pending(Box::new(pending)),
                 Err(answer) => {
-                    worker.note(Source::Failed, &answer);
+                    worker.note(&setup, &Noted { answer: &answer, ..noted(Source::Failed) });
                     out.extend(answer);
                     Outcome::Answered
                 }
@@ -411,15 +452,17 @@ impl Responder {
 
     /// Answers as [`Responder::answer`] does, for listeners that leave to us what nobody here knows.
     pub(super) fn begin(&self, worker: &mut Worker, octets: &[u8], client: Client, out: &mut Vec<u8>) -> Option<Pending> {
-        match self.answer(worker, octets, client, out) {
+        let pending = match self.answer(worker, octets, client, out) {
             Outcome::Answered => None,
             Outcome::Pending(pending) => Some(*pending),
             Outcome::Unknown { setup, .. } => self.look_up(worker, &setup, octets, client, None, out),
-        }
+        };
+        worker.flush_log();
+        pending
     }
 
     /// The answer to a query that came by itself, as those over HTTPS and QUIC do; empty when there is none.
-    pub(super) async fn ask(&self, listened: &Listened, octets: &[u8], client: Client) -> Vec<u8> {
+    pub(super) async fn ask(&self, listened: &Arc<Listened>, octets: &[u8], client: Client) -> Vec<u8> {
         let mut out = Vec::new();
         match self.begin(&mut self.worker(listened, false), octets, client, &mut out) {
             None => out,
@@ -431,7 +474,7 @@ impl Responder {
     /// Answers into `out` when there is no room for one more that waits.
     pub(super) fn look_up(
         &self,
-        worker: &Worker,
+        worker: &mut Worker,
         setup: &Arc<Setup>,
         octets: &[u8],
         client: Client,
@@ -442,7 +485,9 @@ impl Responder {
         match self.pending(worker, setup, query, octets, client, Wait::Forward(first)) {
             Ok(pending) => Some(pending),
             Err(answer) => {
-                worker.note(Source::Failed, &answer);
+                let (address, since, source) = (client.address, worker.now, Source::Failed);
+                let noted = Noted { client: address, query: octets, since, source, upstream: None, answer: &answer };
+                worker.note(setup, &noted);
                 out.extend(answer);
                 None
             }
@@ -461,8 +506,8 @@ impl Responder {
     ) -> Result<Pending, Vec<u8>> {
         match self.waiting.clone().try_acquire_owned() {
             Ok(permit) => {
-                let (setup, tally) = (setup.clone(), worker.shared.clone());
-                Ok(Pending { setup, query, octets: octets.into(), client, wait, tally, _permit: permit })
+                let (setup, since, listened) = (setup.clone(), worker.now, worker.notes.listened.clone());
+                Ok(Pending { setup, query, octets: octets.into(), client, wait, since, listened, _permit: permit })
             }
             Err(_) => {
                 let reason = "too many queries wait for upstreams";
@@ -528,7 +573,7 @@ impl Responder {
             if query.edns.as_ref().is_some_and(|edns| edns.version > 0) {
                 // RFC 6891, 6.1.3.
                 out.extend(error(query, Rcode::BADVERS, None).compose(true));
-                worker.shared.note_bad_version();
+                worker.notes.listened.shared.note_bad_version();
                 return Some(Found::Written);
             }
             if query.opcode != Opcode::QUERY {
@@ -587,7 +632,14 @@ impl Responder {
     pub(super) async fn finish(&self, mut pending: Pending) -> Vec<u8> {
         let wait = mem::replace(&mut pending.wait, Wait::Zone);
         let (source, answer) = self.found(&pending, wait).await;
-        pending.tally.note(source, &answer);
+        let Pending { setup, octets, client, since, listened, .. } = &pending;
+        listened.shared.note(source, &answer);
+        if let Some(log) = &setup.log {
+            let (client, since) = (client.address, *since);
+            let mut batch = Batch::of(listened.place.clone());
+            batch.add(log, &Noted { client, query: octets, since, source, upstream: None, answer: &answer });
+            batch.flush();
+        }
         answer
     }
 

@@ -42,6 +42,12 @@ impl Source {
     ];
 }
 
+impl Source {
+    pub(super) fn name(self) -> &'static str {
+        Self::ALL.get(self as usize).map_or("", |(_, name)| name)
+    }
+}
+
 /// RCODEs that are told apart: those that fit a header, and BADVERS.
 const RCODES: usize = 17;
 
@@ -75,14 +81,20 @@ impl Tally {
     }
 }
 
-/// One listener's counts.
-#[derive(Debug)]
-pub(super) struct Listened {
+/// Which listener it is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Place {
     /// Its address and port.
-    name: String,
-    transport: &'static str,
+    pub(super) name: Arc<str>,
+    pub(super) transport: &'static str,
+}
+
+/// One listener's counts.
+#[derive(Debug, Default)]
+pub(super) struct Listened {
+    pub(super) place: Place,
     /// Of those who have no tally of their own.
-    pub(super) shared: Arc<Tally>,
+    pub(super) shared: Tally,
     workers: Mutex<Vec<Arc<Tally>>>,
     /// Connections that were opened, and closed.
     pub(super) opened: Count,
@@ -93,9 +105,8 @@ pub(super) struct Listened {
 
 impl Listened {
     /// Of questions that no listener heard, and that are not counted with the others.
-    pub(super) fn nowhere() -> Self {
-        let (name, shared, workers, opened, closed, limited) = Default::default();
-        Self { name, transport: "", shared, workers, opened, closed, limited }
+    pub(super) fn nowhere() -> Arc<Self> {
+        Arc::default()
     }
 
     /// A tally for one more worker thread.
@@ -117,8 +128,7 @@ pub(super) struct Tallies(Mutex<Vec<Arc<Listened>>>);
 
 impl Tallies {
     pub(super) fn listener(&self, name: String, transport: &'static str) -> Arc<Listened> {
-        let (shared, workers, opened, closed, limited) = Default::default();
-        let listened = Arc::new(Listened { name, transport, shared, workers, opened, closed, limited });
+        let listened = Arc::new(Listened { place: Place { name: name.into(), transport }, ..Listened::default() });
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(listened.clone());
         listened
     }
@@ -136,7 +146,7 @@ impl Tallies {
     pub(super) fn metrics(&self, page: &mut Page) {
         let all = self.all();
         let labels = |listened: &Listened| -> Labels {
-            vec![("listener", listened.name.clone()), ("transport", listened.transport.to_owned())]
+            vec![("listener", listened.place.name.to_string()), ("transport", listened.place.transport.to_owned())]
         };
         let queries = all.iter().flat_map(|listened| {
             (0..RCODES).filter_map(move |rcode| {
@@ -157,7 +167,7 @@ impl Tallies {
         );
         let answers = Source::ALL.map(|(source, name)| (vec![("source", name.to_owned())], self.answers(source)));
         page.family(Kind::Counter, "rollcall_answers_total", "Answers, by who had them.", answers);
-        let streams = || all.iter().filter(|listened| listened.transport != "udp");
+        let streams = || all.iter().filter(|listened| listened.place.transport != "udp");
         let open = streams().map(|listened| (labels(listened), listened.opened.get().saturating_sub(listened.closed.get())));
         page.family(Kind::Gauge, "rollcall_connections", "Connections of clients that are open.", open);
         let limited = streams().map(|listened| (labels(listened), listened.limited.get()));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::batch::{Datagram, Inbox, Outbox, Return, Wait};
+use super::query_log::Noted;
 use super::relay::{Asker, Flight, Landing, Relay};
 use super::responder::{self, Outcome, Pending, Responder, Setup, Worker};
 use super::tally::{Listened, Source};
@@ -16,7 +17,7 @@ use crate::resolve::answer::{Client, Transport};
 use crate::upstream::FirstAttempt;
 
 /// Answers what comes on `socket`, for as long as the process lives.
-pub(super) fn serve(socket: UdpSocket, responder: Arc<Responder>, runtime: Handle, listened: &Listened) -> io::Result<()> {
+pub(super) fn serve(socket: UdpSocket, responder: Arc<Responder>, runtime: Handle, listened: &Arc<Listened>) -> io::Result<()> {
     let worker = responder.worker(listened, true);
     thread::Builder::new().name("dns-udp".into()).spawn(move || {
         let (mut inbox, outbox) = (Inbox::new(), Outbox::new());
@@ -102,7 +103,9 @@ impl Listener {
                 for Asker { octets, origin } in flight.askers() {
                     let out = self.outbox.next();
                     responder::pass_on(kept.as_deref(), reply, octets, now, out);
-                    self.worker.note(Source::Forwarded, out);
+                    let (source, upstream) = (Source::Forwarded, Some(flight.upstream()));
+                    let (client, since) = (origin.peer().ip(), flight.sent());
+                    self.worker.note(setup, &Noted { client, query: octets, since, source, upstream, answer: out });
                     self.put(origin);
                 }
             }
@@ -117,7 +120,7 @@ impl Listener {
 
     /// Has the runtime look up a plain query.
     fn look_up(&mut self, setup: &Arc<Setup>, octets: &[u8], origin: &Return, first: Option<FirstAttempt>) {
-        match self.responder.look_up(&self.worker, setup, octets, client(origin), first, self.outbox.next()) {
+        match self.responder.look_up(&mut self.worker, setup, octets, client(origin), first, self.outbox.next()) {
             Some(pending) => self.finish(pending, *origin),
             None => self.put(origin),
         }
@@ -141,6 +144,7 @@ impl Listener {
     }
 
     fn send(&mut self) {
+        self.worker.flush_log();
         let _ = self.outbox.send(&self.socket);
     }
 }

@@ -18,6 +18,7 @@ mod forwarding;
 mod importing;
 mod metrics;
 mod namespace;
+mod query_log;
 mod real_clients;
 mod server_rfcs;
 mod signals;

@@ -19,6 +19,7 @@ pub(super) enum Section {
     Filter,
     Route,
     Record,
+    Log,
 }
 
 impl Section {
@@ -34,6 +35,7 @@ impl Section {
             Self::Filter => "[forward.filter]",
             Self::Route => "[[forward.route]]",
             Self::Record => "[[record]]",
+            Self::Log => "[log]",
         }
     }
 }

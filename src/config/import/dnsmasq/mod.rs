@@ -71,6 +71,9 @@ struct Dnsmasq {
     /// `srv-host` of two labels waits for the domain.
     services: Vec<(Vec<String>, Origin)>,
     ttls: HashMap<&'static str, (u32, Origin)>,
+    /// `log-queries`, whatever more it asks for.
+    log_queries: Vec<Origin>,
+    log_facility: Option<(String, Origin)>,
     records: Vec<(RecordConfig, Origin)>,
     /// Reverse names that have their PTR record.
     reversed: HashSet<Name>,
@@ -122,6 +125,8 @@ impl Dnsmasq {
             domain: None,
             services: Vec::new(),
             ttls: HashMap::new(),
+            log_queries: Vec::new(),
+            log_facility: None,
             records: Vec::new(),
             reversed: HashSet::new(),
             claimed: HashMap::new(),
@@ -264,6 +269,14 @@ impl Dnsmasq {
             "local-ttl" | "max-ttl" | "max-cache-ttl" | "min-cache-ttl" => {
                 let seconds = number::<u32>(value)?.min(i32::MAX.cast_unsigned());
                 self.ttls.insert(name, (seconds, origin.clone()));
+                Ok(())
+            }
+            "log-queries" => {
+                self.log_queries.push(origin.clone());
+                Ok(())
+            }
+            "log-facility" => {
+                self.log_facility = Some((plain(value), origin.clone()));
                 Ok(())
             }
             "edns-packet-max" => match number::<u32>(value)? {
@@ -802,6 +815,19 @@ mod tests {
             assert!(import.remarks.iter().any(|remark| remark.why.contains(why)), "{text}: {:?}", import.remarks);
         }
         assert!(dnsmasq(&[folder.path().join("absent")]).is_err());
+    }
+
+    #[test]
+    fn queries_are_logged_where_they_were() {
+        let logged = |text: &str| {
+            let (table, lost) = import(text);
+            assert!(lost.is_empty(), "{lost:?}");
+            table.get("log").map(|log| log["queries"].as_str().unwrap().to_owned())
+        };
+        assert_eq!(logged("log-queries\n").as_deref(), Some("stderr"));
+        assert_eq!(logged("log-facility=local0\nlog-queries=extra\n").as_deref(), Some("stderr"));
+        assert_eq!(logged("log-queries\nlog-facility=/var/log/dns.log\n").as_deref(), Some("/var/log/dns.log"));
+        assert_eq!(logged("log-facility=/var/log/dns.log\n"), None);
     }
 
     #[test]

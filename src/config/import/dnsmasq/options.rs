@@ -11,7 +11,7 @@ const AUTHORITY: &str = "put the zone's master file into `zones.folder`, and tra
 const CARRIED: &str = "address addn-hosts alias bogus-nxdomain bogus-priv caa-record cache-size cname conf-dir conf-file dns-rr \
     domain domain-needed domain-suffix edns-packet-max except-interface expand-hosts filter-A filter-AAAA \
     filter-rr host-record hostsdir ignore-address interface interface-name listen-address local local-ttl \
-    max-cache-ttl max-ttl min-cache-ttl mx-host naptr-record no-hosts no-negcache no-resolv port ptr-record \
+    log-facility log-queries max-cache-ttl max-ttl min-cache-ttl mx-host naptr-record no-hosts no-negcache no-resolv port ptr-record \
     rebind-domain-ok rebind-localhost-ok resolv-file rev-server server servers-file srv-host stop-dns-rebind \
     strict-order all-servers txt-record";
 
@@ -87,7 +87,6 @@ const LEFT_OUT: &[(&str, &str, &str)] = &[
         "rollcall asks upstreams from random ports, which is what guards it against forged answers",
         "let the firewall allow UDP and TCP to port 53 of the upstreams from any port",
     ),
-    ("log-queries", "rollcall does not log queries", "`rollcall query NAME` says who answers and why"),
     ("dumpfile dumpmask", "rollcall captures no packets", "tcpdump -w FILE port 53"),
     ("neg-ttl", "negative answers without an SOA record are not kept (RFC 2308, 5)", "take the line out"),
     (
@@ -115,7 +114,7 @@ const LEFT_OUT: &[(&str, &str, &str)] = &[
 /// Options that say nothing of answers, or that ask for what rollcall does anyway.
 const NEEDLESS: &[(&str, &str)] = &[
     (
-        "user group pid-file keep-in-foreground no-daemon log-facility log-async log-debug",
+        "user group pid-file keep-in-foreground no-daemon log-async log-debug",
         "the systemd unit decides on user, process and log",
     ),
     ("no-dhcp-interface no-dhcpv4-interface no-dhcpv6-interface", "it is about DHCP, which rollcall has not"),

@@ -28,6 +28,7 @@ impl Dnsmasq {
         self.write_routes();
         self.write_filter();
         self.write_cache();
+        self.write_log();
         for (flag, key) in [("strict-order", "strict"), ("all-servers", "parallel")] {
             for origin in self.flags.remove(flag).unwrap_or_default() {
                 self.write_strategy(&origin, key);
@@ -284,6 +285,24 @@ impl Dnsmasq {
             if !items.is_empty() {
                 self.draft.add(Section::Filter, key, std::mem::take(items));
             }
+        }
+    }
+
+    fn write_log(&mut self) {
+        let (mut from, facility) = (std::mem::take(&mut self.log_queries), self.log_facility.take());
+        let target = match facility {
+            Some((path, origin)) if path.starts_with('/') && !from.is_empty() => {
+                from.push(origin);
+                path
+            }
+            Some((_, origin)) => {
+                self.remarks.needless(&origin, "the systemd unit decides where the log goes");
+                "stderr".into()
+            }
+            None => "stderr".into(),
+        };
+        if !from.is_empty() {
+            self.draft.set(Section::Log, "queries", quoted(target), from);
         }
     }
 
