@@ -82,6 +82,22 @@ pub const HOSTS_OCTETS_MAX: u64 = 64 << 20;
 /// Hosts files of one folder.
 pub const HOSTS_FILES_MAX: usize = 10_000;
 
+/// Octets of all block lists together, each counted once a [[block]]: those of the largest collections ten times over. They
+/// are read line by line.
+pub const BLOCK_OCTETS_MAX: u64 = 512 << 20;
+
+/// Names of all block lists together, at some 11 octets each, and three times that while they are loaded.
+pub const BLOCK_NAMES_MAX: usize = 20_000_000;
+
+/// Octets of a line of a block list. A line of a hosts file may have several names.
+pub const BLOCK_LINE_OCTETS_MAX: u64 = 16 << 10;
+
+/// `[[block]]`s; each that has lists costs a look-up for each label of a name.
+pub const BLOCKS_MAX: usize = 64;
+
+/// Aliases of an answer that are looked up in block lists: no resolver follows more.
+pub const ALIASES_JUDGED_MAX: usize = 16;
+
 /// Octets of all files of one import together, and how many there may be: the longest lists of unwanted names included.
 pub const IMPORT_OCTETS_MAX: u64 = 64 << 20;
 pub const IMPORT_FILES_MAX: usize = 1_000;

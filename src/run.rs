@@ -26,6 +26,7 @@ use crate::config::{self, Config, host};
 use crate::problem::Problem;
 use crate::registry::{self, Registry};
 use crate::resolve::answer::Discovery;
+use crate::resolve::block::Blocks;
 use crate::resolve::local::Local;
 use crate::resolve::zone::Zones;
 use crate::server::{
@@ -225,10 +226,16 @@ async fn setup(config: &Config, former: Option<&Setup>, here: &Here) -> (Setup, 
     };
     let (forwarder, more) = Forwarder::new(&config.forward, former.map(|former| &*former.forwarder), &here.addresses).await;
     problems.extend(more);
+    let (configs, known) = (config.blocks.clone(), former.map(|former| former.blocks.clone()));
+    // Lists may be long, and the runtime has others to serve.
+    let load = move || Blocks::load(&configs, known.as_deref());
+    let (blocks, more) = tokio::task::spawn_blocking(load).await.unwrap_or_default();
+    problems.extend(more);
     let mut settings = config.settings.clone();
     settings.recursors = forwarder.has_upstreams();
     let clients = Clients::new(&config.clients, &host::networks());
-    let setup = Setup::new(Discovery::new(settings), local, zones, Arc::new(forwarder)).with_clients(clients);
+    let setup = Setup::new(Discovery::new(settings), local, zones, Arc::new(forwarder));
+    let setup = setup.with_clients(clients).with_blocks(blocks);
     let log = query_log(config.query_log.as_ref(), former.and_then(Setup::log));
     problems.extend(log.as_ref().err().cloned());
     (setup.with_log(log.unwrap_or_default()), problems)

@@ -14,7 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("watch", &[]),
     ("catalog", &["dns", "limits"]),
-    ("resolve", &["dns", "catalog", "limits", "problem", "duration"]),
+    ("resolve", &["dns", "catalog", "limits", "problem", "duration", "metrics"]),
     ("registry", &["dns", "catalog", "limits", "problem", "duration", "metrics", "watch"]),
     ("upstream", &["dns", "resolve", "limits", "problem", "duration", "metrics"]),
     ("server", &["dns", "catalog", "resolve", "upstream", "limits", "problem", "metrics", "watch"]),

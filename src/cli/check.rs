@@ -11,6 +11,7 @@ use super::{Done, Error};
 use crate::config::{self, Options};
 use crate::problem::Problem;
 use crate::registry::definition::{self, Form};
+use crate::resolve::block::Blocks;
 use crate::resolve::local::Local;
 use crate::resolve::zone::{self, Zones};
 
@@ -98,6 +99,12 @@ fn configuration(path: &Path) -> (String, Vec<Problem>) {
         let (zones, more) = Zones::load(folder, None);
         problems.extend(more);
         holds.push(format!("zones: {}", zones.apexes().len()));
+    }
+    if !config.blocks.is_empty() {
+        let (blocks, more) = Blocks::load(&config.blocks, None);
+        problems.extend(more);
+        let names: usize = blocks.lists().map(|(_, names, _)| names).sum();
+        holds.push(format!("block lists: {}, with {names} names", blocks.lists().count()));
     }
     for services in &config.registry.services.0 {
         match definitions::files(std::slice::from_ref(services)) {

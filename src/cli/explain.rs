@@ -83,6 +83,7 @@ fn print(told: &Value, output: &mut Output) -> Result<(), Error> {
         Some("discovery") => "discovery",
         Some("local") => "local data",
         Some("zone") => "a zone",
+        Some("blocked") => "a block list",
         Some("refused") => "nobody: it is refused",
         _ => "nobody",
     };

@@ -20,7 +20,7 @@ use crate::dns::Name;
 use crate::problem::Problem;
 use crate::registry::{self, Identity};
 use crate::resolve::answer::{Compat, DnsConfig, RecursorStrategy, Settings};
-use crate::resolve::{local, zone};
+use crate::resolve::{block, local, zone};
 use crate::server::{self, ClientsConfig, Network, QueryLogConfig, QueryLogFormat, QueryLogTarget, Way};
 use crate::upstream::{self, Sequential};
 
@@ -72,6 +72,7 @@ pub struct Config {
     pub identity: Identity,
     pub local: local::Config,
     pub zones: zone::Config,
+    pub blocks: Vec<block::Config>,
     pub forward: upstream::Config,
     pub clients: ClientsConfig,
     pub log_level: String,
@@ -101,6 +102,7 @@ struct File {
     forward: upstream::Config,
     clients: ClientsConfig,
     record: Vec<local::RecordConfig>,
+    block: Vec<block::Config>,
     hosts: Vec<PathBuf>,
     hosts_domain: Option<Name>,
     local_ttl: u32,
@@ -121,6 +123,7 @@ impl Default for File {
             forward: upstream::Config::default(),
             clients: ClientsConfig::default(),
             record: local.record,
+            block: Vec::new(),
             hosts: local.hosts,
             hosts_domain: local.hosts_domain,
             local_ttl: local.local_ttl,
@@ -205,6 +208,7 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
             relative_to(folder, file.registry.services.0.iter_mut().chain(&mut file.registry.data));
             relative_to(folder, file.forward.files());
             relative_to(folder, file.log.queries.as_mut().and_then(QueryLogTarget::path_mut).into_iter());
+            relative_to(folder, file.block.iter_mut().flat_map(block::Config::files));
             file
         }
         None => File::default(),
@@ -296,6 +300,7 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
             }
         },
         zones: file.zones,
+        blocks: file.block,
         forward,
         clients: if consul { as_consul(file.clients) } else { file.clients },
         log_level: file.log.level,
@@ -402,6 +407,7 @@ fn load_agent(options: &Options, flags: &Agent) -> Result<Config, Vec<Problem>> 
         identity,
         local: local::Config { hosts: Vec::new(), record: Vec::new(), ..local::Config::default() },
         zones: zone::Config::default(),
+        blocks: Vec::new(),
         forward,
         clients: as_consul(ClientsConfig::default()),
         log_level: flags.log_level.as_deref().unwrap_or("info").to_lowercase(),

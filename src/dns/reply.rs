@@ -1,5 +1,7 @@
 //! Replies of other servers, judged where they lie, without an allocation.
 
+use std::iter;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
 use super::{Message, Name, ParseError, Reader, Type};
@@ -60,6 +62,40 @@ pub fn is_bare(query: &[u8]) -> bool {
         (Some([0, 0, 0, 0, 0, 1]), Some(rest)) => rest.starts_with(&[0, 0, Type::OPT.0 as u8]),
         _ => false,
     }
+}
+
+/// Where the answer section of a message leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Given {
+    /// The target of a CNAME record.
+    Alias(Name),
+    /// An A or AAAA record.
+    Address(IpAddr),
+}
+
+/// The aliases and addresses of a message's answer section, as far as it can be read. Only an alias is an allocation.
+pub fn given(message: &[u8]) -> impl Iterator<Item = Given> {
+    let at = question(message).map_or(message.len(), |question| Message::HEADER + question.len());
+    let (mut reader, mut left) = (Reader::new(message, at), 0);
+    if let Some([0, 1, high, low]) = message.get(4..8) {
+        left = u16::from_be_bytes([*high, *low]);
+    }
+    let next = move || {
+        left = left.checked_sub(1)?;
+        reader.at = Name::skip(message, reader.at).ok()?;
+        let (kind, _) = (Type(reader.u16("a record").ok()?), reader.bytes(6, "a record").ok()?);
+        let length = reader.u16("a record").ok()?;
+        let (start, data) = (reader.at, reader.bytes(usize::from(length), "a record's data").ok()?);
+        let v4 = || <[u8; 4]>::try_from(data).ok().map(|octets| Given::Address(Ipv4Addr::from(octets).into()));
+        let v6 = || <[u8; 16]>::try_from(data).ok().map(|octets| Given::Address(Ipv6Addr::from(octets).into()));
+        Some(match kind {
+            Type::CNAME => Name::parse(message, start).ok().map(|(name, _)| Given::Alias(name)),
+            Type::A => v4(),
+            Type::AAAA => v6(),
+            _ => None,
+        })
+    };
+    iter::from_fn(next).flatten()
 }
 
 /// Walks through the names and bounds of all records, whatever is in them: where is the OPT record's data, if there is one,

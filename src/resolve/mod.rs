@@ -3,6 +3,7 @@
 //! Start with [`answer`]: the discovery domain, from a snapshot of the catalog alone.
 
 pub mod answer;
+pub mod block;
 pub mod cache;
 pub mod failures;
 pub mod filter;

@@ -14,6 +14,7 @@ use super::responder::{Asked, Found, Responder, Setup, Wait};
 use super::tally::{Listened, Source};
 use crate::dns::{Query, Question, Rcode};
 use crate::resolve::answer::{Client, Transport};
+use crate::resolve::block::Verdict;
 use crate::resolve::cache::Names;
 use crate::resolve::route::Way;
 use crate::resolve::type_text;
@@ -29,10 +30,14 @@ impl Responder {
         map.extend(self.told_of(&setup, &question, client));
         if map.get("source") == Some(&json!(FORWARDED)) {
             let (names, now) = (Names::One(question.name.clone()), Instant::now());
-            let entries = setup.forwarder.find(&names, now);
-            let entries: Vec<_> =
-                entries.iter().filter(|entry| entry.qtype() == question.qtype).map(|entry| entry.shown(now)).collect();
+            let mut kept = setup.forwarder.find(&names, now);
+            kept.retain(|entry| entry.qtype() == question.qtype);
+            let entries: Vec<_> = kept.iter().map(|entry| entry.shown(now)).collect();
             map.insert("kept".into(), json!(entries));
+            if let Some(verdict) = kept.iter().find_map(|entry| setup.blocks.judge_answer(&question, entry.octets())) {
+                map.insert("source".into(), json!("blocked"));
+                map.insert("because".into(), json!(blocked_by(&verdict)));
+            }
             map.insert("route".into(), setup.forwarder.explain(&question));
             if ask {
                 map.insert("tries".into(), setup.forwarder.try_each(&question).await);
@@ -61,6 +66,10 @@ impl Responder {
             None => (FORWARDED, "nobody here knows it".to_owned()),
             Some(Found::Answered(Source::Local)) if setup.has_local(&query) => {
                 ("local", "a hosts file or a [[record]] of the configuration has this very name".to_owned())
+            }
+            Some(Found::Answered(Source::Blocked)) => {
+                let verdict = setup.blocks.judge(question);
+                ("blocked", verdict.map_or_else(String::new, |verdict| blocked_by(&verdict)))
             }
             Some(Found::Answered(Source::Local)) if matches!(setup.forwarder.way(question), Way::Here(_)) => {
                 ("local", "a [[forward.route]] of the configuration answers it, and nobody else is asked".to_owned())
@@ -115,6 +124,13 @@ impl Responder {
 fn refused(because: &str) -> serde_json::Map<String, Value> {
     let told = [("source", "refused"), ("because", because), ("rcode", "REFUSED")];
     told.into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect()
+}
+
+/// Which list has it, and where.
+fn blocked_by(verdict: &Verdict<'_>) -> String {
+    let (path, line) = verdict.place();
+    let line = line.map_or_else(String::new, |line| format!(":{line}"));
+    format!("{}: {}{line} has {}", verdict.reason(), path.display(), verdict.zone())
 }
 
 const FORWARDED: &str = "forwarded";

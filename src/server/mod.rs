@@ -11,6 +11,7 @@ mod explain;
 mod hop;
 mod http3;
 mod https;
+mod lists;
 mod prefetch;
 mod proxy;
 mod query_log;
@@ -59,6 +60,7 @@ pub fn serve(
 ) -> io::Result<Listeners> {
     let runtime = Handle::current();
     runtime.spawn(prefetch::run(responder.due()));
+    runtime.spawn(lists::follow(responder.clone()));
     let seats = Arc::default();
     let reception = |address: SocketAddr, transport| {
         let listened = responder.tallies.listener(address.to_string(), transport);

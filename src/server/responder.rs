@@ -4,8 +4,9 @@
 //! must wait for somebody else becomes [`Pending`], which [`Responder::finish`] carries to its end.
 //!
 //! The order in which it is asked who knows a name: data of exactly this name (hosts files, `[[record]]`, zones), the
-//! discovery domain and the reverse names of what is in it, a route that answers by itself or names its own upstreams, names
-//! that never leave a host, what is kept of upstreams' answers, the upstreams.
+//! discovery domain and the reverse names of what is in it, block lists, a route that answers by itself or names its own
+//! upstreams, names that never leave a host, what is kept of upstreams' answers, the upstreams. What upstreams say, kept or
+//! new, meets the block lists again before it is passed on: the name may be an alias of a blocked one.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -15,7 +16,7 @@ use std::{mem, ptr};
 
 use arc_swap::{ArcSwap, Cache};
 use ipnet::IpNet;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::clients::{Clients, Standing};
 use super::prefetch::{Due, Queue};
@@ -28,6 +29,7 @@ use crate::dns::{
 use crate::limits;
 use crate::metrics::{Kind, Page};
 use crate::resolve::answer::{Chase, Client, Compat, Discovery, Explained, Step, Transport};
+use crate::resolve::block::{Blocks, Verdict};
 use crate::resolve::cache::{self, Entry, Key, Names, Near};
 use crate::resolve::local::Local;
 use crate::resolve::open_alias;
@@ -54,6 +56,7 @@ pub struct Setup {
     clients: Arc<Clients>,
     log: Option<Arc<QueryLog>>,
     pub zones: Arc<Zones>,
+    pub blocks: Arc<Blocks>,
     pub forwarder: Arc<Forwarder>,
 }
 
@@ -71,7 +74,17 @@ impl Setup {
             }
         }
         let (local, parents, zones) = (Arc::new(local), Arc::new(parents), Arc::new(zones));
-        Self { discovery, at_once, local, parents, clients: Arc::default(), log: None, zones, forwarder }
+        Self {
+            discovery,
+            at_once,
+            local,
+            parents,
+            clients: Arc::default(),
+            log: None,
+            zones,
+            blocks: Arc::default(),
+            forwarder,
+        }
     }
 
     /// For these clients.
@@ -91,6 +104,12 @@ impl Setup {
     /// What this client may ask for.
     pub(super) fn standing(&self, client: IpAddr) -> Standing {
         self.clients.standing(client)
+    }
+
+    /// The same with block lists.
+    #[must_use]
+    pub fn with_blocks(self, blocks: Blocks) -> Self {
+        Self { blocks: Arc::new(blocks), ..self }
     }
 
     /// What others say of a question, the route that answers by itself, or whoever made the name a special one.
@@ -137,6 +156,8 @@ pub struct Responder {
     waiting: Arc<Semaphore>,
     pub(super) tallies: Tallies,
     prefetch: Queue,
+    /// Tells whoever watches what a setup is made of that another is in force.
+    pub(super) replaced: Notify,
 }
 
 /// What a listener's thread, or a connection, holds for itself.
@@ -294,7 +315,7 @@ impl Responder {
     pub fn new(setup: Setup, catalog: Arc<ArcSwap<Catalog>>) -> Arc<Self> {
         let waiting = Arc::new(Semaphore::new(limits::QUERIES_WAITING_MAX));
         let (setup, tallies, prefetch) = (Arc::new(ArcSwap::from_pointee(setup)), Tallies::default(), Queue::default());
-        Arc::new(Self { setup, catalog, waiting, tallies, prefetch })
+        Arc::new(Self { setup, catalog, waiting, tallies, prefetch, replaced: Notify::new() })
     }
 
     /// The setup in force.
@@ -314,6 +335,18 @@ impl Responder {
         setup.forwarder.metrics(page);
         if let Some(log) = &setup.log {
             log.metrics(page);
+        }
+        if !setup.blocks.is_empty() {
+            let lists = || {
+                setup
+                    .blocks
+                    .lists()
+                    .map(|(path, names, answered)| (vec![("list", path.display().to_string())], names, answered))
+            };
+            let names = lists().map(|(labels, names, _)| (labels, names));
+            page.family(Kind::Gauge, "rollcall_block_names", "Names of each block list.", names);
+            let answered = lists().map(|(labels, _, answered)| (labels, answered));
+            page.family(Kind::Counter, "rollcall_blocked_total", "Answers that each block list decided.", answered);
         }
     }
 
@@ -340,6 +373,16 @@ impl Responder {
     /// Puts another setup in force; queries under way finish with the one they began with.
     pub fn replace(&self, setup: Setup) {
         self.setup.store(Arc::new(setup));
+        self.replaced.notify_one();
+    }
+
+    /// Puts other block lists in force in the place of these, unless others are already. What workers have near is void then.
+    pub(super) fn replace_blocks(&self, former: &Arc<Blocks>, blocks: Blocks) {
+        let blocks = Arc::new(blocks);
+        self.setup.rcu(|setup| match Arc::ptr_eq(&setup.blocks, former) {
+            true => Arc::new(Setup { blocks: blocks.clone(), ..Setup::clone(setup) }),
+            false => setup.clone(),
+        });
     }
 
     /// Whom to tell what is to be fetched anew; there is one who hears it.
@@ -546,6 +589,9 @@ impl Responder {
             Kept::Nothing { key, group } => return Found::Nowhere { key, group },
             Kept::Elsewhere => return Found::Elsewhere(Wait::Forward(None)),
         };
+        if let Some(verdict) = setup.blocks.judge_answer(&query.question, entry.octets()) {
+            return blocked(&verdict, query, client, out);
+        }
         write_kept(&entry, query, octets, client.transport, worker.now, out);
         entry.note_given();
         if entry.is_due(worker.now) && entry.is_popular() {
@@ -608,6 +654,9 @@ impl Responder {
                 Step::Forward => {}
             }
         }
+        if let Some(verdict) = setup.blocks.judge(&query.question) {
+            return Some(blocked(&verdict, query, client, out));
+        }
         let way = setup.forwarder.way(&query.question);
         if let Way::Here(here) = &way {
             fit(setup.local.answer_here(query, here, setup.parents.contains(name)), query, client.transport, out);
@@ -646,7 +695,7 @@ impl Responder {
     async fn found(&self, Pending { setup, query, octets, client, .. }: &Pending, wait: Wait) -> (Source, Vec<u8>) {
         let client = *client;
         match wait {
-            Wait::Forward(first) => forwarded(setup.forwarder.resolve(query, octets, client.transport, first).await),
+            Wait::Forward(first) => forward(setup, query, octets, client, first).await,
             Wait::Chase(chase) => {
                 let mut step = Step::Chase(chase);
                 loop {
@@ -656,9 +705,7 @@ impl Responder {
                             chase.resume(heard)
                         }
                         Step::Reply(message) => return (Source::Discovery, setup.discovery.compose(&message)),
-                        Step::Forward => {
-                            return forwarded(setup.forwarder.resolve(query, octets, client.transport, None).await);
-                        }
+                        Step::Forward => return forward(setup, query, octets, client, None).await,
                     };
                 }
             }
@@ -738,8 +785,20 @@ fn refuse(setup: &Setup, query: &Query, client: Client, standing: Standing, out:
     out.extend(error(query, Rcode::REFUSED, Some((ExtendedError::Prohibited, standing.reason()))).compose(true));
 }
 
-/// Who had what a forwarder gave.
-fn forwarded((answered, answer): (Answered, Vec<u8>)) -> (Source, Vec<u8>) {
+/// What others answer, and who had it.
+async fn forward(
+    setup: &Setup,
+    query: &Query,
+    octets: &[u8],
+    client: Client,
+    first: Option<FirstAttempt>,
+) -> (Source, Vec<u8>) {
+    let (answered, answer) = setup.forwarder.resolve(query, octets, client.transport, first).await;
+    if let Some(verdict) = setup.blocks.judge_answer(&query.question, &answer) {
+        let mut out = Vec::new();
+        blocked(&verdict, query, client, &mut out);
+        return (Source::Blocked, out);
+    }
     let source = match answered {
         Answered::Kept => Source::Cache,
         Answered::Stale => Source::Stale,
@@ -747,6 +806,23 @@ fn forwarded((answered, answer): (Answered, Vec<u8>)) -> (Source, Vec<u8>) {
         Answered::Nobody => Source::Failed,
     };
     (source, answer)
+}
+
+/// Answers what is blocked.
+fn blocked(verdict: &Verdict<'_>, query: &Query, client: Client, out: &mut Vec<u8>) -> Found {
+    verdict.note();
+    fit(verdict.message(query), query, client.transport, out);
+    Found::Answered(Source::Blocked)
+}
+
+/// Writes what the block lists say to a plain query over UDP for what an upstream answered to it, if they say something.
+pub(super) fn pass_blocked(setup: &Setup, reply: &[u8], octets: &[u8], client: Client, out: &mut Vec<u8>) -> bool {
+    if !setup.blocks.concerns(reply) {
+        return false;
+    }
+    let Ok(query) = Query::parse(octets) else { return false };
+    let verdict = setup.blocks.judge_answer(&query.question, reply);
+    verdict.map(|verdict| blocked(&verdict, &query, client, out)).is_some()
 }
 
 /// Writes what an upstream said to a plain query over UDP: `reply`, which is `kept` if it may be. `octets` are the query's.

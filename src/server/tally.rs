@@ -13,6 +13,8 @@ pub(super) enum Source {
     /// Hosts files, `[[record]]`, and names that never leave a host.
     Local,
     Zone,
+    /// A block list has it.
+    Blocked,
     /// What an upstream said before, and is fresh.
     Cache,
     Stale,
@@ -28,10 +30,11 @@ pub(super) enum Source {
 }
 
 impl Source {
-    const ALL: [(Self, &str); 10] = [
+    const ALL: [(Self, &str); 11] = [
         (Self::Discovery, "discovery"),
         (Self::Local, "local"),
         (Self::Zone, "zone"),
+        (Self::Blocked, "blocked"),
         (Self::Cache, "cache"),
         (Self::Stale, "stale"),
         (Self::Forwarded, "forwarded"),

@@ -102,8 +102,13 @@ impl Listener {
                 let kept = setup.forwarder.keep(flight.key.clone(), reply, now);
                 for Asker { octets, origin } in flight.askers() {
                     let out = self.outbox.next();
-                    responder::pass_on(kept.as_deref(), reply, octets, now, out);
-                    let (source, upstream) = (Source::Forwarded, Some(flight.upstream()));
+                    let (source, upstream) = match responder::pass_blocked(setup, reply, octets, client(origin), out) {
+                        true => (Source::Blocked, None),
+                        false => {
+                            responder::pass_on(kept.as_deref(), reply, octets, now, out);
+                            (Source::Forwarded, Some(flight.upstream()))
+                        }
+                    };
                     let (client, since) = (origin.peer().ip(), flight.sent());
                     self.worker.note(setup, &Noted { client, query: octets, since, source, upstream, answer: out });
                     self.put(origin);

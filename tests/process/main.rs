@@ -4,6 +4,7 @@
 //!
 //! Start with `walkthrough`; `support` holds what the tests start and ask.
 
+mod blocking;
 mod cache;
 mod clients;
 mod command_line;

@@ -188,7 +188,7 @@ impl Local {
                 _ => None,
             }) else {
                 // RFC 2308, 2.2: NODATA has the SOA; each local name is the apex of its own small zone.
-                message.authorities.push(soa(owner));
+                message.authorities.push(soa(owner, TTL));
                 return Some(message);
             };
             message.answers.push(alias);
@@ -217,7 +217,7 @@ impl Local {
             special::Meaning::Nothing => message.rcode = Rcode::NXDOMAIN,
         }
         if message.answers.is_empty() {
-            message.authorities.push(soa(zone));
+            message.authorities.push(soa(zone, TTL));
         }
         Some(message)
     }
@@ -238,7 +238,7 @@ impl Local {
                 if !exists && !has_addresses {
                     message.rcode = Rcode::NXDOMAIN;
                 }
-                message.authorities.push(soa(domain.clone()));
+                message.authorities.push(soa(domain.clone(), TTL));
             }
         }
         message
@@ -340,7 +340,7 @@ impl Datum {
 }
 
 /// A response with this host's authority, with an OPT record exactly when the query has one.
-fn respond(query: &Query, rcode: Rcode) -> Message {
+pub(super) fn respond(query: &Query, rcode: Rcode) -> Message {
     let mut message = query.response(rcode);
     message.flags.authoritative = rcode != Rcode::REFUSED && rcode != Rcode::SERVFAIL;
     message.flags.recursion_available = true;
@@ -349,10 +349,10 @@ fn respond(query: &Query, rcode: Rcode) -> Message {
 }
 
 /// The start of authority of a domain that is answered here, as RFC 6303, 3 has it.
-fn soa(zone: Name) -> Record {
+pub(super) fn soa(zone: Name, ttl: u32) -> Record {
     let rname = Name::from_labels([&b"nobody"[..], b"invalid"]).unwrap_or_else(Name::root);
-    let soa = Soa { mname: zone.clone(), rname, serial: 1, refresh: 3600, retry: 1200, expire: 604_800, minimum: TTL };
-    Record::new(zone, TTL, RData::Soa(Box::new(soa)))
+    let soa = Soa { mname: zone.clone(), rname, serial: 1, refresh: 3600, retry: 1200, expire: 604_800, minimum: ttl };
+    Record::new(zone, ttl, RData::Soa(Box::new(soa)))
 }
 
 /// The name that leads from an address back to a name (RFC 1035, 3.5; RFC 3596, 2.5).
@@ -368,7 +368,7 @@ fn reverse_name(address: IpAddr) -> Option<Name> {
 }
 
 /// The file itself, or those of a folder in the order of their names. What cannot be read is told when it is read.
-fn files(path: &Path) -> Vec<PathBuf> {
+pub(super) fn files(path: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(path) else { return vec![path.to_owned()] };
     let is_hidden = |path: &PathBuf| path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
     let entries = entries.flatten().map(|entry| entry.path()).filter(|path| !is_hidden(path) && path.is_file());
