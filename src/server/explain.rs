@@ -10,14 +10,13 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::clients::Standing;
-use super::responder::{Asked, Found, Responder, Setup, Wait};
-use super::tally::{Listened, Source};
-use crate::dns::{Query, Question, Rcode};
-use crate::resolve::answer::{Client, Transport};
+use super::holder::Holder;
+use super::responder::{Responder, Setup, unix_time};
+use crate::dns::{Query, Question};
+use crate::resolve::answer::{Client, Step, Transport};
 use crate::resolve::block::Verdict;
 use crate::resolve::cache::Names;
-use crate::resolve::route::Way;
-use crate::resolve::type_text;
+use crate::resolve::{open_alias, type_text};
 
 impl Responder {
     /// Tells who answers a question, to this client, or else to one who may ask for everything. With `ask`, each upstream of
@@ -49,70 +48,64 @@ impl Responder {
     /// Who answers, why, and with which RCODE.
     fn told_of(&self, setup: &Arc<Setup>, question: &Question, client: Option<IpAddr>) -> serde_json::Map<String, Value> {
         let query = Query::of(question.clone());
-        let octets = query.compose();
         let standing = client.map_or(Standing::Everything, |client| setup.standing(client));
         if standing == Standing::Nothing {
             return refused("the client is in clients.refused, or not in clients.allowed");
         }
         let client = Client { address: client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), transport: Transport::Tcp };
-        let (mut worker, mut answer) = (self.worker(&Listened::nowhere(), false), Vec::new());
-        let asked = Asked { query: &query, octets: &octets, plain: None, client };
-        let found = self.known_here(&mut worker, setup, &asked, &mut answer);
+        let catalog = self.catalog();
+        let holder = setup.holder(&catalog, &query, client, &mut fastrand::Rng::new(), unix_time());
         let name = &question.name;
-        let (source, because) = match &found {
-            None if standing != Standing::Everything => {
-                return refused("nobody here knows it, and the client is not in clients.forwarding_allowed");
+        let (source, because, rcode) = match &holder {
+            Holder::Local(message) if open_alias(message).is_some() => {
+                let because = "a hosts file or a [[record]] has it, as an alias of a name that is looked up in turn";
+                ("local", because.to_owned(), None)
             }
-            None => (FORWARDED, "nobody here knows it".to_owned()),
-            Some(Found::Answered(Source::Local)) if setup.has_local(&query) => {
-                ("local", "a hosts file or a [[record]] of the configuration has this very name".to_owned())
+            Holder::Local(message) => {
+                let because = "a hosts file or a [[record]] of the configuration has this very name";
+                ("local", because.to_owned(), Some(message.rcode))
             }
-            Some(Found::Answered(Source::Blocked)) => {
-                let verdict = setup.blocks.judge(question);
-                ("blocked", verdict.map_or_else(String::new, |verdict| blocked_by(&verdict)))
+            Holder::Blocked(verdict) => ("blocked", blocked_by(verdict), Some(verdict.message(&query).rcode)),
+            Holder::Route(message) => {
+                let because = "a [[forward.route]] of the configuration answers it, and nobody else is asked";
+                ("local", because.to_owned(), Some(message.rcode))
             }
-            Some(Found::Answered(Source::Local)) if matches!(setup.forwarder.way(question), Way::Here(_)) => {
-                ("local", "a [[forward.route]] of the configuration answers it, and nobody else is asked".to_owned())
+            Holder::Special(message) => {
+                let because = "names like this never leave the host (RFC 6761, 6762, 7686)";
+                ("local", because.to_owned(), Some(message.rcode))
             }
-            Some(Found::Answered(Source::Local)) => {
-                ("local", "names like this never leave the host (RFC 6761, 6762, 7686)".to_owned())
-            }
-            Some(Found::Elsewhere(Wait::Complete(_))) => {
-                ("local", "a hosts file or a [[record]] has it, as an alias of a name that is looked up in turn".to_owned())
-            }
-            Some(Found::Answered(Source::Zone) | Found::Elsewhere(Wait::Zone)) => {
+            Holder::Zone => {
                 let apexes = setup.zones.apexes();
                 let apex = apexes.iter().filter(|apex| name.is_within(apex)).max_by_key(|apex| apex.label_count());
-                ("zone", format!("it is in the zone {}", apex.map_or_else(String::new, ToString::to_string)))
+                ("zone", format!("it is in the zone {}", apex.map_or_else(String::new, ToString::to_string)), None)
             }
-            Some(Found::Elsewhere(Wait::Chase(chase))) => {
+            Holder::Discovery(Step::Chase(chase)) => {
                 let target = &chase.question().name;
-                (
-                    "discovery",
-                    format!(
-                        "it is in the discovery domain, and an instance's address is the name {target}, which is looked up in turn"
-                    ),
-                )
+                let because = format!(
+                    "it is in the discovery domain, and an instance's address is the name {target}, which is looked up in turn"
+                );
+                ("discovery", because, None)
             }
-            Some(Found::Answered(Source::Discovery)) if setup.is_ours(name) => {
-                ("discovery", "it is in the discovery domain".to_owned())
+            Holder::Discovery(Step::Reply(message)) if setup.is_ours(name) => {
+                ("discovery", "it is in the discovery domain".to_owned(), Some(message.rcode))
             }
-            Some(Found::Answered(Source::Discovery)) => {
-                ("discovery", "it is the reverse name of an address that is registered".to_owned())
+            Holder::Discovery(Step::Reply(message)) => {
+                ("discovery", "it is the reverse name of an address that is registered".to_owned(), Some(message.rcode))
             }
-            Some(Found::Answered(Source::Refused)) if setup.is_ours(name) => {
-                ("refused", "it is in the discovery domain, whose names are never forwarded".to_owned())
+            Holder::Nobody(_) if setup.is_ours(name) => {
+                return refused("it is in the discovery domain, whose names are never forwarded");
             }
-            Some(Found::Answered(Source::Refused)) => ("refused", "there is nobody to ask about other names".to_owned()),
-            Some(_) => ("invalid", "it is no question that is answered".to_owned()),
+            Holder::Nobody(_) => return refused("there is nobody to ask about other names"),
+            Holder::Discovery(Step::Forward) | Holder::Upstreams if standing != Standing::Everything => {
+                return refused("nobody here knows it, and the client is not in clients.forwarding_allowed");
+            }
+            Holder::Discovery(Step::Forward) | Holder::Upstreams => (FORWARDED, "nobody here knows it".to_owned(), None),
         };
         let mut told = serde_json::Map::new();
         told.insert("source".into(), json!(source));
         told.insert("because".into(), json!(because));
-        if let Some(low) = answer.get(3) {
-            told.insert("rcode".into(), json!(Rcode(u16::from(low & 15)).to_string()));
-        }
-        if let Some(explained) = (source == "discovery").then(|| setup.explain(&self.catalog(), question)).flatten() {
+        told.extend(rcode.map(|rcode| ("rcode".to_owned(), json!(rcode.to_string()))));
+        if let Some(explained) = (source == "discovery").then(|| setup.explain(&catalog, question)).flatten() {
             told.insert("asks_for".into(), json!(explained.asks_for));
             told.insert("instances".into(), json!(explained.instances));
         }

@@ -8,6 +8,7 @@ mod certificate;
 mod clients;
 mod encrypted;
 mod explain;
+mod holder;
 mod hop;
 mod http3;
 mod https;

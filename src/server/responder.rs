@@ -19,6 +19,7 @@ use ipnet::IpNet;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::clients::{Clients, Standing};
+use super::holder::Holder;
 use super::prefetch::{Due, Queue};
 use super::query_log::{Batch, Noted, QueryLog};
 use super::tally::{Listened, Source, Tallies, Tally};
@@ -33,7 +34,6 @@ use crate::resolve::block::{Blocks, Verdict};
 use crate::resolve::cache::{self, Entry, Key, Names, Near};
 use crate::resolve::local::Local;
 use crate::resolve::open_alias;
-use crate::resolve::route::Way;
 use crate::resolve::zone::Zones;
 use crate::upstream::{Answered, FirstAttempt, Forwarder, Kept, truncated, write_kept};
 
@@ -47,12 +47,12 @@ const SERVICES_CACHED: usize = 10_000;
 /// forget what they have near.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    discovery: Discovery,
+    pub(super) discovery: Discovery,
     /// No local data stands in front of names of the discovery domain.
     at_once: bool,
-    local: Arc<Local>,
+    pub(super) local: Arc<Local>,
     /// Names without data of their own that have local names below them, in domains that a route answers by itself.
-    parents: Arc<HashSet<Name>>,
+    pub(super) parents: Arc<HashSet<Name>>,
     clients: Arc<Clients>,
     log: Option<Arc<QueryLog>>,
     pub zones: Arc<Zones>,
@@ -112,30 +112,9 @@ impl Setup {
         Self { blocks: Arc::new(blocks), ..self }
     }
 
-    /// What others say of a question, the route that answers by itself, or whoever made the name a special one.
-    async fn elsewhere(&self, question: Question) -> Option<Message> {
-        let way = self.forwarder.way(&question);
-        if let Way::Here(here) = way {
-            let exists = self.parents.contains(&question.name);
-            return Some(self.local.answer_here(&Query::of(question), &here, exists));
-        }
-        if way == Way::None && !self.is_consul() {
-            let special = self.local.special(&Query::of(question.clone()));
-            if special.is_some() {
-                return special;
-            }
-        }
-        self.forwarder.ask(question).await
-    }
-
     /// Is the name in the discovery domain?
     pub(super) fn is_ours(&self, name: &Name) -> bool {
         self.discovery.is_ours(name)
-    }
-
-    /// Has local data exactly this name?
-    pub(super) fn has_local(&self, query: &Query) -> bool {
-        self.local.answer(query).is_some()
     }
 
     /// Why a name of the discovery domain is answered as it is.
@@ -143,7 +122,7 @@ impl Setup {
         self.discovery.explain(catalog, question)
     }
 
-    fn is_consul(&self) -> bool {
+    pub(super) fn is_consul(&self) -> bool {
         self.discovery.settings().compat == Compat::Consul
     }
 }
@@ -243,7 +222,7 @@ impl Worker {
     }
 }
 
-fn unix_time() -> u64 {
+pub(super) fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
@@ -612,10 +591,7 @@ impl Responder {
         &Asked { query, client, .. }: &Asked<'_>,
         out: &mut Vec<u8>,
     ) -> Option<Found> {
-        let name = &query.question.name;
-        let consul = setup.is_consul();
-        let is_ours = setup.discovery.is_ours(name);
-        if !consul {
+        if !setup.is_consul() {
             if query.edns.as_ref().is_some_and(|edns| edns.version > 0) {
                 // RFC 6891, 6.1.3.
                 out.extend(error(query, Rcode::BADVERS, None).compose(true));
@@ -626,55 +602,30 @@ impl Responder {
                 out.extend(error(query, Rcode::NOTIMP, None).compose(true));
                 return Some(Found::Answered(Source::Invalid));
             }
-            if let Some(message) = setup.local.answer(query) {
-                if open_alias(&message).is_some() {
-                    return Some(Found::Elsewhere(Wait::Complete(Box::new(message))));
-                }
+        }
+        let found = match setup.holder(worker.catalog.load(), query, client, &mut worker.rng, worker.clock) {
+            Holder::Local(message) if open_alias(&message).is_some() => Found::Elsewhere(Wait::Complete(Box::new(message))),
+            Holder::Local(message) | Holder::Route(message) | Holder::Special(message) => {
                 fit(message, query, client.transport, out);
-                return Some(Found::Answered(Source::Local));
+                Found::Answered(Source::Local)
             }
-            // A zone within the discovery domain has only the names that stand in it.
-            if setup.zones.covers(name) && (!is_ours || setup.zones.has(name)) {
+            Holder::Zone => {
                 let kept = setup.zones.kept(query, client.transport.room(query.payload_size()), out);
-                return Some(if kept { Found::Answered(Source::Zone) } else { Found::Elsewhere(Wait::Zone) });
+                if kept { Found::Answered(Source::Zone) } else { Found::Elsewhere(Wait::Zone) }
             }
-        }
-        if setup.discovery.may_know(name) {
-            let catalog = worker.catalog.load();
-            match setup.discovery.answer(catalog, query, client, &mut worker.rng, worker.clock) {
-                Step::Reply(message) => {
-                    out.extend(setup.discovery.compose(&message));
-                    return Some(Found::Answered(Source::Discovery));
-                }
-                Step::Chase(chase) => return Some(Found::Elsewhere(Wait::Chase(chase))),
-                Step::Forward if is_ours && !consul => {
-                    out.extend(error(query, Rcode::REFUSED, None).compose(true));
-                    return Some(Found::Answered(Source::Refused));
-                }
-                Step::Forward => {}
+            Holder::Discovery(Step::Reply(message)) => {
+                out.extend(setup.discovery.compose(&message));
+                Found::Answered(Source::Discovery)
             }
-        }
-        if let Some(verdict) = setup.blocks.judge(&query.question) {
-            return Some(blocked(&verdict, query, client, out));
-        }
-        let way = setup.forwarder.way(&query.question);
-        if let Way::Here(here) = &way {
-            fit(setup.local.answer_here(query, here, setup.parents.contains(name)), query, client.transport, out);
-            return Some(Found::Answered(Source::Local));
-        }
-        if !consul
-            && way == Way::None
-            && let Some(message) = setup.local.special(query)
-        {
-            fit(message, query, client.transport, out);
-            return Some(Found::Answered(Source::Local));
-        }
-        if !setup.forwarder.has_upstreams() && matches!(way, Way::None | Way::Group(0)) {
-            let reason = (ExtendedError::Prohibited, "this server has nobody to ask about other names");
-            out.extend(error(query, Rcode::REFUSED, (!consul).then_some(reason)).compose(true));
-            return Some(Found::Answered(Source::Refused));
-        }
-        None
+            Holder::Discovery(Step::Chase(chase)) => Found::Elsewhere(Wait::Chase(chase)),
+            Holder::Blocked(verdict) => blocked(&verdict, query, client, out),
+            Holder::Nobody(message) => {
+                out.extend(message.compose(true));
+                Found::Answered(Source::Refused)
+            }
+            Holder::Discovery(Step::Forward) | Holder::Upstreams => return None,
+        };
+        Some(found)
     }
 
     /// Waits for the answer.
@@ -701,7 +652,11 @@ impl Responder {
                 loop {
                     step = match step {
                         Step::Chase(chase) => {
-                            let heard = setup.elsewhere(chase.question().clone()).await;
+                            let question = chase.question().clone();
+                            let heard = match self.known(setup, client, &question).await {
+                                Some(message) => Some(self.completed(setup, client, message).await),
+                                None => None,
+                            };
                             chase.resume(heard)
                         }
                         Step::Reply(message) => return (Source::Discovery, setup.discovery.compose(&message)),
@@ -713,7 +668,7 @@ impl Responder {
                 let mut out = Vec::new();
                 let message = setup.zones.message(query).await;
                 if open_alias(&message).is_some() {
-                    self.complete(setup, query, client, message, &mut out).await;
+                    fit(self.completed(setup, client, message).await, query, client.transport, &mut out);
                 } else {
                     setup.zones.answer(query, client.transport.room(query.payload_size()), &mut out).await;
                 }
@@ -721,17 +676,17 @@ impl Responder {
             }
             Wait::Complete(message) => {
                 let mut out = Vec::new();
-                self.complete(setup, query, client, *message, &mut out).await;
+                fit(self.completed(setup, client, *message).await, query, client.transport, &mut out);
                 (Source::Local, out)
             }
         }
     }
 
-    /// Follows an alias out of local data: a stub resolver expects the whole chain (RFC 1034, 5.2.2).
-    async fn complete(&self, setup: &Arc<Setup>, query: &Query, client: Client, mut message: Message, out: &mut Vec<u8>) {
+    /// Follows an alias that leads out of what is known here: a stub resolver expects the whole chain (RFC 1034, 5.2.2).
+    async fn completed(&self, setup: &Arc<Setup>, client: Client, mut message: Message) -> Message {
         for _ in 0..ALIASES_MAX {
-            let Some(target) = open_alias(&message) else { break };
-            let question = Question { name: target, qtype: query.question.qtype, qclass: Class::IN };
+            let (Some(target), Some(asked)) = (open_alias(&message), message.questions.first()) else { break };
+            let question = Question { name: target, qtype: asked.qtype, qclass: Class::IN };
             let Some(more) = self.known(setup, client, &question).await else { break };
             if more.answers.is_empty() {
                 message.rcode = more.rcode;
@@ -740,27 +695,23 @@ impl Responder {
             }
             message.answers.extend(more.answers);
         }
-        fit(message, query, client.transport, out);
+        message
     }
 
-    /// What anybody knows of a question.
+    /// What anybody says of a question of our own; `None` when nobody answers, or an instance's alias would have to be
+    /// followed once more.
     async fn known(&self, setup: &Arc<Setup>, client: Client, question: &Question) -> Option<Message> {
         let query = Query::of(question.clone());
-        if let Some(message) = setup.local.answer(&query) {
-            return Some(message);
+        let client = Client { transport: Transport::Tcp, ..client };
+        let holder = setup.holder(&self.catalog(), &query, client, &mut fastrand::Rng::new(), unix_time());
+        match holder {
+            Holder::Local(message) | Holder::Route(message) | Holder::Special(message) => Some(message),
+            Holder::Zone => Some(setup.zones.message(&query).await),
+            Holder::Blocked(verdict) => Some(verdict.message(&query)),
+            Holder::Discovery(Step::Reply(message)) => Some(*message),
+            Holder::Discovery(_) | Holder::Nobody(_) => None,
+            Holder::Upstreams => setup.forwarder.ask(question.clone()).await,
         }
-        if setup.zones.covers(&question.name) && (!setup.discovery.is_ours(&question.name) || setup.zones.has(&question.name)) {
-            return Some(setup.zones.message(&query).await);
-        }
-        if setup.discovery.is_ours(&question.name) {
-            let client = Client { transport: Transport::Tcp, ..client };
-            let catalog = self.catalog.load_full();
-            return match setup.discovery.answer(&catalog, &query, client, &mut fastrand::Rng::new(), unix_time()) {
-                Step::Reply(message) => Some(*message),
-                Step::Chase(_) | Step::Forward => None,
-            };
-        }
-        setup.elsewhere(question.clone()).await
     }
 }
 
@@ -858,7 +809,7 @@ fn fit(mut message: Message, query: &Query, transport: Transport, out: &mut Vec<
 }
 
 /// An answer without data, with the reason for those who can read it (RFC 8914).
-fn error(query: &Query, rcode: Rcode, reason: Option<(ExtendedError, &str)>) -> Message {
+pub(super) fn error(query: &Query, rcode: Rcode, reason: Option<(ExtendedError, &str)>) -> Message {
     let mut message = query.response(rcode);
     // Consul's REFUSED has no OPT record, and no RA.
     if rcode != Rcode::REFUSED || reason.is_some() {

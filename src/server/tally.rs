@@ -107,11 +107,6 @@ pub(super) struct Listened {
 }
 
 impl Listened {
-    /// Of questions that no listener heard, and that are not counted with the others.
-    pub(super) fn nowhere() -> Arc<Self> {
-        Arc::default()
-    }
-
     /// A tally for one more worker thread.
     pub(super) fn for_worker(&self) -> Arc<Tally> {
         let tally = Arc::<Tally>::default();

@@ -198,3 +198,37 @@ fn a_domain_of_one_s_own_is_held_back_in_its_place() {
     assert_eq!(rollcall.ask("absent.service.corp.example", "A").rcode(), ResponseCode::NXDomain);
     assert_eq!(witness.asked(), Vec::<String>::new());
 }
+
+/// Whoever has a name when it is asked for has it too when an alias of our own leads to it.
+#[test]
+fn an_alias_leads_to_whoever_has_its_target() {
+    let (directory, witness) = (directory(), Witness::start());
+    let config = directory.path().join("rollcall.toml");
+    let records = [
+        ("hidden.example.net", "CNAME", "secret.onion"),
+        ("back.example.net", "CNAME", "9.0.0.10.in-addr.arpa"),
+        ("db.lan.example", "A", "10.1.2.3"),
+        ("far.lan.example", "CNAME", "db.lan.example"),
+    ];
+    let text: String = records
+        .iter()
+        .map(|(name, kind, value)| format!("[[record]]\nname = \"{name}\"\ntype = \"{kind}\"\nvalue = \"{value}\"\n"))
+        .collect();
+    std::fs::write(&config, text).expect("written");
+    let rollcall =
+        Launch::serve(directory.path()).option("--upstream", witness.address.to_string()).option("--config", &config).start();
+    let services = [("at", "10.0.0.9"), ("onion", "peer.onion"), ("local", "db.lan.example"), ("twice", "far.lan.example")];
+    for (name, address) in services {
+        rollcall.http.accepts("/v1/agent/service/register", &json!({"Name": name, "Address": address, "Port": 80}));
+    }
+
+    let hidden = rollcall.ask("hidden.example.net", "A");
+    assert_eq!((hidden.rcode(), hidden.answers()), (ResponseCode::NXDomain, vec!["secret.onion.".to_owned()]));
+    let back = rollcall.ask("back.example.net", "PTR").answers();
+    assert_eq!(back.len(), 2, "{back:?}");
+    assert!(back[1].ends_with("consul."), "{back:?}");
+    assert_eq!(rollcall.ask("onion.service.consul", "A").answers(), ["peer.onion."]);
+    assert_eq!(rollcall.ask("local.service.consul", "A").answers().last().map(String::as_str), Some("10.1.2.3"));
+    assert_eq!(rollcall.ask("twice.service.consul", "A").answers().last().map(String::as_str), Some("10.1.2.3"));
+    assert_eq!(witness.asked(), Vec::<String>::new(), "none of these names leaves the host");
+}
