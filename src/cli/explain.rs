@@ -118,7 +118,7 @@ fn print(told: &Value, output: &mut Output) -> Result<(), Error> {
     }
     let heading = ["Upstream", "State", "Latency", "Sent", "Answered", "Failed", "Missed"];
     table(output, list(&route["upstreams"]), &heading, |upstream| {
-        let state = if upstream["up"] == true { "up" } else { "silent: asked last" };
+        let state = if upstream["up"] == true { "up" } else { "failing: asked last" };
         let latency = upstream["latency_ms"].as_f64().map_or_else(|| "unknown".to_owned(), |ms| format!("{ms} ms"));
         let counts = ["sent", "answered", "failed", "missed"].map(|key| text(&upstream[key]));
         [text(&upstream["upstream"]), state.to_owned(), latency].into_iter().chain(counts).collect()

@@ -451,7 +451,7 @@ impl Forwarder {
                 "up": !condition.is_suspect(),
                 "latency_ms": condition.latency.map(milliseconds),
                 "random_case": random_case,
-                "unanswered_in_a_row": condition.lost,
+                "useless_in_a_row": condition.lost,
                 "sent": tally.sent.get(),
                 "answered": tally.answered.get(),
                 "failed": tally.failed.get(),
@@ -555,7 +555,12 @@ impl Forwarder {
             })
         };
         let up = conditions().map(|(labels, condition)| (labels, u8::from(!condition.is_suspect())));
-        page.family(Gauge, "rollcall_upstream_up", "1, or 0 for one that is asked last since it did not answer.", up);
+        page.family(
+            Gauge,
+            "rollcall_upstream_up",
+            "1, or 0 for an upstream that is asked last because it failed or did not answer.",
+            up,
+        );
         let latencies =
             conditions().filter_map(|(labels, condition)| condition.latency.map(|latency| (labels, latency.as_secs_f64())));
         page.family(Gauge, "rollcall_upstream_latency_seconds", "How long it takes, smoothed.", latencies);

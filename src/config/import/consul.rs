@@ -53,7 +53,7 @@ impl Consul {
                     "connect" | "tls" | "verify_incoming" | "verify_outgoing" | "ca_file" | "cert_file" | "key_file" => {
                         Some("there is no service mesh, and the HTTP API speaks no TLS")
                     }
-                    "telemetry" => Some("there are no metrics yet"),
+                    "telemetry" => Some("rollcall's metrics are at /metrics of the HTTP API, for Prometheus to fetch"),
                     _ => None,
                 };
                 self.remarks.left_out(&origin, hint.map_or(left.clone(), |hint| left.hint(hint)));

@@ -1,6 +1,7 @@
 //! systemd-resolved's configuration (resolved.conf(5)): the file, and the drop-ins beside it.
 
 use std::fs;
+use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -57,13 +58,48 @@ struct Resolved {
     remarks: Remarks,
     settings: usize,
     draft: Draft,
-    upstreams: Vec<Item>,
+    servers: Vec<Server>,
+    /// Whether they are asked over TLS, and the line that says so.
+    tls: (Tls, Vec<Origin>),
     listen: Vec<Item>,
     /// Domains whose names the servers are for; all names when there are none.
     routes: Vec<(Name, Origin)>,
     /// `~.`
     takes_all: bool,
     without: Vec<Item>,
+}
+
+/// `DNSOverTLS=`
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Tls {
+    #[default]
+    Never,
+    /// `opportunistic`: where it works, and in the clear where it does not.
+    Perhaps,
+    Always,
+}
+
+/// A word of `DNS=`.
+#[derive(Debug)]
+struct Server {
+    address: IpAddr,
+    port: Option<u16>,
+    name: Option<String>,
+    origin: Origin,
+}
+
+impl Server {
+    fn written(&self, encrypted: bool) -> String {
+        let (scheme, usual) = if encrypted { ("tls://", 853) } else { ("", 53) };
+        let port = self.port.filter(|port| *port != usual);
+        let place = match (self.address, port) {
+            (address, Some(port)) => SocketAddr::new(address, port).to_string(),
+            (IpAddr::V6(address), None) if encrypted => format!("[{address}]"),
+            (address, None) => address.to_string(),
+        };
+        let name = self.name.as_ref().filter(|_| encrypted).map_or_else(String::new, |name| format!("#{name}"));
+        format!("{scheme}{place}{name}")
+    }
 }
 
 impl Resolved {
@@ -96,11 +132,11 @@ impl Resolved {
         let from = || vec![origin.clone()];
         match key {
             // An empty list takes back what was said before.
-            "DNS" if value.is_empty() => self.upstreams.clear(),
+            "DNS" if value.is_empty() => self.servers.clear(),
             "DNS" => {
                 for word in words() {
-                    let upstream = self.upstream(origin, word)?;
-                    self.upstreams.push(Item { value: quoted(upstream), from: from() });
+                    let server = self.server(origin, word)?;
+                    self.servers.push(server);
                 }
             }
             "FallbackDNS" if value.is_empty() => {
@@ -121,12 +157,13 @@ impl Resolved {
                 return Err(Left::new("rollcall does not validate; records of DNSSEC pass through unchanged")
                     .hint("name upstreams that validate, over a network that you trust"));
             }
-            "DNSOverTLS" if is_off => self.remarks.needless(origin, "an upstream without a scheme is asked in the clear"),
             "DNSOverTLS" => {
-                return Err(Left::new(
-                    "the servers were carried over as plain DNS: what they are asked can be read on the way",
-                )
-                .hint("write those that speak TLS with their scheme, as far as this version knows it: \"tls://…\""));
+                let tls = match value {
+                    _ if is_off => Tls::Never,
+                    "opportunistic" => Tls::Perhaps,
+                    _ => Tls::Always,
+                };
+                self.tls = (tls, from());
             }
             "Cache" if is_off => self.draft.set(Section::Cache, "size", "0", from()),
             "Cache" if value == "no-negative" => self.draft.set(Section::Cache, "max_negative_ttl", "0", from()),
@@ -177,23 +214,54 @@ impl Resolved {
     }
 
     /// `ADDRESS[:PORT][%INTERFACE][#NAME]`
-    fn upstream(&mut self, origin: &Origin, word: &str) -> Result<String, Left> {
-        let (place, name) = word.split_once('#').map_or((word, None), |(place, name)| (place, Some(name)));
+    fn server(&mut self, origin: &Origin, word: &str) -> Result<Server, Left> {
+        let (place, name) = word.split_once('#').map_or((word, None), |(place, name)| (place, Some(name.to_owned())));
         let (place, interface) = place.split_once('%').map_or((place, None), |(place, interface)| (place, Some(interface)));
-        let written = match (place.parse::<IpAddr>(), place.parse::<SocketAddr>()) {
-            (Ok(address), _) => address.to_string(),
-            (_, Ok(address)) if address.port() == 53 => address.ip().to_string(),
-            (_, Ok(address)) => address.to_string(),
+        let (address, port) = match (place.parse::<IpAddr>(), place.parse::<SocketAddr>()) {
+            (Ok(address), _) => (address, None),
+            (_, Ok(address)) => (address.ip(), Some(address.port())),
             _ => return Err(Left::new(format!("expected the address of a server, got {word:?}"))),
         };
-        written.parse::<Upstream>().map_err(Left::new)?;
         if interface.is_some() {
             self.remarks.changed(origin, "the routing table decides the way to the server, not its interface");
         }
-        if name.is_some() {
-            self.remarks.changed(origin, "the server's name is for TLS, and was left away");
+        let server = Server { address, port, name, origin: origin.clone() };
+        server.written(true).parse::<Upstream>().map_err(Left::new)?;
+        Ok(server)
+    }
+
+    /// The servers as upstreams: over TLS where that was asked for, as far as it can be kept to.
+    fn upstreams(&mut self) -> Vec<Item> {
+        let (tls, asked_by) = mem::take(&mut self.tls);
+        let mut is_bare = false;
+        let mut items = Vec::new();
+        for server in mem::take(&mut self.servers) {
+            let encrypted = tls == Tls::Always || tls == Tls::Perhaps && server.name.is_some();
+            is_bare |= !encrypted;
+            if server.name.is_some() && !encrypted {
+                self.remarks.changed(&server.origin, "the server's name is for TLS, and was left away");
+            }
+            items.push(Item { value: quoted(server.written(encrypted)), from: vec![server.origin] });
         }
-        Ok(written)
+        for origin in &asked_by {
+            match tls {
+                Tls::Never => self.remarks.needless(origin, "an upstream without a scheme is asked in the clear"),
+                Tls::Always => {
+                    self.remarks.changed(origin, "the servers are asked over TLS, which is written as tls:// at each of them");
+                }
+                Tls::Perhaps if is_bare => self.remarks.left_out(
+                    origin,
+                    Left::new(
+                        "servers without a #NAME were carried over as plain DNS: rollcall has no encryption that may fail",
+                    )
+                    .hint("write \"tls://ADDRESS#NAME\" for those that speak TLS"),
+                ),
+                Tls::Perhaps => {
+                    self.remarks.changed(origin, "the servers are asked over TLS alone, and have to prove their names");
+                }
+            }
+        }
+        items
     }
 
     fn domains<'a>(&mut self, origin: &Origin, words: impl Iterator<Item = &'a str>) -> Result<(), Left> {
@@ -216,6 +284,7 @@ impl Resolved {
     }
 
     fn write(mut self) -> Result<Import, Vec<Problem>> {
+        let upstreams = self.upstreams();
         let local = Item { value: quoted("127.0.0.1:53"), from: Vec::new() };
         self.draft.add(Section::Dns, "listen", [local].into_iter().chain(self.listen));
         let own = Settings::default().domain;
@@ -223,12 +292,12 @@ impl Resolved {
         for (_, origin) in &ours {
             self.remarks.changed(origin, "rollcall answers these names by itself, from its own registry");
         }
-        if self.upstreams.is_empty() {
+        if upstreams.is_empty() {
             for (_, origin) in &routes {
                 self.remarks.needless(origin, "without DNS= it has no effect");
             }
         } else if self.takes_all || routes.is_empty() && ours.is_empty() {
-            self.draft.add(Section::Forward, "upstreams", self.upstreams);
+            self.draft.add(Section::Forward, "upstreams", upstreams);
         } else if !routes.is_empty() {
             // The servers are for these domains; all else goes where the machine's links say.
             for (_, origin) in &routes {
@@ -240,7 +309,7 @@ impl Resolved {
             self.draft.begin(Section::Route);
             let items = routes.into_iter().map(|(name, origin)| Item { value: quoted_name(&name), from: vec![origin] });
             self.draft.add(Section::Route, "domains", items);
-            self.draft.add(Section::Route, "upstreams", self.upstreams);
+            self.draft.add(Section::Route, "upstreams", upstreams);
         }
         if !self.without.is_empty() {
             self.draft.add(Section::Filter, "without", self.without);
@@ -288,10 +357,35 @@ mod tests {
             import("[Resolve]\nDNS=10.0.0.2\nDomains=~corp.example ~consul lan\nDNSSEC=yes\nDNSOverTLS=yes\nDSN=1\n", "");
         assert!(table["forward"].get("upstreams").is_none(), "{text}");
         let route = &table["forward"]["route"][0];
-        assert_eq!((&route["domains"], &route["upstreams"]), (&vec!["corp.example"].into(), &vec!["10.0.0.2"].into()));
+        assert_eq!((&route["domains"], &route["upstreams"]), (&vec!["corp.example"].into(), &vec!["tls://10.0.0.2"].into()));
         let lost: Vec<_> = remarks.iter().filter(|(fate, _)| *fate == Fate::LeftOut).map(|(_, line)| line.unwrap()).collect();
-        assert_eq!(lost, [3, 4, 5, 6]);
+        assert_eq!(lost, [3, 4, 6]);
         let (table, ..) = import("[Resolve]\nDNS=10.0.0.2\nDomains=~. ~corp.example\n", "");
         assert_eq!(table["forward"]["upstreams"], vec!["10.0.0.2"].into());
+    }
+    #[test]
+    fn what_was_encrypted_stays_encrypted() {
+        let servers = "[Resolve]\nDNS=192.0.2.1#dns.example 192.0.2.2:8853#dns.example 2001:db8::1#dns.example 192.0.2.3\n";
+        let (encrypted, plain) = ("tls://192.0.2.1#dns.example", "192.0.2.1");
+        for (line, first, last, fate) in [
+            ("DNSOverTLS=yes", encrypted, "tls://192.0.2.3", Fate::Changed),
+            ("DNSOverTLS=opportunistic", encrypted, "192.0.2.3", Fate::LeftOut),
+            ("DNSOverTLS=no", plain, "192.0.2.3", Fate::Needless),
+        ] {
+            let (table, remarks, text) = import(servers, &format!("[Resolve]\n{line}\n"));
+            let upstreams = table["forward"]["upstreams"].as_array().unwrap();
+            assert_eq!((upstreams[0].as_str(), upstreams[3].as_str()), (Some(first), Some(last)), "{text}");
+            if first == encrypted {
+                let others = (upstreams[1].as_str(), upstreams[2].as_str());
+                assert_eq!(
+                    others,
+                    (Some("tls://192.0.2.2:8853#dns.example"), Some("tls://[2001:db8::1]#dns.example")),
+                    "{text}"
+                );
+            }
+            assert!(remarks.contains(&(fate, Some(2))), "{line}: {remarks:?}");
+            let config: crate::upstream::Config = table["forward"].clone().try_into().unwrap();
+            assert_eq!(config.upstreams.unwrap().len(), 4);
+        }
     }
 }
