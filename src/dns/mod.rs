@@ -26,7 +26,7 @@ pub use padding::drop_options;
 pub use plain::PlainQuery;
 pub use query::{Query, Question, Reject};
 pub use record::{Class, RData, Record, Soa, Srv, Type};
-pub use reply::{Given, Reply, given, is_bare, question};
+pub use reply::{Given, Reply, given, is_bare, question, rcode};
 
 /// Why bytes are not a DNS message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

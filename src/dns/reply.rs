@@ -4,7 +4,7 @@ use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
-use super::{Message, Name, ParseError, Reader, Type};
+use super::{Message, Name, ParseError, Rcode, Reader, Type};
 
 /// A message that answers a question, as far as its form tells; its id and its sender are for others to compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +12,7 @@ pub struct Reply {
     /// Its question is that which was asked. Errors may come back without any.
     pub has_question: bool,
     pub has_edns: bool,
+    pub rcode: Rcode,
     /// Octets up to the end of its last record; what follows is nobody's.
     pub length: usize,
 }
@@ -29,8 +30,22 @@ impl Reply {
             _ => return None,
         };
         let (opt, length) = walk(octets).ok()?;
-        Some(Self { has_question, has_edns: opt.is_some(), length })
+        let rcode = extended(*low, octets, opt.as_ref());
+        Some(Self { has_question, has_edns: opt.is_some(), rcode, length })
     }
+}
+
+/// The RCODE of a message, with the eight bits that its OPT record has of it (RFC 6891, 6.1.3); `None` when it cannot be read
+/// to its end.
+pub fn rcode(octets: &[u8]) -> Option<Rcode> {
+    let (opt, _) = walk(octets).ok()?;
+    Some(extended(*octets.get(3)?, octets, opt.as_ref()))
+}
+
+/// `low` has four bits of it, and the octet in front of the OPT record's version the others.
+fn extended(low: u8, octets: &[u8], opt: Option<&Range<usize>>) -> Rcode {
+    let high = opt.and_then(|data| octets.get(data.start.checked_sub(6)?)).copied().unwrap_or(0);
+    Rcode(u16::from(high) << 4 | u16::from(low & 15))
 }
 
 /// Are both the same question? Names are the same in any letter case; octets of a type may look like letters.

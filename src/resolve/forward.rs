@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::dns::Rcode;
+use crate::dns::{self, Rcode};
 use crate::limits;
 use crate::resolve::answer::Transport;
 
@@ -270,7 +270,12 @@ impl Attempt {
 
 /// Is this an answer, and not an error that another upstream may not have?
 pub fn is_good(octets: &[u8]) -> bool {
-    octets.get(3).is_some_and(|low| [Rcode::NOERROR, Rcode::NXDOMAIN].contains(&Rcode(u16::from(low & 15))))
+    dns::rcode(octets).is_some_and(is_success)
+}
+
+/// Is that the RCODE of an answer?
+pub fn is_success(rcode: Rcode) -> bool {
+    [Rcode::NOERROR, Rcode::NXDOMAIN].contains(&rcode)
 }
 
 impl Lookup {
@@ -402,14 +407,14 @@ impl Lookup {
         let good = is_good(&octets);
         (attempt.open, attempt.answered, attempt.bad) = (false, true, !good);
         let Attempt { upstream, transport, edns, sent, .. } = *attempt;
-        let [_, _, high, low, ..] = octets[..] else { return self.ask_next(now) };
-        let (truncated, rcode) = (high & 2 != 0, Rcode(u16::from(low & 15)));
+        let (Some(high), Some(rcode)) = (octets.get(2), dns::rcode(&octets)) else { return self.ask_next(now) };
+        let truncated = high & 2 != 0;
         if matches!(self.strategy, Strategy::Sequential { .. }) {
             // Consul takes a truncated answer as it is, and lets no bad one pass.
             return if good { self.done = Some(Some(octets)) } else { self.ask_next(now) };
         }
-        if rcode == Rcode::FORMERR && self.edns && edns {
-            // A server that is older than EDNS understands the query without it (RFC 6891, 6.2.2).
+        if [Rcode::FORMERR, Rcode::BADVERS].contains(&rcode) && self.edns && edns {
+            // A server that is older than EDNS, or has another, understands the query without it (RFC 6891, 6.2.2).
             if let Some(attempt) = self.attempts.get_mut(number) {
                 (attempt.answered, attempt.bad) = (false, false);
             }
@@ -668,6 +673,27 @@ mod tests {
         assert_eq!(world.asks(400).0, [(0, Transport::Udp)]);
         assert_eq!(world.asks(999), (vec![], 1000));
         assert_eq!(world.asks(1000).0, [(0, Transport::Tcp)]);
+    }
+
+    #[test]
+    fn rfc6891_6_1_3_an_error_in_the_opt_record_is_an_error() {
+        let with_opt = |low: u8, high: u8| {
+            let mut octets = reply(false, Rcode(u16::from(low)));
+            octets[11] = 1;
+            octets.extend([0, 0, 41, 4, 208, high, 0, 0, 0, 0, 0]);
+            octets
+        };
+        assert!(is_good(&with_opt(0, 0)) && is_good(&with_opt(3, 0)));
+        // BADVERS is 16, BADCOOKIE 23: their low bits look like success, and like an error of another kind.
+        assert!(!is_good(&with_opt(0, 1)) && !is_good(&with_opt(7, 1)) && !is_good(&with_opt(3, 1)));
+        // An upstream of another EDNS is asked without it, as one that has none.
+        let mut world = World::new(HEDGED, &mut known(&[10, 20]));
+        world.lookup = world.lookup.with_edns(true);
+        assert_eq!(world.asks(0).0, [(0, Transport::Udp)]);
+        let at = world.at(5);
+        world.lookup.heard(0, with_opt(0, 1), at);
+        let step = world.lookup.step(at);
+        assert_eq!(step, Step::Send { attempt: 1, upstream: 0, transport: Transport::Udp, edns: false });
     }
 
     #[test]

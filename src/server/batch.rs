@@ -172,7 +172,9 @@ impl Outbox {
         if self.count < SLOTS { Ok(()) } else { self.send(socket) }
     }
 
-    /// Sends what is in the box. A peer that cannot be reached costs only itself; the last such error is told.
+    /// Sends what is in the box, and waits for nothing: what the kernel has no room for is lost, as on the way. Answers to
+    /// addresses that nobody has stay in the socket's buffer for seconds, and whoever waited for room there could be
+    /// stopped by a few forged queries. A peer that cannot be reached costs only itself; the last such error is told.
     pub(super) fn send(&mut self, socket: &UdpSocket) -> io::Result<()> {
         let waiting = mem::take(&mut self.count);
         let headers = self.kernel.headers.iter_mut().zip(&mut self.kernel.vectors);
@@ -193,14 +195,15 @@ impl Outbox {
             // SAFETY: headers `sent..waiting` were set above and point to buffers that live in `self`.
             let count = unsafe {
                 let headers = self.kernel.headers.as_mut_ptr().add(sent);
-                libc::sendmmsg(socket.as_raw_fd(), headers, (waiting - sent) as _, 0)
+                libc::sendmmsg(socket.as_raw_fd(), headers, (waiting - sent) as _, libc::MSG_DONTWAIT)
             };
-            // An error concerns the first datagram left (no route, a full buffer): go on behind it.
             match usize::try_from(count) {
                 Ok(count) => sent += count.max(1),
                 Err(_) => {
-                    result = Err(io::Error::last_os_error());
-                    sent += 1;
+                    let error = io::Error::last_os_error();
+                    // No room is so for all that are left; any other error concerns the first of them (no route).
+                    sent = if error.kind() == io::ErrorKind::WouldBlock { waiting } else { sent + 1 };
+                    result = Err(error);
                 }
             }
         }
@@ -242,7 +245,7 @@ impl Return {
         }
     }
 
-    /// Sends one answer, later than its batch.
+    /// Sends one answer, later than its batch, and waits for nothing either.
     pub(super) fn send(&self, socket: &UdpSocket, octets: &[u8]) -> io::Result<()> {
         let mut origin = *self;
         let mut vector = libc::iovec { iov_base: octets.as_ptr().cast_mut().cast(), iov_len: octets.len() };
@@ -255,7 +258,7 @@ impl Return {
         header.msg_control = origin.control.0.as_mut_ptr().cast();
         header.msg_controllen = origin.control_length as _;
         // SAFETY: the header points to locals that outlive the call; sendmsg writes to none of them.
-        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, 0) };
+        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 

@@ -10,8 +10,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::batch;
 
-/// Octets asked of the kernel for datagrams that wait to be read; it grants as much as it allows.
-const RECEIVE_BUFFER: usize = 4 << 20;
+/// Octets asked of the kernel for datagrams that wait to be read, and for those that wait to leave; it grants as much as it
+/// allows.
+const BUFFER: usize = 4 << 20;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1_024;
 
@@ -150,7 +151,8 @@ fn udp_socket(address: SocketAddr, share: bool) -> io::Result<UdpSocket> {
     socket.set_reuse_port(share)?;
     socket.bind(&address.into())?;
     // As much as is allowed: a smaller buffer only loses more in a burst.
-    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    let _ = socket.set_recv_buffer_size(BUFFER);
+    let _ = socket.set_send_buffer_size(BUFFER);
     let socket = UdpSocket::from(socket);
     batch::tell_local_address(&socket)?;
     // What a forged ICMP message says of a path must not have answers cut into fragments (RFC 9715, 3.1; RFC 8900). They

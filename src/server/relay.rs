@@ -26,7 +26,7 @@ use super::responder::Setup;
 use crate::dns::{Edns, LetterCase, PlainQuery, Reply, question};
 use crate::limits;
 use crate::resolve::cache::Key;
-use crate::resolve::forward::is_good;
+use crate::resolve::forward::is_success;
 use crate::upstream::{self, Favourite, FirstAttempt, add_edns};
 
 /// What stands for the clients' socket in epoll; a port is told by its place.
@@ -281,7 +281,7 @@ impl Relay {
                 }
                 self.asked.remove(&flight.key);
                 let is_truncated = octets.get(2).is_none_or(|high| high & 2 != 0);
-                if is_same && is_good(octets) && reply.has_question && reply.length == octets.len() && !is_truncated {
+                if is_same && is_success(reply.rcode) && reply.has_question && reply.length == octets.len() && !is_truncated {
                     let count = answered.map_or(1, |(_, _, count): (_, _, u32)| count.saturating_add(1));
                     answered = Some((flight.favourite, flight.sent, count));
                     // Who sent an OPT record is due one.

@@ -23,7 +23,7 @@ use super::address::{Host, Protocol, Upstream};
 use super::link::{Bootstrap, Link, Place};
 use super::tally::{Counters, Tally};
 use super::{system, tls, udp};
-use crate::dns::{Edns, ExtendedError, Message, Name, PlainQuery, Query, Question, Rcode, is_bare};
+use crate::dns::{Edns, ExtendedError, Flags, Message, Name, PlainQuery, Query, Question, Rcode, is_bare};
 use crate::duration;
 use crate::limits;
 use crate::metrics::{Count, Kind, Labels, Page};
@@ -861,7 +861,7 @@ impl Forwarder {
                 Step::Send { attempt, upstream, transport, edns } => {
                     let octets = match edns {
                         true => &octets,
-                        false => without_edns.get_or_init(|| Query { edns: None, ..query.clone() }.compose().into()),
+                        false => without_edns.get_or_init(|| Query { edns: None, ..onward(query) }.compose().into()),
                     };
                     let asking = self.clone().ask_one(number, upstream, transport, octets.clone());
                     asked.push(async move { (attempt, asking.await) }.boxed());
@@ -1225,12 +1225,20 @@ fn link(upstream: Upstream, place: Place, known: &mut Vec<Arc<Link>>) -> Arc<Lin
 /// The query as it goes upstream: the client's flags and options, but for those that concern only its own hop, and with
 /// the payload size that we take.
 fn passed_on(query: &Query) -> Vec<u8> {
+    onward(query).compose()
+}
+
+/// The same with no more in it than others who ask the same can share: RD, AD and CD are all that a query says by its flags
+/// (RFC 1035, 4.1.1), and an upstream that stumbles over another would answer all of them with an error.
+fn onward(query: &Query) -> Query {
+    let Flags { recursion_desired, authentic_data, checking_disabled, .. } = query.flags;
     let mut query = query.clone();
+    query.flags = Flags { recursion_desired, authentic_data, checking_disabled, ..Flags::default() };
     if let Some(edns) = &mut query.edns {
         edns.udp_size = limits::UDP_PAYLOAD;
         edns.options.retain(|option| !HOP_BY_HOP.contains(&option.code));
     }
-    query.compose()
+    query
 }
 
 /// An upstream's answer with what some of them leave out: the question, without which stub resolvers pass an answer over,

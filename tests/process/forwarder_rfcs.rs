@@ -337,3 +337,21 @@ fn rfc8906_3_whatever_is_asked_has_an_answer() {
     }
     assert_eq!(dns::tcp(rollcall.dns, name, "A").expect("an answer").answers(), ["192.0.2.7"], "and TCP");
 }
+
+/// An upstream may stumble over bits that mean nothing in a query. Whoever sets them spoils the name for nobody.
+#[test]
+fn rfc1035_4_1_1_bits_of_a_response_in_a_query_go_no_further() {
+    let upstream = Scripted::start(|heard| {
+        let stray = heard.octets[2] & 0x06 | heard.octets[3] & 0xc0;
+        vec![if stray == 0 { right(heard) } else { reply(&heard.octets, [0, 1], [&[], &[], &[]]) }]
+    });
+    let directory = directory();
+    let rollcall = serve(&upstream, directory.path());
+    for (number, (at, bit)) in [(2, 0x02), (2, 0x04), (3, 0x80), (3, 0x40)].into_iter().enumerate() {
+        let name = format!("bit{number}.example.net");
+        let mut octets = query(&name, A, &[]);
+        octets[at] |= bit;
+        assert_eq!(ask(&rollcall, &octets)[3] & 15, 0, "octet {at}, bit {bit:#x}");
+        assert_eq!(address(&rollcall, &name), ["192.0.2.7"]);
+    }
+}
