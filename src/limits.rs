@@ -29,6 +29,9 @@ pub const QUERIES_WAITING_MAX: usize = 10_000;
 /// Octets of a datagram that we send, and that we say we take: what passes every path unfragmented (RFC 9715, 3).
 pub const UDP_PAYLOAD: u16 = 1232;
 
+/// Octets of what an instance calls itself in its answers (RFC 5001), which have little room.
+pub const NSID_OCTETS_MAX: usize = 64;
+
 /// Connections that ask DNS questions, of all clients and listeners together, by TCP, TLS, HTTPS and QUIC; one more takes
 /// the place of the one that was silent for longest.
 pub const CONNECTIONS_MAX: usize = 1_024;

@@ -235,7 +235,7 @@ async fn setup(config: &Config, former: Option<&Setup>, here: &Here) -> (Setup, 
     settings.recursors = forwarder.has_upstreams();
     let clients = Clients::new(&config.clients, &host::networks());
     let setup = Setup::new(Discovery::new(settings), local, zones, Arc::new(forwarder));
-    let setup = setup.with_clients(clients).with_blocks(blocks);
+    let setup = setup.with_clients(clients).with_blocks(blocks).with_nsid(config.dns.nsid.as_deref());
     let log = query_log(config.query_log.as_ref(), former.and_then(Setup::log));
     problems.extend(log.as_ref().err().cloned());
     (setup.with_log(log.unwrap_or_default()), problems)

@@ -1,7 +1,7 @@
 //! Holds what ARCHITECTURE.md promises of the tree: which folder may import which, who may name which library, and that
 //! nothing prints but the command line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -112,4 +112,32 @@ fn the_map_in_the_architecture_names_each_folder() {
     for (folder, _) in MAY_IMPORT {
         assert!(text.contains(&format!("`{folder}`")), "ARCHITECTURE.md does not name `{folder}`");
     }
+}
+
+/// The words between backquotes in a text that are names of tests.
+fn tests_named(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split('`').skip(1).step_by(2);
+    words.filter(|word| word.contains('_') && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'))
+}
+
+#[test]
+fn each_demand_of_a_standard_has_its_test() {
+    let listed = fs::read_to_string(root().join("../tests/rfcs.md")).unwrap();
+    let tables: String = listed.lines().filter(|line| line.starts_with("| ")).collect::<Vec<_>>().join("\n");
+    let mut found: BTreeSet<String> = BTreeSet::new();
+    let mut folders = vec![root(), root().join("../tests")];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let names = text.split("fn ").skip(1).filter_map(|rest| rest.split_once("()")).map(|(name, _)| name.to_owned());
+                found.extend(names);
+            }
+        }
+    }
+    let named: BTreeSet<&str> = tests_named(&tables).collect();
+    let gone: Vec<&&str> = named.iter().filter(|name| !found.contains(**name)).collect();
+    assert!(named.len() > 60 && gone.is_empty(), "tests/rfcs.md names tests that there are none of: {gone:#?}");
 }

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 use crate::dns::Name;
+use crate::limits::NSID_OCTETS_MAX;
 use crate::problem::Problem;
 use crate::registry::{self, Identity};
 use crate::resolve::answer::{Compat, DnsConfig, RecursorStrategy, Settings};
@@ -87,6 +88,8 @@ pub struct Listen {
     pub workers: usize,
     /// Proxies that say by the PROXY protocol whose connections they hand on.
     pub proxies: Vec<IpNet>,
+    /// What tells this instance from others (RFC 5001).
+    pub nsid: Option<String>,
     pub encrypted: Option<server::Config>,
 }
 
@@ -155,6 +158,7 @@ struct Dns {
     alt_domain: Option<Name>,
     translate_wan_addrs: bool,
     proxy_protocol_from: Vec<IpNet>,
+    nsid: Option<String>,
     encrypted: Option<server::Config>,
 }
 
@@ -232,6 +236,10 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
     let mut forward = file.forward;
     override_upstreams(&mut forward, &options.upstreams, &mut problems);
     problems.extend(forward.check());
+    if let Some(nsid) = file.dns.nsid.as_ref().filter(|nsid| nsid.len() > NSID_OCTETS_MAX) {
+        let problem = format!("expected dns.nsid of at most {NSID_OCTETS_MAX} octets, got one of {}", nsid.len());
+        problems.push(Problem::new(problem).hint("a short name of this instance, as `nsid = \"dns-1\"`"));
+    }
     if consul {
         forward.sequential = Some(sequential(&settings));
     }
@@ -275,6 +283,7 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
             addresses,
             workers: options.workers.or(file.dns.workers).unwrap_or_else(host::processors).max(1),
             proxies: file.dns.proxy_protocol_from,
+            nsid: file.dns.nsid,
             encrypted: file.dns.encrypted,
         },
         http: Some(http),
@@ -392,6 +401,7 @@ fn load_agent(options: &Options, flags: &Agent) -> Result<Config, Vec<Problem>> 
             addresses,
             workers: options.workers.unwrap_or_else(host::processors).max(1),
             proxies: Vec::new(),
+            nsid: None,
             encrypted: None,
         },
         http,

@@ -7,6 +7,7 @@ use super::{Composer, Message, ParseError, Reader, Type};
 
 /// Option codes that are known here (IANA "DNS EDNS0 Option Codes").
 pub mod option {
+    pub const NSID: u16 = 3;
     pub const CLIENT_SUBNET: u16 = 8;
     pub const COOKIE: u16 = 10;
     pub const TCP_KEEPALIVE: u16 = 11;

@@ -190,3 +190,72 @@ impl Message {
         composer.into_octets()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::{Query, Reject};
+
+    /// A message with one question, of A of `a.`, and these counts and octets behind it.
+    fn message(counts: [u16; 3], behind: &[u8]) -> Vec<u8> {
+        let counts = counts.map(u16::to_be_bytes).concat();
+        [&[0x42, 0x42, 0x81, 0x80, 0, 1][..], &counts, b"\x01a\0\0\x01\0\x01", behind].concat()
+    }
+
+    /// An A record's type, class, TTL and the length of its data, and this data.
+    fn fixed(length: u16, data: &[u8]) -> Vec<u8> {
+        [&[0, 1, 0, 1, 0, 0, 0, 60][..], &length.to_be_bytes(), data].concat()
+    }
+
+    #[test]
+    fn rfc9267_what_breaks_parsers_is_refused() {
+        let long_label = [&[64][..], &[b'x'; 64], &[0]].concat();
+        let long_name = [[&[63][..], &[b'x'; 63]].concat().repeat(4), vec![0]].concat();
+        let owned = |owner: &[u8]| message([1, 0, 0], &[owner, &fixed(4, &[192, 0, 2, 1])].concat());
+        let good = owned(b"\xc0\x0c");
+        assert!(Message::parse(&good).is_ok());
+        let bad = [
+            ("a pointer to itself (2)", owned(b"\xc0\x13")),
+            ("a pointer forwards (2)", owned(b"\xc0\x1d")),
+            ("two pointers in a circle (2)", message([1, 0, 0], &[&b"\xc0\x15\xc0\x13"[..], &fixed(4, &[0; 4])].concat())),
+            ("a pointer far behind the end (2)", owned(b"\xff\xff")),
+            ("half a pointer (2)", message([1, 0, 0], b"\xc0")),
+            ("a label of 64 octets (3)", owned(&long_label)),
+            ("a label of a kind that there is none of (3)", owned(b"\x80x\0")),
+            ("a name of 257 octets (3)", owned(&long_name)),
+            ("a label that the message ends in (3)", message([1, 0, 0], b"\x05abc")),
+            ("a name without its end (4)", message([1, 0, 0], b"\x01a")),
+            ("data shorter than its length (5)", message([1, 0, 0], &[&b"\xc0\x0c"[..], &fixed(200, &[1, 2, 3, 4])].concat())),
+            ("an address of three octets (5)", message([1, 0, 0], &[&b"\xc0\x0c"[..], &fixed(3, &[1, 2, 3])].concat())),
+            ("an address of no octets (5)", message([1, 0, 0], &[&b"\xc0\x0c"[..], &fixed(0, &[])].concat())),
+            ("a name that ends before its data does (5)", {
+                message([1, 0, 0], b"\xc0\x0c\0\x05\0\x01\0\0\0\x3c\0\x05\x01b\0\0\0")
+            }),
+            ("a name that ends behind its data (5)", message([1, 0, 0], b"\xc0\x0c\0\x05\0\x01\0\0\0\x3c\0\x01\x01b\0")),
+            ("more records than there are (6)", message([2, 0, 0], &good[19..])),
+            ("65,535 records in each section (6)", message([u16::MAX; 3], &good[19..])),
+            ("fewer records than there are (6)", message([0, 0, 0], &good[19..])),
+            ("no octets behind the counts", good[..12].to_vec()),
+        ];
+        for (what, octets) in bad {
+            assert!(Message::parse(&octets).is_err(), "{what}");
+            // What reads it where it lies agrees; and a query like that is told so.
+            let asked = &octets[12..octets.len().min(19)];
+            let whole = crate::dns::Reply::read(&octets, asked).is_none_or(|reply| reply.length != octets.len());
+            assert!(whole || what.contains("(5)"), "{what}: read as a reply");
+            let mut query = octets.clone();
+            query[2] = 1;
+            assert!(matches!(Query::parse(&query), Err(Reject::Reply(_))), "{what}");
+        }
+        // A pointer into the header reads what stands there as labels, and none of it leads out of the message (2).
+        for at in 0..12u8 {
+            let _ = Message::parse(&owned(&[0xc0, at]));
+        }
+        // Zero octets are data too, where a type has any length (5).
+        let empty = message([1, 0, 0], b"\xc0\x0c\xff\x00\0\x01\0\0\0\x3c\0\0");
+        assert!(Message::parse(&empty).is_ok_and(|message| message.compose(true) == empty));
+        for end in 0..good.len() {
+            assert!(Message::parse(&good[..end]).is_err(), "cut at {end}");
+        }
+    }
+}

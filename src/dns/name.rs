@@ -318,7 +318,16 @@ mod tests {
     }
 
     #[test]
-    fn pointers_go_backwards_only() {
+    fn rfc4343_3_only_letters_of_ascii_have_two_cases() {
+        assert_eq!(name("A-z.ExAmple"), name("a-Z.eXaMPLE"));
+        // `@` and backquote stand where letters would, 32 apart; and an umlaut is two octets of its own.
+        for (one, other) in [("\\064.x", "`.x"), ("[.x", "{.x"), ("\\195\\132.x", "\\195\\164.x"), ("a\\000.x", "a\\032.x")] {
+            assert_ne!(name(one), name(other));
+        }
+    }
+
+    #[test]
+    fn rfc9267_2_pointers_go_backwards_only() {
         let message = b"\x03foo\x00\x03bar\xc0\x00\xc0\x0b";
         assert_eq!(Name::parse(message, 5), Ok((name("bar.foo."), 11)));
         assert_eq!(Name::parse(message, 11), Err(ParseError::Pointer { at: 11 }));

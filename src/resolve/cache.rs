@@ -180,9 +180,9 @@ impl Names {
     }
 }
 
-/// Options that concern one hop only and are not passed on: cookies, keepalive, padding (RFC 7873, 7828, 7830), and where
-/// the client is, which is nobody's business further on (RFC 7871, 11.1).
-pub const HOP_BY_HOP: [u16; 4] = [8, 10, 11, 12];
+/// Options that concern one hop only and are not passed on: who answers, cookies, keepalive, padding (RFC 5001, 7873, 7828,
+/// 7830), and where the client is, which is nobody's business further on (RFC 7871, 11.1).
+pub const HOP_BY_HOP: [u16; 5] = [3, 8, 10, 11, 12];
 
 /// An answer that is kept.
 #[derive(Debug)]

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc_9520_3_2_failures_are_remembered_for_a_second_to_five_minutes_and_longer_each_time() {
+    fn rfc9520_3_2_failures_are_remembered_for_a_second_to_five_minutes_and_longer_each_time() {
         for (longest, expected) in
             [(5, [1, 2, 4, 5, 5, 5, 5]), (30, [1, 2, 4, 8, 16, 30, 30]), (0, [1; 7]), (9_999, [1, 2, 4, 8, 16, 32, 64])]
         {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_bounded() {
+    fn rfc1123_6_1_3_3_failures_are_bounded() {
         let (failures, fortune) = (Failures::new(LONGEST), Fortune::default());
         for n in 0..limits::FAILURES_MAX * 2 {
             failures.note(key(&format!("n{n}.example")), Kind::Error, &fortune, Instant::now());

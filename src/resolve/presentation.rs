@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn types_are_read_from_their_text() {
+    fn rfc3597_5_types_are_read_from_their_text() {
         assert_eq!(read("a", "192.0.2.1"), Ok(RData::A([192, 0, 2, 1].into())));
         assert_eq!(read("CNAME", "www"), Ok(RData::Cname("www.example.test.".parse().unwrap())));
         assert_eq!(read("MX", "10 mail.x."), Ok(RData::Mx { preference: 10, exchange: "mail.x.".parse().unwrap() }));

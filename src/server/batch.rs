@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_leave_from_the_address_that_was_asked() {
+    fn rfc2181_4_1_answers_leave_from_the_address_that_was_asked() {
         exchange("0.0.0.0", "127.0.0.9");
         exchange("127.0.0.1", "127.0.0.1");
         exchange("::", "::1");

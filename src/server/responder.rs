@@ -25,7 +25,8 @@ use super::query_log::{Batch, Noted, QueryLog};
 use super::tally::{Listened, Source, Tallies, Tally};
 use crate::catalog::Catalog;
 use crate::dns::{
-    Class, Edns, ExtendedError, Message, Name, Opcode, PlainQuery, Query, Question, Rcode, Reject, Type, is_bare,
+    Class, Edns, ExtendedError, Message, Name, Opcode, PlainQuery, Query, Question, Rcode, Reject, Type, add_option, is_bare,
+    option,
 };
 use crate::limits;
 use crate::metrics::{Kind, Page};
@@ -55,6 +56,8 @@ pub struct Setup {
     pub(super) parents: Arc<HashSet<Name>>,
     clients: Arc<Clients>,
     log: Option<Arc<QueryLog>>,
+    /// What we call ourselves to who asks (RFC 5001).
+    nsid: Option<Arc<str>>,
     pub zones: Arc<Zones>,
     pub blocks: Arc<Blocks>,
     pub forwarder: Arc<Forwarder>,
@@ -81,6 +84,7 @@ impl Setup {
             parents,
             clients: Arc::default(),
             log: None,
+            nsid: None,
             zones,
             blocks: Arc::default(),
             forwarder,
@@ -99,6 +103,20 @@ impl Setup {
 
     pub fn log(&self) -> Option<&Arc<QueryLog>> {
         self.log.as_ref()
+    }
+
+    /// Called this by who asks what we are called.
+    pub fn with_nsid(self, nsid: Option<&str>) -> Self {
+        Self { nsid: nsid.map(Arc::from), ..self }
+    }
+
+    /// Says who we are in an answer to who wants to know, as far as it has room (RFC 5001, 2.1).
+    fn introduce(&self, query: &Query, client: Client, answer: &mut Vec<u8>) {
+        let Some(nsid) = &self.nsid else { return };
+        let is_wanted = query.edns.as_ref().is_some_and(|edns| edns.option(option::NSID).is_some());
+        if is_wanted && answer.len() + 4 + nsid.len() <= client.transport.room(query.payload_size()) {
+            add_option(answer, option::NSID, nsid.as_bytes());
+        }
     }
 
     /// What this client may ask for.
@@ -451,10 +469,12 @@ impl Responder {
         let asked = Asked { query: &query, octets, plain: plain.as_ref(), client };
         match self.answer_query(worker, &setup, &asked, out) {
             Found::Answered(source) => {
+                setup.introduce(&query, client, out);
                 worker.note(&setup, &Noted { answer: out, ..noted(source) });
                 Outcome::Answered
             }
             Found::Written => {
+                setup.introduce(&query, client, out);
                 if let Some(log) = &setup.log {
                     worker.notes.batch.add(log, &Noted { answer: out, ..noted(Source::Invalid) });
                 }
@@ -631,8 +651,9 @@ impl Responder {
     /// Waits for the answer.
     pub(super) async fn finish(&self, mut pending: Pending) -> Vec<u8> {
         let wait = mem::replace(&mut pending.wait, Wait::Zone);
-        let (source, answer) = self.found(&pending, wait).await;
-        let Pending { setup, octets, client, since, listened, .. } = &pending;
+        let (source, mut answer) = self.found(&pending, wait).await;
+        let Pending { setup, query, octets, client, since, listened, .. } = &pending;
+        setup.introduce(query, *client, &mut answer);
         listened.shared.note(source, &answer);
         if let Some(log) = &setup.log {
             let (client, since) = (client.address, *since);

@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_silent_connection_makes_room() {
+    fn rfc7766_6_2_2_the_longest_silent_connection_makes_room() {
         let seats = Arc::new(Seats { begun: Instant::now() - Duration::from_secs(60), ..Seats::default() });
         let client = IpAddr::from([127, 0, 0, 1]);
         let mut held: Vec<Seat> =

@@ -1464,7 +1464,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_same_question_is_looked_up_once_for_all() {
+    async fn rfc5452_5_the_same_question_is_looked_up_once_for_all() {
         let peer = Peer::start(40, right).await;
         let forwarder = forwarder(&config(&[&peer])).await;
         let queries: Vec<Query> = ["www.example.net", "WWW.example.net", "www.EXAMPLE.net"]
@@ -1668,7 +1668,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rfc_9520_3_2_a_failure_ends_with_the_silence_that_it_came_from() {
+    async fn rfc9520_3_2_a_failure_ends_with_the_silence_that_it_came_from() {
         let is_back = Arc::new(AtomicBool::new(false));
         let back = is_back.clone();
         let peer = Peer::start(0, move |query| if back.load(Ordering::SeqCst) { right(query) } else { None }).await;
@@ -1700,7 +1700,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rfc_8767_4_what_an_upstream_says_now_replaces_what_was_stale() {
+    async fn rfc8767_4_what_an_upstream_says_now_replaces_what_was_stale() {
         let answers: [fn(&Query) -> Option<Message>; 2] = [
             |query| {
                 let mut message = right(query)?;

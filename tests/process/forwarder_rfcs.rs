@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::rollcall::{Launch, Rollcall, directory};
 use crate::support::upstream::{Heard, Scripted};
-use crate::support::wire::{self, A, TXT, has_edns, has_option, opt, query, question_end, record, reply};
+use crate::support::wire::{self, A, Stream, TXT, has_edns, has_option, opt, query, question_end, record, reply};
 use crate::support::{dns, slack};
 
 const ANSWER: [u8; 4] = [192, 0, 2, 7];
@@ -190,6 +190,9 @@ fn rfc6672_3_1_a_dname_and_its_alias_pass_as_they_are() {
     let rollcall = serve(&upstream, directory.path());
     let asked = query("www.example.net", A, &[]);
     let (answer, heard) = (ask(&rollcall, &asked), upstream.heard());
+    // From the cache too, with the alias that goes with it.
+    let again = ask(&rollcall, &asked);
+    assert_eq!((again[3] & 15, again[7], again.len()), (3, 2, answer.len()));
     assert_eq!((answer[3] & 15, answer[7]), (3, 2));
     let sent = reply(&heard[0].octets, [0, 3], [&[], &[], &[]]);
     assert!(answer[12..sent.len()].eq_ignore_ascii_case(&sent[12..]));
@@ -295,47 +298,99 @@ fn rfc5625_4_5_what_is_signed_passes_to_the_octet() {
 }
 
 #[test]
-fn rfc8906_3_whatever_is_asked_has_an_answer() {
+fn rfc5625_4_whatever_is_asked_is_asked_as_it_came() {
     let upstream = Scripted::start(|heard| vec![right(heard)]);
     let directory = directory();
     let rollcall = serve(&upstream, directory.path());
-    let name = "www.example.net";
-    let changed = |at: usize, to: u8, edns: &[Vec<u8>]| {
-        let mut octets = query(name, A, edns);
-        octets[at] = to;
-        octets
-    };
-    let class = question_end(&query(name, A, &[])) - 1;
-    let version = {
-        let mut octets = query(name, A, &[opt(1232, false, &[])]);
-        octets[class + 7] = 100;
-        octets
-    };
-    let edns_flag = {
-        let mut octets = query(name, A, &[opt(1232, false, &[])]);
-        octets[class + 9] = 0x40;
-        octets
-    };
-    let all = [
-        ("plain", query(name, A, &[]), 0),
-        ("unknown type", query(name, 1000, &[]), 0),
-        ("a class that is not IN", changed(class, 3, &[]), 0),
-        ("opcode 15", changed(2, 15 << 3 | 1, &[]), 4),
-        ("the last header flag", changed(3, 0x40, &[]), 0),
-        ("AD", changed(3, 0x20, &[]), 0),
-        ("no RD", changed(2, 0, &[]), 0),
-        ("EDNS", query(name, A, &[opt(4096, false, &[])]), 0),
-        ("EDNS version 100", version, 0),
-        ("an unknown EDNS option", query(name, A, &[opt(1232, false, &[0, 100, 0, 0])]), 0),
-        ("an unknown EDNS flag", edns_flag, 0),
-        ("DO", query(name, A, &[opt(1232, true, &[])]), 0),
-    ];
-    for (what, octets, rcode) in all {
-        let answer = ask(&rollcall, &octets);
-        assert_eq!((answer[2] & 0x80, answer[3] & 15), (0x80, rcode), "{what}: {answer:?}");
-        assert_eq!(answer[3] & 0x40, 0, "{what}: the bit that is to be zero");
+    let end = question_end(&query("n0.example.net", A, &[]));
+    let option = [0xfd, 0xe9, 0, 2, b'h', b'i'];
+    // Flags, type, class and options, each as nobody writes them, and what has to come out on the other side.
+    for (n, (high, low, qtype, qclass, edns)) in [
+        (1, 0, A, 1, vec![]),
+        (0, 0, A, 1, vec![]),
+        (1, 0x20, A, 1, vec![]),
+        (1, 0x10, A, 1, vec![]),
+        (1, 0x30, 65_280, 1, vec![]),
+        (1, 0, 1_000, 3, vec![]),
+        (1, 0, A, 254, vec![]),
+        (1, 0, A, 65_280, vec![]),
+        (1, 0, A, 1, vec![opt(1232, true, &[])]),
+        (1, 0x10, TXT, 1, vec![opt(1232, false, &option)]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut asked = query(&format!("n{n}.example.net"), qtype, &edns);
+        (asked[2], asked[3]) = (high, low);
+        asked[end - 2..end].copy_from_slice(&u16::to_be_bytes(qclass));
+        let answer = ask(&rollcall, &asked);
+        let mut heard = upstream.heard().remove(0).octets;
+        heard.make_ascii_lowercase();
+        assert_eq!(heard[2..], asked[2..], "query {n}");
+        assert_eq!(answer[7], 1, "query {n}");
     }
-    assert_eq!(dns::tcp(rollcall.dns, name, "A").expect("an answer").answers(), ["192.0.2.7"], "and TCP");
+}
+
+#[test]
+fn rfc8906_8_whatever_is_asked_has_an_answer() {
+    let upstream = Scripted::start(|heard| vec![right(heard)]);
+    let directory = directory();
+    let rollcall = serve(&upstream, directory.path());
+    let mut stream = Stream::open(rollcall.dns);
+    for name in ["www.example.net", "localhost", "x.onion", "x.service.consul", "consul"] {
+        let changed = |at: usize, to: u8, edns: &[Vec<u8>]| {
+            let mut octets = query(name, A, edns);
+            octets[at] = to;
+            octets
+        };
+        let end = question_end(&query(name, A, &[]));
+        let edns = |at: usize, to: u8, options: &[u8]| changed(end + at, to, &[opt(1232, false, options)]);
+        let (unknown, version, flag) = ([0, 100, 0, 0], 6, 7);
+        let many = [&[0, 3, 0, 0, 0, 8, 0, 4, 0, 1, 0, 0, 0, 9, 0, 0, 0, 10, 0, 8][..], &[7; 8]].concat();
+        let all = [
+            // 8.1: without EDNS.
+            ("plain", query(name, A, &[]), vec![0, 3]),
+            ("an unknown type", query(name, 1000, &[]), vec![0, 3]),
+            ("a class that is not IN", changed(end - 1, 3, &[]), vec![0, 3, 5]),
+            ("the last flag of the header", changed(3, 0x40, &[]), vec![0, 3]),
+            ("AD", changed(3, 0x20, &[]), vec![0, 3]),
+            ("CD", changed(3, 0x10, &[]), vec![0, 3]),
+            ("no RD", changed(2, 0, &[]), vec![0, 3]),
+            ("opcode 15", changed(2, 15 << 3 | 1, &[]), vec![4]),
+            // 8.2: with EDNS.
+            ("EDNS", query(name, A, &[opt(4096, false, &[])]), vec![0, 3]),
+            ("a small size", query(name, A, &[opt(512, false, &[])]), vec![0, 3]),
+            ("version 100", edns(version, 100, &[]), vec![16]),
+            ("an unknown option", query(name, A, &[opt(1232, false, &unknown)]), vec![0, 3]),
+            ("an unknown flag", edns(flag, 0x40, &[]), vec![0, 3]),
+            (
+                "version 100 with an unknown flag",
+                {
+                    let mut octets = edns(version, 100, &[]);
+                    octets[end + flag] = 0x40;
+                    octets
+                },
+                vec![16],
+            ),
+            ("version 100 with an unknown option", edns(version, 100, &unknown), vec![16]),
+            ("DO", query(name, A, &[opt(1232, true, &[])]), vec![0, 3]),
+            ("NSID, a subnet, EXPIRE and a cookie together", query(name, A, &[opt(1232, false, &many)]), vec![0, 3]),
+        ];
+        for (what, octets, codes) in all {
+            for (way, answer) in [("UDP", ask(&rollcall, &octets)), ("TCP", stream.ask(&octets))] {
+                assert!(codes.contains(&wire::rcode(&answer)), "{name}, {what} by {way}: {answer:?}");
+                assert_eq!(
+                    (answer[2] & 0x80, answer[2] & 2, answer[3] & 0x40),
+                    (0x80, 0, 0),
+                    "{name}, {what} by {way}: QR, TC, Z"
+                );
+                assert_eq!(answer[..2], octets[..2], "{name}, {what} by {way}");
+                if what.starts_with("version") {
+                    assert_eq!(answer[answer.len() - 5], 0, "{name}, {what} by {way}: our version");
+                }
+            }
+        }
+    }
 }
 
 /// An upstream may stumble over bits that mean nothing in a query. Whoever sets them spoils the name for nobody.

@@ -563,6 +563,24 @@ fn rfc2181_5_4_1_a_route_s_upstream_says_nothing_of_names_beyond_it() {
 }
 
 #[test]
+fn rfc5001_2_1_who_asks_is_told_which_instance_answers() {
+    let (asked, name) = ([0, 3, 0, 0], [&[0, 3, 0, 5][..], b"dns-1"].concat());
+    for (stage, is_named) in [(Stage::with("[dns]\nnsid = \"dns-1\"\n"), true), (Stage::set(), false)] {
+        for asked_for in ["web.service.consul", "no.service.consul", "localhost", "x.onion", "www.example.net"] {
+            let query = |options: &[u8]| query(asked_for, A, &[opt(1232, false, options)]);
+            for answer in [stage.ask(&query(&asked)), stage.stream().ask(&query(&asked))] {
+                let edns = records(&answer).pop().expect("an OPT record").data;
+                assert_eq!(edns.windows(9).any(|octets| octets == name), is_named, "{asked_for}");
+            }
+            let unasked = records(&stage.ask(&query(&[]))).pop().expect("an OPT record").data;
+            assert!(!unasked.windows(9).any(|octets| octets == name), "{asked_for}: only when asked");
+        }
+        // It is of this hop: whoever is asked further on is not asked that.
+        assert!(stage.witness.count("www.example.net.") <= 1, "one answer is good for all");
+    }
+}
+
+#[test]
 fn rfc8914_4_an_answer_of_our_own_making_says_why() {
     let (directory, silent) = (directory(), Silent::start());
     let file = directory.path().join("rollcall.toml");

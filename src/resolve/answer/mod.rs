@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn edns_follows_the_rfc() {
+    fn rfc6891_6_1_3_edns_follows_the_rfc() {
         let mut asked = with_edns("web.service.consul.", Type::A, 1232);
         asked.edns.as_mut().unwrap().dnssec_ok = true;
         let [theirs, ours] = both(&asked, UDP);
@@ -474,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn other_classes_opcodes_and_meta_types_are_turned_away() {
+    fn rfc6895_3_1_other_classes_opcodes_and_meta_types_are_turned_away() {
         let chaos = Query {
             question: Question { qclass: Class::CH, ..query("web.service.consul.", Type::A).question },
             ..query(".", Type::A)
@@ -513,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn nodata_has_a_soa_record() {
+    fn rfc2308_2_2_nodata_has_a_soa_record() {
         differ("web.service.consul.", Type::TXT, (Rcode::NOERROR, 2, 0, 0), NODATA);
         differ("a.node.consul.", Type::AAAA, (Rcode::NOERROR, 0, 0, 1), NODATA);
         differ("a.node.consul.", Type::SRV, BARE, NODATA);
@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_others_stand_below_exist() {
+    fn rfc4592_2_2_2_names_that_others_stand_below_exist() {
         for name in [
             "service.consul.",
             "node.dc1.consul.",
@@ -606,7 +606,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_stands_alone() {
+    fn rfc2181_10_1_an_alias_stands_alone() {
         differ("mixed.service.consul.", Type::AAAA, (Rcode::NOERROR, 1, 0, 0), NODATA);
         for message in ask("mixed.service.consul.", Type::A) {
             assert_eq!(addresses(&message), ["127.1.0.1"]);

@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn every_order_is_equally_likely() {
+    fn rfc1794_2_every_order_is_equally_likely() {
         let mut rng = Rng::with_seed(7);
         let mut counts = std::collections::BTreeMap::new();
         for _ in 0..24_000 {
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_are_sampling_weights() {
+    fn rfc2782_weights_are_sampling_weights() {
         let mut rng = Rng::with_seed(11);
         let weights = [10u16, 5, 3, 2];
         let mut first = [0.0; 4];
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn weight_0_comes_last() {
+    fn rfc2782_weight_0_comes_last() {
         let mut rng = Rng::with_seed(3);
         for _ in 0..100 {
             let mut items = [0u16, 1, 0, 5];

@@ -475,6 +475,25 @@ mod tests {
     }
 
     #[test]
+    fn rfc2181_5_2_local_data_has_one_ttl_for_an_rrset() {
+        let with_ttl = |value: &str, record_type: &str, ttl: u32| RecordConfig {
+            ttl: Some(ttl),
+            ..record("web.example.", record_type, value)
+        };
+        let records = vec![
+            with_ttl("192.0.2.1", "A", 300),
+            with_ttl("192.0.2.2", "A", 20),
+            with_ttl("192.0.2.3", "A", 90),
+            with_ttl("x", "TXT", 300),
+        ];
+        let (local, _) = local("", records);
+        let ttls = |qtype| {
+            local.answer(&query("web.example.", qtype)).unwrap().answers.iter().map(|record| record.ttl).collect::<Vec<_>>()
+        };
+        assert_eq!((ttls(Type::A), ttls(Type::TXT)), (vec![20; 3], vec![300]));
+    }
+
+    #[test]
     fn aliases_are_followed_and_circles_end() {
         let records = vec![
             record("a.", "CNAME", "b."),

@@ -406,7 +406,7 @@ ns.sub  A       192.0.2.53
     }
 
     #[tokio::test]
-    async fn wildcards_match_what_does_not_exist_and_nothing_else() {
+    async fn rfc4592_3_3_1_wildcards_match_what_does_not_exist_and_nothing_else() {
         let zones = sample();
         let any = ask(&zones, "x.apps.example.test.", Type::A).await;
         assert_eq!((data(&any), any.answers[0].ttl), (vec![RData::A([192, 0, 2, 81].into())], 300));
@@ -423,7 +423,7 @@ ns.sub  A       192.0.2.53
     }
 
     #[tokio::test]
-    async fn aliases_are_followed_to_their_end() {
+    async fn rfc1034_4_3_2_aliases_are_followed_to_their_end() {
         let zones = sample();
         let shop = ask(&zones, "shop.example.test.", Type::A).await;
         assert_eq!(types(&shop.answers), [Type::CNAME, Type::A]);
@@ -447,7 +447,7 @@ ns.sub  A       192.0.2.53
     }
 
     #[tokio::test]
-    async fn a_delegation_is_a_referral_with_its_glue() {
+    async fn rfc1034_4_3_2_a_delegation_is_a_referral_with_its_glue() {
         let zones = sample();
         for name in ["sub.example.test.", "x.sub.example.test.", "ns.sub.example.test."] {
             let referral = ask(&zones, name, Type::A).await;
@@ -463,7 +463,7 @@ ns.sub  A       192.0.2.53
     }
 
     #[tokio::test]
-    async fn what_is_absent_says_so_with_the_soa() {
+    async fn rfc2308_2_what_is_absent_says_so_with_the_soa() {
         let zones = sample();
         assert_negative(&ask(&zones, "www.example.test.", Type::TXT).await, Rcode::NOERROR, "another type");
         assert_negative(&ask(&zones, "nope.example.test.", Type::A).await, Rcode::NXDOMAIN, "another name");
@@ -558,7 +558,7 @@ ns.sub  A       192.0.2.53
     }
 
     #[test]
-    fn mistakes_are_told_where_they_are() {
+    fn rfc1912_2_mistakes_are_told_where_they_are() {
         let soa = "@ 60 SOA ns hostmaster 1 2 3 4 5\n";
         for (text, line, said) in [
             ("www A 192.0.2.1\n", 1, "expected a TTL"),
