@@ -85,20 +85,27 @@ impl Routes {
         self.single_label.get_or_insert_default().join(route);
     }
 
-    /// The way of a question: that of the longest domain that has one for it.
+    /// The way of a question: that of the longest domain that has one for it. Whether a domain is signed stands in the zone
+    /// above it, so that its DS records are asked of whoever knows that one, unless nobody is asked about it at all (RFC
+    /// 4035, 3.1.4.1).
     pub fn way(&self, question: &Question) -> Way {
         if self.is_empty() {
             return Way::None;
         }
         let name = &question.name;
         let is_single = name.label_count() == 1;
+        let is_of_parent = |domain: &Name, way: &Way| {
+            question.qtype == Type::DS && domain == name && !name.is_root() && matches!(way, Way::Group(_))
+        };
         let mut rest = Some(name.clone());
         while let Some(domain) = rest {
-            if let Some(way) = self.domains.get(&domain).and_then(|route| route.way(&domain, question.qtype)) {
+            let way = self.domains.get(&domain).and_then(|route| route.way(&domain, question.qtype));
+            if let Some(way) = way.filter(|way| !is_of_parent(&domain, way)) {
                 return way;
             }
             if is_single && !domain.is_root() {
-                if let Some(way) = self.single_label.as_ref().and_then(|route| route.way(name, question.qtype)) {
+                let way = self.single_label.as_ref().and_then(|route| route.way(name, question.qtype));
+                if let Some(way) = way.filter(|way| !is_of_parent(&domain, way)) {
                     return way;
                 }
                 if self.domain_needed && [Type::A, Type::AAAA].contains(&question.qtype) {
@@ -201,6 +208,24 @@ mod tests {
         let nothing = Way::Here(Here::Nothing { domain: name("shut.example"), has_addresses: false });
         assert_eq!(way(&routes, "x.shut.example", Type::MX), nothing);
         assert!(routes.is_answered_here(&name("x.shut.example")) && !routes.is_answered_here(&name("corp.example")));
+    }
+
+    #[test]
+    fn rfc4035_3_1_4_1_ds_records_are_asked_of_those_who_know_the_zone_above() {
+        let mut routes = Routes::default();
+        for (domain, to) in [("corp.example", To::Group(1)), ("lab.corp.example", To::Group(2)), ("lan", To::Nobody)] {
+            routes.add(&name(domain), route(&[], Some(to)));
+        }
+        routes.add_single_label(route(&[], Some(To::Group(3))));
+        assert_eq!(way(&routes, "CORP.example", Type::DS), Way::None);
+        assert_eq!(way(&routes, "lab.corp.example", Type::DS), Way::Group(1));
+        assert_eq!(way(&routes, "www.corp.example", Type::DS), Way::Group(1), "no apex is known there");
+        assert_eq!(way(&routes, "corp.example", Type::DNSKEY), Way::Group(1));
+        assert_eq!((way(&routes, "nas", Type::A), way(&routes, "nas", Type::DS)), (Way::Group(3), Way::None));
+        assert!(matches!(way(&routes, "lan", Type::DS), Way::Here(_)), "what never leaves the host does not now");
+        routes.add(&Name::root(), route(&[], Some(To::Group(4))));
+        assert_eq!(way(&routes, "corp.example", Type::DS), Way::Group(4));
+        assert_eq!(way(&routes, ".", Type::DS), Way::Group(4), "nothing is above the root");
     }
 
     #[test]

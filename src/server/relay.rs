@@ -27,7 +27,7 @@ use crate::dns::{Edns, LetterCase, PlainQuery, Reply, question};
 use crate::limits;
 use crate::resolve::cache::Key;
 use crate::resolve::forward::is_success;
-use crate::upstream::{self, Favourite, FirstAttempt, add_edns};
+use crate::upstream::{self, Favourite, FirstAttempt, add_edns, clear_ad};
 
 /// What stands for the clients' socket in epoll; a port is told by its place.
 const CLIENTS: u64 = u64::MAX;
@@ -286,14 +286,20 @@ impl Relay {
                     answered = Some((flight.favourite, flight.sent, count));
                     // Who sent an OPT record is due one.
                     let due = if reply.has_edns { None } else { PlainQuery::parse(asked).and_then(|asked| asked.edns()) };
-                    match due {
-                        None => landed(&setup, &flight, Landing::Reply(octets)),
-                        Some((_, dnssec_ok)) => {
-                            let mut whole = octets.to_vec();
-                            add_edns(&mut whole, dnssec_ok);
-                            landed(&setup, &flight, Landing::Reply(&whole));
-                        }
+                    // Nor is everybody's word taken for what is authentic.
+                    let is_doubted = octets.get(3).is_some_and(|low| low & 0x20 != 0) && !flight.favourite.is_trusted;
+                    if due.is_none() && !is_doubted {
+                        landed(&setup, &flight, Landing::Reply(octets));
+                        continue;
                     }
+                    let mut whole = octets.to_vec();
+                    if let Some((_, dnssec_ok)) = due {
+                        add_edns(&mut whole, dnssec_ok);
+                    }
+                    if is_doubted {
+                        clear_ad(&mut whole);
+                    }
+                    landed(&setup, &flight, Landing::Reply(&whole));
                 } else {
                     let (tell, attempt) = flight.attempt();
                     let _ = tell.send(if is_same { Ok(octets.to_vec()) } else { Err(upstream::OTHER_CASE.into()) });

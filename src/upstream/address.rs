@@ -29,6 +29,8 @@ pub struct Upstream {
     /// Where the host is; looked up when none is written.
     pub addresses: Vec<IpAddr>,
     pub identity: Identity,
+    /// What it says of signatures (AD) is believed although anybody on the way to it could say so.
+    pub trust_ad: bool,
 }
 
 /// How an upstream is asked; always so, and never by a weaker protocol when that fails. UDP alone goes over to TCP, for
@@ -111,7 +113,7 @@ impl From<SocketAddr> for Upstream {
 impl Upstream {
     fn plain(protocol: Protocol, host: Host, port: u16) -> Self {
         let path = if protocol.is_http() { PATH.to_owned() } else { String::new() };
-        Self { protocol, host, port, path, addresses: Vec::new(), identity: Identity::default() }
+        Self { protocol, host, port, path, addresses: Vec::new(), identity: Identity::default(), trust_ad: false }
     }
 
     /// The name, or the address, that the certificate has to be for.
@@ -265,17 +267,19 @@ impl<'de> Deserialize<'de> for Upstream {
             #[serde(default)]
             pin: Vec<String>,
             ca: Option<PathBuf>,
+            #[serde(default)]
+            trust_ad: bool,
         }
 
         impl TryFrom<Table> for Upstream {
             type Error = String;
 
-            fn try_from(Table { url, addresses, name, pin, ca }: Table) -> Result<Self, String> {
+            fn try_from(Table { url, addresses, name, pin, ca, trust_ad }: Table) -> Result<Self, String> {
                 let mut upstream: Self = url.parse()?;
                 if !addresses.is_empty() && matches!(upstream.host, Host::Address(_)) {
                     return Err(format!("expected no addresses, or a host name in the url, got {url:?}"));
                 }
-                upstream.addresses = addresses;
+                (upstream.addresses, upstream.trust_ad) = (addresses, trust_ad);
                 let pins = pin.iter().map(|pin| pin.parse()).collect::<Result<Vec<Pin>, _>>()?;
                 upstream.identified(|identity| {
                     identity.name = name.or(identity.name.take());

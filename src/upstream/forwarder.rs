@@ -290,6 +290,8 @@ pub struct Favourite {
     pub address: SocketAddr,
     /// It is asked in random letter case, and one attempt that comes back in another is [`udp::OTHER_CASE`].
     pub random_case: bool,
+    /// Is what it says of signatures passed on?
+    pub is_trusted: bool,
     /// How long to wait for it before a look-up asks others too.
     pub patience: Duration,
 }
@@ -615,7 +617,8 @@ impl Forwarder {
         let (upstream, patience) = forward::favourite(own.choice, &mut own.lock_conditions(), now, fastrand::u32(..))?;
         let link = own.upstreams.get(upstream).filter(|link| link.upstream.protocol == Protocol::Udp)?;
         let random_case = self.random_case && link.spelling.is_kept(now);
-        Some(Favourite { group, upstream, address: link.address()?, random_case, patience })
+        let is_trusted = link.is_trusted();
+        Some(Favourite { group, upstream, address: link.address()?, random_case, is_trusted, patience })
     }
 
     /// Takes note of first attempts that a listener made by itself.
@@ -1006,9 +1009,15 @@ impl Forwarder {
         group: usize,
         upstream: usize,
         sent: Instant,
-        reply: std::io::Result<Vec<u8>>,
+        mut reply: std::io::Result<Vec<u8>>,
     ) -> std::io::Result<Vec<u8>> {
         let Some(group) = self.groups.get(group) else { return reply };
+        if let Ok(reply) = &mut reply
+            && !self.is_sequential()
+            && group.upstreams.get(upstream).is_some_and(|link| !link.is_trusted())
+        {
+            clear_ad(reply);
+        }
         match &reply {
             Ok(reply) if is_good(reply) => group.answered(upstream, sent.elapsed(), 1),
             Ok(_) => group.failed(upstream),
@@ -1256,6 +1265,13 @@ fn completed(mut answer: Vec<u8>, query: &Query) -> Vec<u8> {
         add_edns(&mut answer, edns.dnssec_ok);
     }
     answer
+}
+
+/// Takes the AD bit from a message.
+pub fn clear_ad(message: &mut [u8]) {
+    if let Some(octet) = message.get_mut(3) {
+        *octet &= !0x20;
+    }
 }
 
 /// Adds our OPT record to an answer that has none. It goes behind all other records, where it changes no octet of theirs:
@@ -1735,6 +1751,29 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert!(group.lock_conditions()[0].latency >= Some(Duration::from_millis(60)));
+    }
+
+    #[tokio::test]
+    async fn rfc4035_4_9_3_who_calls_an_answer_authentic_must_be_beyond_doubt() {
+        let trusting = |text: &str| toml::from_str::<Config>(&format!("upstreams = [{text}]")).unwrap();
+        for (upstream, is_believed) in [
+            ("\"192.0.2.53\"", false),
+            ("\"tcp://192.0.2.53\"", false),
+            ("{ url = \"192.0.2.53\", trust_ad = true }", true),
+            ("\"tls://192.0.2.53\"", true),
+            ("\"https://192.0.2.53\"", true),
+            ("\"127.0.0.1:5399\"", true),
+            ("\"[::1]:5399\"", true),
+        ] {
+            let forwarder = forwarder(&trusting(upstream)).await;
+            let mut message = right(&query("www.example.net", false)).unwrap();
+            message.flags.authentic_data = true;
+            let reply = forwarder.judged(0, 0, Instant::now(), Ok(message.compose(true))).unwrap();
+            assert_eq!(Message::parse(&reply).unwrap().flags.authentic_data, is_believed, "{upstream}");
+        }
+        let both = trusting("\"192.0.2.53\", { url = \"192.0.2.53\", trust_ad = true }");
+        let both = forwarder(&both).await.groups[0].upstreams.iter().map(|link| link.is_trusted()).collect::<Vec<_>>();
+        assert_eq!(both, [false, true], "they do not share a connection");
     }
 
     #[tokio::test]

@@ -110,8 +110,16 @@ impl Link {
     /// Do both lead to the same server in the same way? Names count only where they are proved.
     pub(super) fn is_same(&self, upstream: &Upstream, place: &Place) -> bool {
         let same_way = self.upstream.protocol == upstream.protocol && self.place == *place;
+        let same_way = same_way && self.upstream.trust_ad == upstream.trust_ad;
         let is_proved = upstream.protocol.is_encrypted() || matches!(place, Place::Named(_));
         same_way && (!is_proved || self.upstream == *upstream)
+    }
+
+    /// Is what it says of signatures to be believed? On a way on which anybody may put in a word, only if the configuration
+    /// says so (RFC 4035, 4.9.3; RFC 6840, 5.8).
+    pub(super) fn is_trusted(&self) -> bool {
+        let is_here = self.address().is_some_and(|address| address.ip().is_loopback());
+        is_here || self.upstream.protocol.is_encrypted() || self.upstream.trust_ad
     }
 
     /// Where it is, when that is no question.

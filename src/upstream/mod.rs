@@ -27,7 +27,7 @@ use link::{Bootstrap, Link, Place};
 pub use self::udp::{GUESSED_AT, OTHER_CASE};
 pub use address::{Host, Identity, Pin, Protocol, Upstream};
 pub use forwarder::{
-    Answered, Config, Favourite, FirstAttempt, Forwarder, Kept, Route, Sequential, add_edns, truncated, write_kept,
+    Answered, Config, Favourite, FirstAttempt, Forwarder, Kept, Route, Sequential, add_edns, clear_ad, truncated, write_kept,
 };
 pub use tally::Counters;
 

@@ -9,6 +9,7 @@ mod cache;
 mod clients;
 mod command_line;
 mod differences;
+mod dnssec;
 mod durability;
 mod encrypted;
 mod encrypted_upstreams;

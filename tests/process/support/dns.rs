@@ -13,6 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Reply {
     message: Message,
+    octets: Vec<u8>,
 }
 
 /// Without EDNS, so that the limit of 512 octets holds.
@@ -96,10 +97,45 @@ fn exchange(stream: &mut TcpStream, name: &str, qtype: &str) -> Result<Reply> {
     Reply::read(&query, &octets)
 }
 
+/// What a query says of signatures, and the datagram that it takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Signatures {
+    pub(crate) dnssec_ok: bool,
+    pub(crate) checking_disabled: bool,
+    pub(crate) authentic_data: bool,
+    pub(crate) size: u16,
+}
+
+impl Signatures {
+    pub(crate) const WANTED: Self = Self { dnssec_ok: true, checking_disabled: false, authentic_data: false, size: 1232 };
+
+    /// Asks so by UDP.
+    pub(crate) fn ask(self, server: SocketAddr, name: &str, qtype: &str) -> Reply {
+        let (mut query, _) = question(name, qtype);
+        query.metadata.checking_disabled = self.checking_disabled;
+        query.metadata.authentic_data = self.authentic_data;
+        let mut edns = Edns::new();
+        edns.set_dnssec_ok(self.dnssec_ok).set_max_payload(self.size);
+        query.set_edns(edns);
+        let octets = query.to_vec().expect("a question of one name can be written");
+        let asked = || {
+            let socket = UdpSocket::bind("127.0.0.1:0")?;
+            socket.connect(server)?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.send(&octets)?;
+            let mut room = [0; 65_535];
+            let length = socket.recv(&mut room)?;
+            Reply::read(&query, &room[..length])
+        };
+        asked().unwrap_or_else(|error| panic!("{name} {qtype} {self:?}: {error}"))
+    }
+}
+
 fn question(name: &str, qtype: &str) -> (Message, Vec<u8>) {
     let mut name = Name::from_ascii(name).unwrap_or_else(|error| panic!("{name}: {error}"));
     name.set_fqdn(true);
-    let qtype: RecordType = qtype.parse().unwrap_or_else(|error| panic!("{qtype}: {error}"));
+    let unknown = qtype.strip_prefix("TYPE").and_then(|number| number.parse().ok()).map(RecordType::Unknown);
+    let qtype = unknown.unwrap_or_else(|| qtype.parse().unwrap_or_else(|error| panic!("{qtype}: {error}")));
     let mut query = Message::query();
     query.metadata.recursion_desired = true;
     query.add_query(Query::query(name, qtype));
@@ -112,7 +148,7 @@ impl Reply {
         let message = Message::from_vec(octets).map_err(|error| Error::new(ErrorKind::InvalidData, error.to_string()))?;
         assert_eq!(message.metadata.id, query.metadata.id, "the answer has the question's id");
         assert_eq!(message.queries, query.queries, "the answer repeats the question");
-        Ok(Self { message })
+        Ok(Self { message, octets: octets.to_vec() })
     }
 
     pub(crate) fn rcode(&self) -> ResponseCode {
@@ -121,6 +157,44 @@ impl Reply {
 
     pub(crate) fn truncated(&self) -> bool {
         self.message.metadata.truncation
+    }
+
+    /// AD: is it said to be authentic?
+    pub(crate) fn is_authentic(&self) -> bool {
+        self.message.metadata.authentic_data
+    }
+
+    pub(crate) fn has_dnssec_ok(&self) -> bool {
+        self.message.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok)
+    }
+
+    /// The types of all records, in their order.
+    pub(crate) fn types(&self) -> Vec<RecordType> {
+        self.message.all_sections().map(Record::record_type).collect()
+    }
+
+    /// Each record of the answer and authority sections as it stands in the message from its type on, without its TTL; and
+    /// the counts of these sections. What is compressed reads the same in another message of the same octets.
+    pub(crate) fn octets_of_records(&self) -> Vec<Vec<u8>> {
+        let count = |at: usize| usize::from(u16::from_be_bytes([self.octets[at], self.octets[at + 1]]));
+        let past_name = |mut at: usize| loop {
+            match self.octets[at] {
+                0 => return at + 1,
+                length @ 1..64 => at += 1 + usize::from(length),
+                _ => return at + 2,
+            }
+        };
+        let mut at = past_name(12) + 4;
+        let mut found = vec![vec![count(6) as u8, count(8) as u8]];
+        for _ in 0..count(6) + count(8) {
+            let start = at;
+            at = past_name(at);
+            let length = count(at + 8);
+            let end = at + 10 + length;
+            found.push([&self.octets[start..at + 4], &self.octets[at + 8..end]].concat());
+            at = end;
+        }
+        found
     }
 
     /// The data of the answer section's records, as text, in their order.

@@ -6,6 +6,7 @@ pub(crate) mod health;
 pub(crate) mod http;
 pub(crate) mod namespace;
 pub(crate) mod rollcall;
+pub(crate) mod signed;
 pub(crate) mod tools;
 pub(crate) mod upstream;
 pub(crate) mod wire;

@@ -136,7 +136,7 @@ impl Server {
         })
     }
 
-    fn start_until(
+    pub(super) fn start_until(
         program: &str,
         arguments: &[&str],
         file: &Path,
