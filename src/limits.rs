@@ -157,6 +157,21 @@ pub const LATE_LISTENERS_MAX: usize = 4_096;
 /// its deadline, so that their own bound is none for it. Beyond it a query fails at once.
 pub const LOOKUPS_MAX: usize = 10_000;
 
+/// Look-ups that one answer's validation may cost (keys, DS records, where zones begin). A name of twenty labels in five zones
+/// takes some thirty of them; beyond it the answer counts as bogus.
+pub const VALIDATION_LOOKUPS_MAX: usize = 100;
+/// How long a validation may take, the look-ups included.
+pub const VALIDATION_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+/// Signatures of one set of records that are looked at. A zone that changes its keys or algorithm has two to four.
+/// With the next three this bounds what a zone that is made for it costs (CVE-2023-50387): some 300 verifications a set of keys,
+/// 150 an answer, at 0.05 to 0.5 ms each.
+pub const SIGNATURES_PER_RRSET_MAX: usize = 8;
+/// Keys of a zone, and DS records of one; zones have two to six.
+pub const KEYS_PER_ZONE_MAX: usize = 32;
+/// NSEC or NSEC3 records of one answer that are looked at; a proof takes three (CVE-2023-50868).
+pub const DENIALS_MAX: usize = 8;
+/// Sets of records whose signatures are remembered as right or wrong, of one trust anchor, at some 300 octets each.
+pub const VALIDATED_RRSETS_MAX: usize = 10_000;
 /// Answers that are fetched anew before their end, at one time; the next one waits.
 pub const PREFETCHES_MAX: usize = 32;
 /// How long after one of them the next is begun at the earliest: 200 a second, which is little for any upstream and as

@@ -28,6 +28,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("redb::", &["registry/store.rs"], "the store is the one that knows the database"),
     ("hickory_server", &["resolve/zone", "upstream/zone", "zone"], "hickory's authority stands behind the zones"),
+    ("hickory_net", &["upstream/validator"], "hickory judges signatures for the validator alone"),
     ("hickory_resolver", &["upstream/system", "upstream/bootstrap"], "the system's configuration and bootstrapping"),
     ("axum", &["api/"], "the HTTP API is the one that knows its framework"),
     ("RecommendedWatcher", &["watch.rs"], "one way to see that files changed"),

@@ -101,9 +101,16 @@ fn print(told: &Value, output: &mut Output) -> Result<(), Error> {
         };
         output.line(format_args!("  route        {}, for {domains}", text(&route["group"])))?;
         output.line(format_args!("  asked        {}", text(&route["order"])))?;
+        if let Some(anchor) = route["trust_anchor"].as_str() {
+            output.line(format_args!("  validated    from the trust anchor of {} on", printable(anchor)))?;
+        }
         if route["failed_lately"] == true {
             output.line("  failed       a moment ago, so that it is not asked for again at once")?;
         }
+    }
+    let validation = &told["validation"];
+    if validation.is_object() {
+        output.line(format_args!("  {:11}  {}", text(&validation["state"]), text(&validation["because"])))?;
     }
     table(output, list(&told["instances"]), &["Node", "ID", "Address", "Port", "Health", "In", "Because"], |instance| {
         let given = if instance["given"] == true { "in" } else { "out" };

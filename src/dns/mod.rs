@@ -16,6 +16,7 @@ mod plain;
 mod query;
 mod record;
 mod reply;
+mod signature;
 
 pub use case::LetterCase;
 pub use compose::Composer;
@@ -27,6 +28,7 @@ pub use plain::PlainQuery;
 pub use query::{Query, Question, Reject};
 pub use record::{Class, RData, Record, Soa, Srv, Type};
 pub use reply::{Given, Reply, given, is_bare, question, rcode};
+pub use signature::Signature;
 
 /// Why bytes are not a DNS message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -447,6 +447,11 @@ impl Cache {
 
     /// Keeps a response for as long as it may be; says under which entry, if it may be kept at all.
     pub fn put(&self, key: Key, octets: &[u8], now: Instant) -> Option<Arc<Entry>> {
+        self.put_until(key, octets, now, None)
+    }
+
+    /// The same with a time after which it is given to nobody, stale or not.
+    pub fn put_until(&self, key: Key, octets: &[u8], now: Instant, end: Option<Instant>) -> Option<Arc<Entry>> {
         let times = Times::read(octets)?;
         let ttl = match times.negative {
             Some(ttl) => self.bounded(ttl).min(self.config.max_negative_ttl),
@@ -455,7 +460,9 @@ impl Cache {
         if ttl == 0 || self.config.size == 0 {
             return None;
         }
-        let entry = self.made(key, octets, times, ttl, now);
+        let mut entry = self.made(key, octets, times, ttl, now);
+        entry.stale_until = end.map_or(entry.stale_until, |end| end.min(entry.stale_until));
+        let entry = Arc::new(entry);
         self.insert(entry.clone());
         Some(entry)
     }
@@ -473,10 +480,10 @@ impl Cache {
         // A key that is none would be nobody's.
         let is_key = key.0.len() <= KEY_MAX
             && key.0.split_last_chunk::<BEHIND>().is_some_and(|(name, _)| skip_name(name, 0) == Some(name.len()));
-        Some(self.made(key, octets, Times::read(octets).filter(|_| is_key)?, ttl, stored))
+        Some(Arc::new(self.made(key, octets, Times::read(octets).filter(|_| is_key)?, ttl, stored)))
     }
 
-    fn made(&self, key: Key, octets: &[u8], times: Times, ttl: u32, now: Instant) -> Arc<Entry> {
+    fn made(&self, key: Key, octets: &[u8], times: Times, ttl: u32, now: Instant) -> Entry {
         let mut octets = Box::<[u8]>::from(octets);
         if let Some(flags) = octets.get_mut(2) {
             // Whoever gives what it has kept is no authority (RFC 1035, 4.1.1).
@@ -495,7 +502,7 @@ impl Cache {
         let last_part = Duration::from_secs(ttl.into()) / LAST_PART;
         let due_at = if self.config.prefetch && ttl >= LIFE_MIN { fresh_until - last_part } else { fresh_until };
         let (given, is_claimed) = Default::default();
-        Arc::new(Entry { key, octets, ttls, stored: now, due_at, fresh_until, stale_until, given, is_claimed })
+        Entry { key, octets, ttls, stored: now, due_at, fresh_until, stale_until, given, is_claimed }
     }
 
     /// Forgets one entry, which is no longer so.

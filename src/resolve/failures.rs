@@ -14,6 +14,7 @@ use foldhash::fast::RandomState;
 use quick_cache::UnitWeighter;
 
 use super::cache::Key;
+use crate::dns::ExtendedError;
 use crate::limits;
 
 /// RFC 9520, 3.2.
@@ -30,6 +31,8 @@ pub enum Kind {
     Silence,
     /// Somebody answered with an error.
     Error,
+    /// The answer was not what its zone says (RFC 4035, 4.7).
+    Bogus(ExtendedError),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -82,7 +85,7 @@ impl Fortune {
     fn life(&self, kind: Kind) -> u64 {
         match kind {
             Kind::Silence => self.silences.load(Ordering::Relaxed),
-            Kind::Error => self.errors.load(Ordering::Relaxed),
+            Kind::Error | Kind::Bogus(_) => self.errors.load(Ordering::Relaxed),
         }
     }
 }
@@ -105,10 +108,11 @@ impl Failures {
         self.failures.contains_key(key)
     }
 
-    /// Is this question not to be asked again yet? `fortune` is that of those who would be asked.
-    pub fn stands(&self, key: &Key, fortune: &Fortune, now: Instant) -> bool {
+    /// Why this question is not to be asked again yet, if so. `fortune` is that of those who would be asked.
+    pub fn stands(&self, key: &Key, fortune: &Fortune, now: Instant) -> Option<Kind> {
         let failure = self.failures.get(key);
-        failure.is_some_and(|failure| now < failure.until && failure.life == fortune.life(failure.kind))
+        let stands = |failure: &Failure| now < failure.until && failure.life == fortune.life(failure.kind);
+        failure.filter(stands).map(|failure| failure.kind)
     }
 
     /// It has failed.
@@ -153,7 +157,9 @@ mod tests {
     fn stands_for(failures: &Failures, fortune: &Fortune, kind: Kind, now: Instant) -> u64 {
         failures.note(key("a.example"), kind, fortune, now);
         let stands = |seconds: &u64| {
-            failures.stands(&key("a.example"), fortune, now + Duration::from_secs(*seconds) - Duration::from_millis(1))
+            failures
+                .stands(&key("a.example"), fortune, now + Duration::from_secs(*seconds) - Duration::from_millis(1))
+                .is_some()
         };
         (1..1_000).take_while(stands).last().unwrap_or(0)
     }
@@ -184,7 +190,7 @@ mod tests {
     #[test]
     fn an_upstream_that_is_back_ends_its_silence_for_all_questions_and_nobody_s_error() {
         let (failures, fortune, now) = (Failures::new(LONGEST), Fortune::default(), Instant::now());
-        let stands = |name: &str| failures.stands(&key(name), &fortune, now);
+        let stands = |name: &str| failures.stands(&key(name), &fortune, now).is_some();
         failures.note(key("silent.example"), Kind::Silence, &fortune, now);
         failures.note(key("broken.example"), Kind::Error, &fortune, now);
         fortune.failed();

@@ -5,6 +5,7 @@
 pub mod answer;
 pub mod block;
 pub mod cache;
+pub mod dnssec;
 pub mod failures;
 pub mod filter;
 pub mod forward;

@@ -258,7 +258,7 @@ mod tests {
         assert!(matches!(read("A", "192.0.2.1\nx. 0 IN A 192.0.2.2"), Err(DataError::Data { .. })));
         assert!(matches!(read("AA", "192.0.2.1"), Err(DataError::Type(_))));
         assert!(matches!(read("TYPE65280", "abcd"), Err(DataError::NoTextForm(_))));
-        assert!(matches!(read("DS", "1 2 3 abcd"), Err(DataError::NoTextForm(_))));
+        assert!(matches!(read("RRSIG", "1 2 3 abcd"), Err(DataError::NoTextForm(_))));
         assert!(matches!(read("TYPE65280", "\\# 3 00"), Err(DataError::Length { expected: 3, got: 1 })));
         assert!(matches!(read("TYPE1", "\\# 3 000000"), Err(DataError::Data { .. })));
         assert!(matches!(read("TYPE65280", "\\# 1 +1"), Err(DataError::Generic(_))));

@@ -40,6 +40,7 @@ impl Responder {
             map.insert("route".into(), setup.forwarder.explain(&question));
             if ask {
                 map.insert("tries".into(), setup.forwarder.try_each(&question).await);
+                map.insert("validation".into(), setup.forwarder.judge(&question).await);
             }
         }
         told

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use super::address::{Host, Protocol, Upstream};
 use super::link::{Bootstrap, Link, Place};
 use super::tally::{Counters, Tally};
+use super::validator::{Validator, Verdict};
 use super::{system, tls, udp};
 use crate::dns::{Edns, ExtendedError, Flags, Message, Name, PlainQuery, Query, Question, Rcode, is_bare};
 use crate::duration;
@@ -30,7 +31,8 @@ use crate::metrics::{Count, Kind, Labels, Page};
 use crate::problem::Problem;
 use crate::resolve::answer::Transport;
 use crate::resolve::cache::{self, Cache, Entry, HOP_BY_HOP, Key, Names, Stock};
-use crate::resolve::failures::{self, Failures, Fortune};
+use crate::resolve::dnssec::{self, Reach};
+use crate::resolve::failures::{Failures, Fortune, Kind as Failing};
 use crate::resolve::filter;
 use crate::resolve::forward::{self, Choice, Condition, Lookup, Step, Strategy, is_good};
 use crate::resolve::route::{self, Routes, To, Way};
@@ -65,6 +67,8 @@ pub struct Config {
     pub domain_needed: bool,
     /// What of upstreams' answers is not passed on.
     pub filter: filter::Config,
+    /// Whether they are validated.
+    pub dnssec: dnssec::Config,
     /// Consul's way: one after the other, nothing kept, nothing changed.
     #[serde(skip)]
     pub sequential: Option<Sequential>,
@@ -89,6 +93,7 @@ impl Default for Config {
             route: Vec::new(),
             domain_needed: false,
             filter: filter::Config::default(),
+            dnssec: dnssec::Config::default(),
             sequential: None,
         }
     }
@@ -101,7 +106,9 @@ impl Config {
             Some(Whom::Own(upstreams)) => Some(upstreams),
             _ => None,
         });
-        self.upstreams.iter_mut().flatten().chain(routed.flatten()).filter_map(|upstream| upstream.identity.ca.as_mut())
+        let authorities =
+            self.upstreams.iter_mut().flatten().chain(routed.flatten()).filter_map(|upstream| upstream.identity.ca.as_mut());
+        authorities.chain(&mut self.dnssec.trust_anchor_file)
     }
 
     /// What is wrong with those files. They are read again for each connection.
@@ -134,6 +141,8 @@ pub struct Route {
     pub upstreams: Option<Whom>,
     /// Which of them is asked first; without it, as for all other names.
     pub strategy: Option<Choice>,
+    /// Answers of upstreams of its own are validated as those of the usual ones are.
+    pub validate: bool,
 }
 
 /// A route as it is written.
@@ -146,13 +155,14 @@ struct RouteText {
     addresses: Vec<IpAddr>,
     upstreams: Option<Whom>,
     strategy: Option<Choice>,
+    validate: bool,
 }
 
 impl TryFrom<RouteText> for Route {
     type Error = &'static str;
 
     fn try_from(text: RouteText) -> Result<Self, &'static str> {
-        let RouteText { domains, single_label, addresses, upstreams, strategy } = text;
+        let RouteText { domains, single_label, addresses, upstreams, strategy, validate } = text;
         if domains.is_empty() && !single_label {
             return Err("expected `domains` of this route, got none");
         }
@@ -160,11 +170,20 @@ impl TryFrom<RouteText> for Route {
         if addresses.is_empty() && upstreams.is_none() {
             return Err("expected `upstreams` or `addresses` of this route, got neither (`upstreams = []` asks nobody)");
         }
-        Ok(Self { domains, single_label, addresses, upstreams, strategy })
+        Ok(Self { domains, single_label, addresses, upstreams, strategy, validate })
     }
 }
 
 impl Route {
+    /// What it means for validation: what only its own upstreams know is in no tree that others sign.
+    fn reach(&self) -> Option<Reach> {
+        match &self.upstreams {
+            Some(Whom::Own(_)) if !self.validate => Some(Reach::Private),
+            Some(_) => Some(Reach::Public),
+            None => None,
+        }
+    }
+
     /// What upstreams are called by whose first route this is.
     fn called(&self) -> String {
         self.domains.first().map_or_else(|| "single_label".to_owned(), |domain| domain.to_lowercase().to_string())
@@ -217,6 +236,8 @@ pub struct Forwarder {
     /// Domains that are answered by others than that.
     routes: Routes,
     filter: filter::Config,
+    /// Judges answers, if that is wanted.
+    validator: Option<Validator>,
     cache: Cache,
     sockets: Arc<Sockets>,
     failures: Failures,
@@ -229,6 +250,21 @@ pub struct Forwarder {
 
 /// An upstream's answer, or why there is none.
 type Outcome = Result<Arc<[u8]>, &'static str>;
+
+/// What a look-up found, as clients may have it.
+struct Found {
+    octets: Vec<u8>,
+    /// For how long it is proved, if it is.
+    holds_for: Option<Duration>,
+    /// Why it is not what the zone says; it is our own SERVFAIL then.
+    bogus: Option<ExtendedError>,
+}
+
+impl From<Vec<u8>> for Found {
+    fn from(octets: Vec<u8>) -> Self {
+        Self { octets, holds_for: None, bogus: None }
+    }
+}
 
 /// The questions that are being asked, since when, and where each outcome will be told.
 type LookUps = HashMap<Key, (Instant, watch::Receiver<Option<Outcome>>)>;
@@ -377,6 +413,13 @@ impl Forwarder {
             Some(Sequential { timeout, random }) => Strategy::Sequential { timeout, random },
             None => Strategy::Hedged { choice: config.strategy, deadline: config.timeout },
         };
+        let validator = (config.dnssec.validate && config.sequential.is_none()).then(|| {
+            let reach = config.route.iter().filter_map(|route| Some((route, route.reach()?)));
+            let reach = reach.flat_map(|(route, reach)| route.domains.iter().map(move |domain| (domain.clone(), reach)));
+            let (validator, wrong) = Validator::new(&config.dnssec, &reach.collect::<Vec<_>>());
+            problems.extend(wrong);
+            validator
+        });
         let same = |other: &&Forwarder| {
             let both = || other.groups.iter().zip(&groups);
             let same = |(one, other): (&Arc<Link>, &Arc<Link>)| Arc::ptr_eq(one, other);
@@ -386,6 +429,7 @@ impl Forwarder {
                 && both().all(|(one, other)| one.upstreams.iter().zip(&other.upstreams).all(same))
                 && *other.cache.config() == config.cache
                 && other.filter == config.filter
+                && other.validator.as_ref().map(Validator::written) == validator.as_ref().map(Validator::written)
         };
         let cache = previous.filter(same).map_or_else(|| Cache::new(config.cache.clone()), |other| other.cache.clone());
         let sockets = match previous {
@@ -397,8 +441,20 @@ impl Forwarder {
         let (under_way, listening) = (Mutex::default(), Arc::new(Semaphore::new(limits::LATE_LISTENERS_MAX)));
         let filter = config.filter.clone();
         let random_case = config.random_case && config.sequential.is_none();
-        let forwarder =
-            Self { strategy, random_case, groups, routes, filter, cache, sockets, failures, under_way, listening, counters };
+        let forwarder = Self {
+            strategy,
+            random_case,
+            groups,
+            routes,
+            filter,
+            validator,
+            cache,
+            sockets,
+            failures,
+            under_way,
+            listening,
+            counters,
+        };
         (forwarder, problems)
     }
 
@@ -431,7 +487,10 @@ impl Forwarder {
         let upstreams: Vec<Vec<_>> = self.groups.iter().map(Group::written).collect();
         let (routes, filter) = (self.routes.written(), &self.filter);
         let cache::Config { min_ttl, max_ttl, max_negative_ttl, .. } = self.cache.config();
-        crc32fast::hash(format!("{routes:?} {upstreams:?} {filter:?} {min_ttl} {max_ttl} {max_negative_ttl}").as_bytes())
+        let judged = self.validator.as_ref().map(Validator::written);
+        crc32fast::hash(
+            format!("{routes:?} {upstreams:?} {filter:?} {judged:?} {min_ttl} {max_ttl} {max_negative_ttl}").as_bytes(),
+        )
     }
 
     /// Is anything kept at all?
@@ -460,7 +519,9 @@ impl Forwarder {
                 "missed": tally.missed.get(),
             })
         });
-        let failed_lately = Key::new(&Query::of(question.clone()), number).is_some_and(|key| self.failed_lately(&key, number));
+        let failed_lately =
+            Key::new(&Query::of(question.clone()), number).is_some_and(|key| self.failed_lately(&key, number).is_some());
+        let anchor = self.validator.as_ref().and_then(|validator| validator.anchor_of(question));
         json!({
             "group": group.name,
             "number": number,
@@ -474,6 +535,7 @@ impl Forwarder {
                 (_, Choice::Random) => "any of them first, another one when it is late",
             },
             "failed_lately": failed_lately,
+            "trust_anchor": anchor.map(|zone| zone.to_string()),
             "upstreams": upstreams.collect::<Vec<_>>(),
         })
     }
@@ -508,6 +570,24 @@ impl Forwarder {
         Value::Array(futures_util::future::join_all(tries).await)
     }
 
+    /// What validation makes of the answer to a question, and why.
+    pub async fn judge(self: &Arc<Self>, question: &Question) -> Value {
+        let told = |state: &str, because: String| json!({ "state": state, "because": because });
+        let Some(validator) = &self.validator else { return Value::Null };
+        let Some(anchor) = validator.anchor_of(question) else {
+            return told("not validated", "it is in an exception of [forward.dnssec], or in a route of its own".into());
+        };
+        let reply = match self.ask_unjudged(question.clone()).await {
+            Ok(reply) => reply,
+            Err(reason) => return told("unknown", reason),
+        };
+        match validator.judge(self, &reply).await {
+            Verdict::Secure(_) => told("secure", format!("it is signed, from the trust anchor of {anchor} on")),
+            Verdict::Insecure => told("insecure", "it is in a zone that is not signed, as the zone above it proves".into()),
+            Verdict::Bogus(fault) => told("bogus", fault.text),
+        }
+    }
+
     /// Look-ups under way.
     pub fn under_way(&self) -> usize {
         self.lock_under_way().len()
@@ -534,6 +614,9 @@ impl Forwarder {
         page.number(Counter, "rollcall_lookups_coalesced_total", "Questions that joined one.", counters.coalesced.get());
         page.number(Counter, "rollcall_lookups_refused_total", "Questions beyond the bound.", counters.refused.get());
         page.number(Counter, "rollcall_lookups_failed_total", "Look-ups that no upstream answered.", counters.failed.get());
+        let states = [("secure", &counters.secure), ("insecure", &counters.insecure), ("bogus", &counters.bogus)];
+        let states = states.map(|(state, count)| (vec![("state", state.to_owned())], count.get()));
+        page.family(Counter, "rollcall_validations_total", "Answers that were validated, and what they are.", states);
         let each = || self.groups.iter().flat_map(|group| group.tallies.iter().map(move |tally| (group.labels(tally), tally)));
         let counts = |of: fn(&Tally) -> &Count| each().map(move |(labels, tally)| (labels, of(tally).get()));
         page.family(Counter, "rollcall_upstream_sent_total", "Queries that it was sent.", counts(|tally| &tally.sent));
@@ -601,11 +684,13 @@ impl Forwarder {
         if let Some(entry) = kept.as_ref().filter(|entry| entry.is_fresh(now)) {
             return Kept::Fresh(entry.clone());
         }
-        if let Some(entry) = self.cache.denial(&key, now) {
+        let is_judged = self.judging(query).is_some();
+        // What is validated is not denied by a name above it that may not be.
+        if let Some(entry) = self.cache.denial(&key, now).filter(|_| !is_judged) {
             return Kept::Denied(entry);
         }
         match kept {
-            None if plain.is_some() && !self.failures.knows(&key) => Kept::Nothing { key, group },
+            None if plain.is_some() && !self.failures.knows(&key) && !is_judged => Kept::Nothing { key, group },
             _ => Kept::Elsewhere,
         }
     }
@@ -657,7 +742,12 @@ impl Forwarder {
     /// Keeps a good and whole reply, if it may be kept. Else it takes the place of what was kept: that is not so any more,
     /// and must not come back as a stale answer.
     pub fn keep(&self, key: Key, reply: &[u8], now: Instant) -> Option<Arc<Entry>> {
-        let kept = self.cache.put(key.clone(), reply, now);
+        self.keep_until(key, reply, now, None)
+    }
+
+    /// The same with an end beyond which it may not be given, however stale an answer may be.
+    fn keep_until(&self, key: Key, reply: &[u8], now: Instant, end: Option<Instant>) -> Option<Arc<Entry>> {
+        let kept = self.cache.put_until(key.clone(), reply, now, end);
         if kept.is_none() {
             self.cache.remove(&key);
         }
@@ -679,20 +769,19 @@ impl Forwarder {
         };
         if self.is_sequential() {
             // Consul's own answer when all recursors fail: SERVFAIL, with the client's OPT.
-            return match self.look_up(group, query, octets, transport, None).await {
+            return match self.unchanged(group, query, octets, transport).await {
                 Some(answer) => (Answered::Asked, answer),
                 None => (Answered::Nobody, self.failure(query, None)),
             };
         }
         if !is_bare(octets) {
             self.counters.misses.raise(1);
-            let answer = self.look_up(group, query, octets, transport, None).await;
+            let answer = self.unchanged(group, query, octets, transport).await;
             return self.fitted(query, octets, answer.as_deref().ok_or(SILENCE), transport);
         }
         let Some(key) = Key::new(query, group) else {
             self.counters.misses.raise(1);
-            let answer =
-                self.look_up(group, query, &passed_on(query), transport, None).await.map(|answer| completed(answer, query));
+            let answer = self.found(group, query, transport, None).await.map(|found| found.octets);
             return self.fitted(query, octets, answer.as_deref().ok_or(SILENCE), transport);
         };
         let kept = self.cache.get(&key).filter(|entry| entry.is_usable(Instant::now()));
@@ -704,9 +793,13 @@ impl Forwarder {
         }
         self.counters.misses.raise(u64::from(first.is_none()));
         let stale = |entry: &Entry| (Answered::Stale, self.stale(query, octets, entry, transport));
-        if self.failed_lately(&key, group) {
+        if let Some(failing) = self.failed_lately(&key, group) {
             self.scout(group, query);
-            return kept.as_deref().map_or_else(|| nobody(FAILED_LATELY), stale);
+            let reason = match failing {
+                Failing::Bogus(code) => (code, BOGUS_LATELY),
+                Failing::Silence | Failing::Error => FAILED_LATELY,
+            };
+            return kept.as_deref().map_or_else(|| nobody(reason), stale);
         }
         let (begun, told) = match self.shared(key, group, query, first) {
             Ok(shared) => shared,
@@ -749,9 +842,79 @@ impl Forwarder {
     }
 
     /// Has a question failed, and is not to be asked again yet?
-    fn failed_lately(&self, key: &Key, group: u16) -> bool {
-        let own = self.groups.get(usize::from(group));
-        own.is_some_and(|own| self.failures.stands(key, &own.fortune, Instant::now()))
+    fn failed_lately(&self, key: &Key, group: u16) -> Option<Failing> {
+        let own = self.groups.get(usize::from(group))?;
+        self.failures.stands(key, &own.fortune, Instant::now())
+    }
+
+    /// Who judges the answer to a query. Whoever checks by himself wants it as it is (RFC 4035, 3.2.2).
+    fn judging(&self, query: &Query) -> Option<&Validator> {
+        let validator = self.validator.as_ref().filter(|_| !query.flags.checking_disabled)?;
+        validator.anchor_of(&query.question).map(|_| validator)
+    }
+
+    /// Asks for records that are to prove others, or to be proved: with their signatures, and judged by nobody.
+    pub(super) fn ask_unjudged(self: &Arc<Self>, question: Question) -> BoxFuture<'static, Result<Message, String>> {
+        let forwarder = self.clone();
+        let what = format!("{} of {}", question.qtype, question.name);
+        async move {
+            let query = with_proofs(&Query::of(question));
+            let (answered, octets) = forwarder.resolve(&query, &query.compose(), Transport::Tcp, None).await;
+            match Message::parse(&octets) {
+                Ok(message) if is_good(&octets) => Ok(message),
+                Ok(message) if answered != Answered::Nobody => Err(format!("{what}: an upstream answered {}", message.rcode)),
+                _ => Err(format!("{what}: {SILENCE}")),
+            }
+        }
+        .boxed()
+    }
+
+    /// Has a question looked up, and makes of the reply what its client may have: validated if that is wanted, and without
+    /// what is not to be passed on.
+    async fn found(
+        self: &Arc<Self>,
+        group: u16,
+        query: &Query,
+        transport: Transport,
+        first: Option<FirstAttempt>,
+    ) -> Option<Found> {
+        let Some(validator) = self.judging(query) else {
+            let reply = self.look_up(group, query, &passed_on(query), transport, first).await?;
+            return Some(completed(self.filter.apply(reply)?, query).into());
+        };
+        let asked = with_proofs(query);
+        let reply = self.look_up(group, &asked, &passed_on(&asked), transport, None).await?;
+        let is_good = is_good(&reply);
+        let mut message = Message::parse(&completed(reply, &asked)).ok()?;
+        message.questions = vec![query.question.clone()];
+        let counters = &self.counters;
+        let verdict = if is_good { validator.judge(self, &message).await } else { Verdict::Insecure };
+        let now = unix_time();
+        let (message, holds_for) = match verdict {
+            Verdict::Secure(links) => {
+                counters.secure.raise(1);
+                let left = links.iter().filter_map(|link| link.left(now)).min();
+                (dnssec::given(message, Some(&links), query, now), left.map(|left| Duration::from_secs(left.into())))
+            }
+            Verdict::Insecure => {
+                counters.insecure.raise(u64::from(is_good));
+                (dnssec::given(message, None, query, now), None)
+            }
+            Verdict::Bogus(fault) => {
+                counters.bogus.raise(1);
+                let Question { name, qtype, .. } = &query.question;
+                tracing::info!("bogus: {qtype} of {name}: {fault}");
+                let text = format!("{fault}; is it so for others too? {EXCEPTION}");
+                let octets = self.failure(query, Some((fault.code, &text)));
+                return Some(Found { octets, holds_for: None, bogus: Some(fault.code) });
+            }
+        };
+        Some(Found { octets: self.filter.apply(message.compose(true))?, holds_for, bogus: None })
+    }
+
+    /// An answer as it came, but for what is not to be passed on. `octets` are the query's own, which go upstream.
+    async fn unchanged(self: &Arc<Self>, group: u16, query: &Query, octets: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        self.filter.apply(self.look_up(group, query, octets, transport, None).await?)
     }
 
     fn is_sequential(&self) -> bool {
@@ -797,18 +960,24 @@ impl Forwarder {
         tell: watch::Sender<Option<Outcome>>,
     ) {
         let place = UnderWay { forwarder: &self, key: &key };
-        let answer = self.look_up(group, &query, &passed_on(&query), Transport::Udp, first).await;
-        let mut answer: Option<Arc<[u8]>> = answer.map(|answer| completed(answer, &query).into());
+        let found = self.found(group, &query, Transport::Udp, first).await;
+        let (end, bogus) = found.as_ref().map_or((None, None), |found| (found.holds_for, found.bogus));
+        let end = end.map(|holds_for| Instant::now() + holds_for);
+        let mut answer: Option<Arc<[u8]>> = found.map(|found| found.octets.into());
         match (&answer, self.groups.get(usize::from(group))) {
             (Some(octets), _) if is_good(octets) => {
                 self.failures.forget(&key);
                 // The first to ask gets the TTLs that the next ones get.
-                if let Some(entry) = self.keep(key.clone(), octets, Instant::now()) {
+                if let Some(entry) = self.keep_until(key.clone(), octets, Instant::now(), end) {
                     answer = Some(entry.octets().into());
                 }
             }
             (_, Some(own)) => {
-                let kind = if answer.is_none() { failures::Kind::Silence } else { failures::Kind::Error };
+                let kind = match bogus {
+                    Some(code) => Failing::Bogus(code),
+                    None if answer.is_none() => Failing::Silence,
+                    None => Failing::Error,
+                };
                 self.failures.note(key.clone(), kind, &own.fortune, Instant::now());
             }
             (_, None) => {}
@@ -902,7 +1071,7 @@ impl Forwarder {
         {
             tokio::spawn(self.clone().listen(number, open, asked, permit));
         }
-        self.filter.apply(answer?)
+        answer
     }
 
     /// Hears what still comes of the attempts of a look-up that has ended, to tell who is late from who is silent.
@@ -1103,6 +1272,11 @@ async fn outcome(mut told: watch::Receiver<Option<Outcome>>) -> Outcome {
 /// Why a question is not asked again at once (RFC 8914, 4.14).
 const FAILED_LATELY: (ExtendedError, &str) = (ExtendedError::CachedError, "all upstreams failed a moment ago");
 
+/// The same of an answer that was judged (RFC 4035, 4.7).
+const BOGUS_LATELY: &str = "it did not pass validation a moment ago; `rollcall explain NAME --ask` says why";
+/// What to do about answers that do not.
+const EXCEPTION: &str = "forward.dnssec.exceptions leaves a domain unvalidated";
+
 /// Takes a look-up from the list when it ends, however it ends.
 struct UnderWay<'a> {
     forwarder: &'a Forwarder,
@@ -1248,6 +1422,19 @@ fn onward(query: &Query) -> Query {
         edns.options.retain(|option| !HOP_BY_HOP.contains(&option.code));
     }
     query
+}
+
+/// The query with which all comes that proves the answer, whatever the upstream itself thinks of it (RFC 6840, 5.9).
+fn with_proofs(query: &Query) -> Query {
+    let mut query = query.clone();
+    query.edns.get_or_insert_with(|| Edns::new(limits::UDP_PAYLOAD)).dnssec_ok = true;
+    query.flags.checking_disabled = true;
+    query
+}
+
+/// Seconds since 1970, as signatures have them.
+fn unix_time() -> u32 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as u32)
 }
 
 /// An upstream's answer with what some of them leave out: the question, without which stub resolvers pass an answer over,
@@ -1699,7 +1886,7 @@ mod tests {
         for _ in 0..6 {
             for query in [&asked, &stale] {
                 let fortune = &forwarder.groups[0].fortune;
-                forwarder.failures.note(Key::new(query, 0).unwrap(), failures::Kind::Silence, fortune, Instant::now());
+                forwarder.failures.note(Key::new(query, 0).unwrap(), Failing::Silence, fortune, Instant::now());
             }
         }
         assert_eq!(extended_error(&ask(&forwarder, &asked).await), Some(13));

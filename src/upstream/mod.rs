@@ -18,6 +18,7 @@ mod tally;
 mod tcp;
 mod tls;
 mod udp;
+mod validator;
 
 use std::io;
 use std::sync::Arc;

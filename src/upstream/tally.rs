@@ -17,6 +17,10 @@ pub struct Counters {
     pub refused: Count,
     /// Questions that waited for a look-up of the same question.
     pub coalesced: Count,
+    /// Answers that were proved, that are in no signed zone, and that are not what their zone says.
+    pub secure: Count,
+    pub insecure: Count,
+    pub bogus: Count,
 }
 
 /// What happened with one upstream of a group.

@@ -25,4 +25,5 @@ mod real_clients;
 mod server_rfcs;
 mod signals;
 mod support;
+mod validation;
 mod walkthrough;

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, Query, ResponseCode};
+use hickory_proto::rr::rdata::opt::EdnsCode;
 use hickory_proto::rr::{Name, Record, RecordType};
 
 /// How long an answer may take.
@@ -111,6 +112,11 @@ impl Signatures {
 
     /// Asks so by UDP.
     pub(crate) fn ask(self, server: SocketAddr, name: &str, qtype: &str) -> Reply {
+        self.try_to_ask(server, name, qtype).unwrap_or_else(|error| panic!("{name} {qtype} {self:?}: {error}"))
+    }
+
+    /// The same when the answer may be one that cannot be read.
+    pub(crate) fn try_to_ask(self, server: SocketAddr, name: &str, qtype: &str) -> Result<Reply> {
         let (mut query, _) = question(name, qtype);
         query.metadata.checking_disabled = self.checking_disabled;
         query.metadata.authentic_data = self.authentic_data;
@@ -118,16 +124,13 @@ impl Signatures {
         edns.set_dnssec_ok(self.dnssec_ok).set_max_payload(self.size);
         query.set_edns(edns);
         let octets = query.to_vec().expect("a question of one name can be written");
-        let asked = || {
-            let socket = UdpSocket::bind("127.0.0.1:0")?;
-            socket.connect(server)?;
-            socket.set_read_timeout(Some(PATIENCE))?;
-            socket.send(&octets)?;
-            let mut room = [0; 65_535];
-            let length = socket.recv(&mut room)?;
-            Reply::read(&query, &room[..length])
-        };
-        asked().unwrap_or_else(|error| panic!("{name} {qtype} {self:?}: {error}"))
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        socket.connect(server)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.send(&octets)?;
+        let mut room = [0; 65_535];
+        let length = socket.recv(&mut room)?;
+        Reply::read(&query, &room[..length])
     }
 }
 
@@ -166,6 +169,14 @@ impl Reply {
 
     pub(crate) fn has_dnssec_ok(&self) -> bool {
         self.message.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok)
+    }
+
+    /// The code of the extended error, and its text.
+    pub(crate) fn extended_error(&self) -> Option<(u16, String)> {
+        let edns = self.message.edns.as_ref()?;
+        let octets: Vec<u8> = edns.option(EdnsCode::from(15)).map(Vec::<u8>::try_from)?.ok()?;
+        let (code, text) = octets.split_first_chunk()?;
+        Some((u16::from_be_bytes(*code), String::from_utf8_lossy(text).into_owned()))
     }
 
     /// The types of all records, in their order.

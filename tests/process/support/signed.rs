@@ -2,7 +2,7 @@
 //! all. `dnssec-keygen` and `dnssec-signzone` sign it, NSD has its zones, and Unbound asks NSD for those who want recursion.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -92,6 +92,7 @@ pub(crate) struct Tree {
     pub(crate) resolver: Server,
     /// The root's key that signs its keys, in presentation form.
     pub(crate) anchor: String,
+    folder: PathBuf,
 }
 
 impl Tree {
@@ -109,7 +110,7 @@ impl Tree {
         let port = authority.address.port();
         let stubs = zones.iter().map(|zone| format!("stub-zone:\n  name: \"{zone}.\"\n  stub-addr: 127.0.0.1@{port}\n"));
         let resolver = unbound(directory, "resolver", "  module-config: \"iterator\"\n", &stubs.collect::<String>());
-        Self { _authority: authority, resolver, anchor }
+        Self { _authority: authority, resolver, anchor, folder }
     }
 
     /// Unbound that asks the resolver and validates: a second opinion.
@@ -121,6 +122,17 @@ impl Tree {
         );
         let port = self.resolver.address.port();
         unbound(directory, "validator", &own, &format!("forward-zone:\n  name: \".\"\n  forward-addr: 127.0.0.1@{port}\n"))
+    }
+
+    /// The key that signs a zone's keys, in presentation form.
+    pub(crate) fn key_of(&self, zone: &str) -> String {
+        let text = fs::read_to_string(self.folder.join(format!("key-of-{zone}"))).expect("that zone has a key");
+        text.lines().find(|line| line.contains("DNSKEY")).expect("a key").to_owned()
+    }
+
+    /// The DS records of a zone, in presentation form.
+    pub(crate) fn ds_of(&self, zone: &str) -> String {
+        fs::read_to_string(self.folder.join(format!("dsset-{zone}."))).expect("that zone has a key")
     }
 }
 
