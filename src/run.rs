@@ -30,7 +30,7 @@ use crate::resolve::block::Blocks;
 use crate::resolve::local::Local;
 use crate::resolve::zone::Zones;
 use crate::server::{
-    self, BindError, Certificates, Clients, Encrypted, EncryptedError, QueryLog, QueryLogConfig, Responder, Setup, Way,
+    self, BindError, Clients, Interfaces, ListenError, Listeners, QueryLog, QueryLogConfig, Responder, Setup, Waiting, Way,
 };
 use crate::upstream::Forwarder;
 use insight::Insight;
@@ -68,11 +68,11 @@ pub enum Error {
     Start { what: &'static str, source: io::Error },
 }
 
-impl From<EncryptedError> for Error {
-    fn from(error: EncryptedError) -> Self {
+impl From<ListenError> for Error {
+    fn from(error: ListenError) -> Self {
         match error {
-            EncryptedError::Config(problem) => Self::Config(vec![problem]),
-            EncryptedError::Bind(error) => Self::Bind(error),
+            ListenError::Config(problem) => Self::Config(vec![problem]),
+            ListenError::Bind(error) => Self::Bind(error),
         }
     }
 }
@@ -112,28 +112,25 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
     warn(&config.warnings);
     let start = |what| move |source| Error::Start { what, source };
     let mut signals = Signals::new().map_err(start("the handling of signals"))?;
-    let bound = config.dns.addresses.iter().map(|address| server::bind_dns(*address, config.dns.workers));
-    let bound = bound.collect::<Result<Vec<_>, _>>()?;
-    let encrypted = config.dns.encrypted.as_ref().map(Encrypted::bind).transpose()?;
+    // Before the addresses are looked up that it tells of changes of.
+    let interfaces = Interfaces::watch().inspect_err(|error| tracing::warn!("interfaces are not watched: {error}")).ok();
+    let (waiting, problems) = Waiting::bind(&config.dns)?;
+    warn(&problems);
     let http = config.http.map(server::bind_http).transpose()?;
-    let addresses: Vec<SocketAddr> = bound.iter().map(|bound| bound.address).collect();
+    let here = Here { addresses: waiting.addresses(), designations: waiting.designations() };
+    let (dns, encrypted) = here.addresses.iter().partition::<Vec<_>, _>(|(way, _)| *way == Way::Plain);
     let told = Ready {
-        dns: addresses.clone(),
-        encrypted: encrypted.iter().flat_map(|encrypted| encrypted.config.addresses()).collect(),
+        dns: dns.into_iter().map(|(_, address)| address).collect(),
+        encrypted,
         http: http.as_ref().and_then(|listener| listener.local_addr().ok()),
         domain: config.settings.domain.to_string().trim_end_matches('.').to_owned(),
     };
 
     let registry = Registry::open(config.registry.clone(), config.identity.clone())?;
-    let here = Here {
-        addresses,
-        designations: encrypted.as_ref().map(|encrypted| encrypted.config.designations()).unwrap_or_default(),
-        certificates: encrypted.as_ref().map(|encrypted| encrypted.certificates.clone()),
-    };
     let (setup, problems) = setup(&config, None, &here).await;
     warn(&problems);
     let responder = Responder::new(setup, registry.latest());
-    let listeners = server::serve(bound, encrypted, &config.dns.proxies, &responder).map_err(start("a DNS listener"))?;
+    let listeners = waiting.serve(&responder).map_err(start("a DNS listener"))?;
 
     warn(&registry.reload().await);
     let stop = CancellationToken::new();
@@ -154,11 +151,27 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
     ready(&told);
     tell_systemd(&[NotifyState::Ready]);
 
-    while signals.next().await == Wanted::Reload {
-        tell_systemd(&[NotifyState::Reloading]);
-        reload(options, &here, &registry, &responder).await;
-        tell_systemd(&[NotifyState::Ready]);
+    let mut running = Running { config, listeners, registry, responder };
+    loop {
+        let changed = async {
+            match &interfaces {
+                Some(interfaces) => interfaces.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            wanted = signals.next() => match wanted {
+                Wanted::End => break,
+                Wanted::Reload => {
+                    tell_systemd(&[NotifyState::Reloading]);
+                    running.reload(options).await;
+                    tell_systemd(&[NotifyState::Ready]);
+                }
+            },
+            () = changed => running.follow().await,
+        }
     }
+    let Running { listeners, registry, responder, .. } = running;
     tell_systemd(&[NotifyState::Stopping]);
     stop.cancel();
     listeners.close().await;
@@ -179,12 +192,63 @@ async fn look_around(responder: Arc<Responder>, stop: CancellationToken) {
     }
 }
 
-/// What stays as it is for as long as the process lives.
+/// Where we are asked.
 struct Here {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<(Way, SocketAddr)>,
     /// What tells clients of plain DNS where the encrypted listeners are.
     designations: Vec<String>,
-    certificates: Option<Arc<Certificates>>,
+}
+
+/// What changes while it runs.
+struct Running {
+    /// The one in force.
+    config: Config,
+    listeners: Listeners,
+    registry: Registry,
+    responder: Arc<Responder>,
+}
+
+impl Running {
+    /// Reads everything again. A configuration with an error changes nothing, and what was in force stays in force.
+    async fn reload(&mut self, options: &Options) {
+        match config::load(options) {
+            Ok(config) => {
+                warn(&config.warnings);
+                let problems = self.listeners.change(&config.dns).await;
+                if problems.iter().any(|problem| !problem.is_warning) {
+                    tracing::error!("not everything can be listened on that the configuration asks for; former listeners stay");
+                }
+                warn(&problems);
+                self.config = config;
+                self.set_up().await;
+                tracing::info!("the configuration was read again; the HTTP API and the data directory change with a restart");
+            }
+            Err(problems) => {
+                for problem in problems {
+                    tracing::error!("{problem}");
+                }
+                tracing::error!("the configuration has errors; the last good one stays in force");
+            }
+        }
+        warn(&self.registry.reload().await);
+    }
+
+    /// Listens on the addresses that interfaces have now.
+    async fn follow(&mut self) {
+        let before = self.listeners.addresses();
+        warn(&self.listeners.follow().await);
+        if self.listeners.addresses() != before {
+            self.set_up().await;
+        }
+    }
+
+    /// Answers as the configuration in force says, where we listen now.
+    async fn set_up(&mut self) {
+        let here = Here { addresses: self.listeners.addresses(), designations: self.listeners.designations() };
+        let (setup, problems) = setup(&self.config, Some(&self.responder.setup()), &here).await;
+        warn(&problems);
+        self.responder.replace(setup);
+    }
 }
 
 /// Keeps upstreams' answers over a restart: reads those of the last time, and writes them now and then and at the end.
@@ -224,7 +288,9 @@ async fn setup(config: &Config, former: Option<&Setup>, here: &Here) -> (Setup, 
         }
         None => Zones::none(),
     };
-    let (forwarder, more) = Forwarder::new(&config.forward, former.map(|former| &*former.forwarder), &here.addresses).await;
+    let plain = here.addresses.iter().filter(|(way, _)| *way == Way::Plain);
+    let plain: Vec<SocketAddr> = plain.map(|(_, address)| *address).collect();
+    let (forwarder, more) = Forwarder::new(&config.forward, former.map(|former| &*former.forwarder), &plain).await;
     problems.extend(more);
     let (configs, known) = (config.blocks.clone(), former.map(|former| former.blocks.clone()));
     // Lists may be long, and the runtime has others to serve.
@@ -235,7 +301,7 @@ async fn setup(config: &Config, former: Option<&Setup>, here: &Here) -> (Setup, 
     settings.recursors = forwarder.has_upstreams();
     let clients = Clients::new(&config.clients, &host::networks());
     let setup = Setup::new(Discovery::new(settings), local, zones, Arc::new(forwarder));
-    let setup = setup.with_clients(clients).with_blocks(blocks).with_nsid(config.dns.nsid.as_deref());
+    let setup = setup.with_clients(clients).with_blocks(blocks).with_nsid(config.nsid.as_deref());
     let log = query_log(config.query_log.as_ref(), former.and_then(Setup::log));
     problems.extend(log.as_ref().err().cloned());
     (setup.with_log(log.unwrap_or_default()), problems)
@@ -250,30 +316,6 @@ fn query_log(wanted: Option<&QueryLogConfig>, former: Option<&Arc<QueryLog>>) ->
     }
     let told = |error| Problem::new(format!("queries are not logged: {error}"));
     QueryLog::start(wanted.clone()).map(Some).map_err(told)
-}
-
-/// Reads everything again. A configuration with an error changes nothing, and what was in force stays in force.
-async fn reload(options: &Options, here: &Here, registry: &Registry, responder: &Responder) {
-    match config::load(options) {
-        Ok(config) => {
-            warn(&config.warnings);
-            let former = responder.setup();
-            let (setup, problems) = setup(&config, Some(&former), here).await;
-            warn(&problems);
-            responder.replace(setup);
-            if let (Some(certificates), Some(encrypted)) = (&here.certificates, &config.dns.encrypted) {
-                server::renew(certificates, encrypted);
-            }
-            tracing::info!("the configuration was read again; addresses, ports and the data directory change with a restart");
-        }
-        Err(problems) => {
-            for problem in problems {
-                tracing::error!("{problem}");
-            }
-            tracing::error!("the configuration has errors; the last good one stays in force");
-        }
-    }
-    warn(&registry.reload().await);
 }
 
 fn warn(problems: &[Problem]) {

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::output::Output;
 use super::{Done, Error};
 use crate::run::{self, Agent, Options, Ready};
+use crate::server::ListenAddress;
 
 /// Answer DNS and the HTTP API.
 ///
@@ -21,9 +22,9 @@ pub(super) struct ServeArgs {
     /// Read the configuration from this file (TOML)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Answer DNS on this address, over UDP and TCP [may be repeated]
+    /// Answer DNS on this address, or those of this interface, over UDP and TCP [may be repeated]
     #[arg(long, value_name = "ADDR:PORT")]
-    dns: Vec<SocketAddr>,
+    dns: Vec<ListenAddress>,
     /// Serve the HTTP API on this address
     #[arg(long, value_name = "ADDR:PORT")]
     http: Option<SocketAddr>,

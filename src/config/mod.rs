@@ -22,7 +22,7 @@ use crate::problem::Problem;
 use crate::registry::{self, Identity};
 use crate::resolve::answer::{Compat, DnsConfig, RecursorStrategy, Settings};
 use crate::resolve::{block, local, zone};
-use crate::server::{self, ClientsConfig, Network, QueryLogConfig, QueryLogFormat, QueryLogTarget, Way};
+use crate::server::{self, ClientsConfig, Listen, ListenAddress, Network, QueryLogConfig, QueryLogFormat, QueryLogTarget, Way};
 use crate::upstream::{self, Sequential};
 
 /// What the command line asks of a server; each value that is given wins over the configuration file.
@@ -30,7 +30,7 @@ use crate::upstream::{self, Sequential};
 pub struct Options {
     /// Our own configuration (TOML).
     pub config: Option<PathBuf>,
-    pub dns: Vec<SocketAddr>,
+    pub dns: Vec<ListenAddress>,
     pub http: Option<SocketAddr>,
     pub upstreams: Vec<String>,
     pub services: Vec<PathBuf>,
@@ -67,6 +67,8 @@ pub struct Agent {
 #[derive(Debug, Clone)]
 pub struct Config {
     pub dns: Listen,
+    /// What tells this instance from others (RFC 5001).
+    pub nsid: Option<String>,
     pub http: Option<SocketAddr>,
     pub settings: Settings,
     pub registry: registry::Config,
@@ -79,18 +81,6 @@ pub struct Config {
     pub log_level: String,
     pub query_log: Option<QueryLogConfig>,
     pub warnings: Vec<Problem>,
-}
-
-/// Where DNS is answered, and by how many threads for each address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listen {
-    pub addresses: Vec<SocketAddr>,
-    pub workers: usize,
-    /// Proxies that say by the PROXY protocol whose connections they hand on.
-    pub proxies: Vec<IpNet>,
-    /// What tells this instance from others (RFC 5001).
-    pub nsid: Option<String>,
-    pub encrypted: Option<server::Config>,
 }
 
 /// The configuration file.
@@ -152,7 +142,7 @@ struct Node {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Dns {
-    listen: Option<Vec<SocketAddr>>,
+    listen: Option<Vec<ListenAddress>>,
     workers: Option<usize>,
     domain: Option<Name>,
     alt_domain: Option<Name>,
@@ -257,7 +247,7 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
     let addresses = if !options.dns.is_empty() {
         options.dns.clone()
     } else {
-        file.dns.listen.unwrap_or_else(|| vec![SocketAddr::new(LOOPBACK, DNS_PORT)])
+        file.dns.listen.unwrap_or_else(|| vec![SocketAddr::new(LOOPBACK, DNS_PORT).into()])
     };
     let http = options.http.or(registry.http).unwrap_or(SocketAddr::new(LOOPBACK, HTTP_PORT));
     if let Some(encrypted) = &file.dns.encrypted {
@@ -280,12 +270,12 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
     settings.node_name = identity.node_name.to_string();
     Ok(Config {
         dns: Listen {
-            addresses,
+            plain: addresses,
             workers: options.workers.or(file.dns.workers).unwrap_or_else(host::processors).max(1),
             proxies: file.dns.proxy_protocol_from,
-            nsid: file.dns.nsid,
             encrypted: file.dns.encrypted,
         },
+        nsid: file.dns.nsid,
         http: Some(http),
         settings,
         registry: registry::Config {
@@ -398,12 +388,12 @@ fn load_agent(options: &Options, flags: &Agent) -> Result<Config, Vec<Problem>> 
     settings.node_name = identity.node_name.to_string();
     Ok(Config {
         dns: Listen {
-            addresses,
+            plain: addresses.into_iter().map(ListenAddress::from).collect(),
             workers: options.workers.unwrap_or_else(host::processors).max(1),
             proxies: Vec::new(),
-            nsid: None,
             encrypted: None,
         },
+        nsid: None,
         http,
         settings,
         registry: registry::Config {
@@ -460,23 +450,24 @@ fn relative_to<'a>(folder: &Path, paths: impl Iterator<Item = &'a mut PathBuf>) 
 }
 
 /// Addresses that an encrypted listener wants and another one has.
-fn taken_twice(dns: &[SocketAddr], http: SocketAddr, encrypted: &server::Config) -> Vec<Problem> {
+fn taken_twice(dns: &[ListenAddress], http: SocketAddr, encrypted: &server::Config) -> Vec<Problem> {
     let (mut tcp, mut udp) = (dns.to_vec(), dns.to_vec());
-    tcp.push(http);
+    tcp.push(http.into());
     let mut problems = Vec::new();
     for (way, address) in encrypted.addresses().filter(|(_, address)| address.port() != 0) {
-        let ports: &mut [&mut Vec<SocketAddr>] = match way {
+        let ports: &mut [&mut Vec<ListenAddress>] = match way {
+            Way::Plain => &mut [],
             Way::Tls => &mut [&mut tcp],
             Way::Quic => &mut [&mut udp],
             // HTTP/3 is by QUIC.
             Way::Https => &mut [&mut tcp, &mut udp],
         };
-        if ports.iter().any(|port| port.contains(&address)) {
+        if ports.iter().any(|port| port.contains(address)) {
             let problem =
                 Problem::new(format!("[dns.encrypted]: expected an address of its own for {way}, got {address} again"));
             problems.push(problem.hint("the usual ports are 853 for tls and quic, 443 for https, 53 for plain DNS"));
         }
-        ports.iter_mut().for_each(|port| port.push(address));
+        ports.iter_mut().for_each(|port| port.push(address.clone()));
     }
     problems
 }

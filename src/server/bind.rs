@@ -1,4 +1,4 @@
-//! Binding: sockets for every worker on every address, and who holds a port that we cannot have.
+//! Binding: the sockets of each listen address, and who holds a port that we cannot have.
 
 use std::fmt;
 use std::fs;
@@ -9,19 +9,30 @@ use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::batch;
+use super::encrypted::Way;
 
 /// Octets asked of the kernel for datagrams that wait to be read, and for those that wait to leave; it grants as much as it
 /// allows.
 const BUFFER: usize = 4 << 20;
 /// Connections that wait to be accepted.
-const BACKLOG: i32 = 1_024;
+pub(super) const BACKLOG: i32 = 1_024;
 
 /// The sockets of one listen address.
-pub struct Bound {
-    pub address: SocketAddr,
-    /// One a worker, all on the same port.
-    pub udp: Vec<UdpSocket>,
-    pub tcp: TcpListener,
+pub(super) struct Bound {
+    pub(super) address: SocketAddr,
+    /// Plain DNS has one a worker, all on the same port.
+    pub(super) udp: Vec<UdpSocket>,
+    pub(super) tcp: Option<TcpListener>,
+    /// Does this host have the address now?
+    pub(super) is_here: bool,
+}
+
+/// Who else may have a port that is bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Company {
+    None,
+    /// Sockets of ours that take no more queries.
+    Retired,
 }
 
 /// Why an address cannot be listened on, and what to do.
@@ -61,6 +72,14 @@ impl fmt::Display for BindError {
     }
 }
 
+impl BindError {
+    /// Was it perhaps this process that had the port?
+    pub(super) fn may_be_ours(&self) -> bool {
+        let is_ours = self.holder.as_ref().is_none_or(|holder| holder.pid == std::process::id());
+        self.error.kind() == io::ErrorKind::AddrInUse && is_ours
+    }
+}
+
 impl std::error::Error for BindError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         None
@@ -83,59 +102,48 @@ impl fmt::Display for Holder {
 /// How often the kernel may choose a port for UDP that is free for TCP too.
 const CHOICES_MAX: usize = 16;
 
-/// Binds UDP, `workers` times, and TCP on one address. With port 0 the kernel's choice for UDP serves TCP too.
-pub fn bind_dns(address: SocketAddr, workers: usize) -> Result<Bound, BindError> {
+/// Binds what is spoken this way: UDP, `workers` times for plain DNS, and TCP. With port 0 the kernel's choice for UDP serves
+/// TCP too. An address that this host has not is bound too, and answers once the host has it.
+pub(super) fn bind(way: Way, address: SocketAddr, workers: usize, company: Company) -> Result<Bound, BindError> {
     for _ in 1..CHOICES_MAX {
-        match bind_both(address, workers) {
+        match bind_once(way, address, workers, company) {
             Err(taken) if address.port() == 0 && taken.error.kind() == io::ErrorKind::AddrInUse => {}
             bound => return bound,
         }
     }
-    bind_both(address, workers)
+    bind_once(way, address, workers, company)
 }
 
-fn bind_both(address: SocketAddr, workers: usize) -> Result<Bound, BindError> {
-    let fail = |protocol, error| failed(address, protocol, error);
-    // A socket that shares its port would silently split the queries with another process that shares it too; so the
-    // port is first taken alone.
-    let first = udp_socket(address, false).map_err(|error| fail("udp", error))?;
-    let address = first.local_addr().map_err(|error| fail("udp", error))?;
-    let tcp = tcp_listener(address).map_err(|error| fail("tcp", error))?;
-    let mut udp = vec![first];
-    if workers > 1 {
-        udp.clear();
-        for _ in 0..workers {
-            udp.push(udp_socket(address, true).map_err(|error| fail("udp", error))?);
+fn bind_once(way: Way, address: SocketAddr, workers: usize, company: Company) -> Result<Bound, BindError> {
+    let sockets = if way == Way::Plain { workers } else { usize::from(way.has_udp()) };
+    let mut bound = Bound { address, udp: Vec::new(), tcp: None, is_here: true };
+    let fail = |address, protocol| move |error| failed(address, protocol, error);
+    if sockets > 0 {
+        // A socket that shares its port would silently split the queries with another process that shares it too; so the
+        // port is first taken alone.
+        let (first, is_here) = udp_socket(address, company == Company::Retired).map_err(fail(address, "udp"))?;
+        bound.address = first.local_addr().map_err(fail(address, "udp"))?;
+        bound.is_here = is_here;
+        bound.udp.push(first);
+    }
+    if way.has_tcp() {
+        let (tcp, is_here) = tcp_listener(bound.address, true).map_err(fail(bound.address, "tcp"))?;
+        bound.address = tcp.local_addr().map_err(fail(bound.address, "tcp"))?;
+        bound.is_here = is_here;
+        bound.tcp = Some(tcp);
+    }
+    if sockets > 1 {
+        bound.udp.clear();
+        for _ in 0..sockets {
+            bound.udp.push(udp_socket(bound.address, true).map_err(fail(bound.address, "udp"))?.0);
         }
     }
-    Ok(Bound { address, udp, tcp })
+    Ok(bound)
 }
 
 /// Binds a TCP listener for the HTTP API.
 pub fn bind_http(address: SocketAddr) -> Result<TcpListener, BindError> {
-    tcp_listener(address).map_err(|error| failed(address, "tcp", error))
-}
-
-/// Binds a TCP listener for DNS over TLS; a port that was left to the kernel stands in `address` then.
-pub(super) fn bind_stream(address: &mut SocketAddr) -> Result<TcpListener, BindError> {
-    let listener = bind_http(*address)?;
-    *address = listener.local_addr().map_err(|error| failed(*address, "tcp", error))?;
-    Ok(listener)
-}
-
-/// Binds one UDP socket for QUIC, likewise.
-pub(super) fn bind_quic(address: &mut SocketAddr) -> Result<UdpSocket, BindError> {
-    let socket = udp_socket(*address, false).map_err(|error| failed(*address, "udp", error))?;
-    *address = socket.local_addr().map_err(|error| failed(*address, "udp", error))?;
-    Ok(socket)
-}
-
-/// Binds TCP and UDP for HTTPS, whose versions share one port, likewise.
-pub(super) fn bind_https(address: &mut SocketAddr) -> Result<(TcpListener, UdpSocket), BindError> {
-    let Bound { address: bound, mut udp, tcp } = bind_dns(*address, 1)?;
-    *address = bound;
-    let socket = udp.pop().ok_or_else(|| failed(bound, "udp", io::ErrorKind::Other.into()))?;
-    Ok((tcp, socket))
+    tcp_listener(address, false).map(|(listener, _)| listener).map_err(|error| failed(address, "tcp", error))
 }
 
 fn failed(address: SocketAddr, protocol: &'static str, error: io::Error) -> BindError {
@@ -143,13 +151,14 @@ fn failed(address: SocketAddr, protocol: &'static str, error: io::Error) -> Bind
     BindError { address, protocol, error, holder }
 }
 
-fn udp_socket(address: SocketAddr, share: bool) -> io::Result<UdpSocket> {
+/// And whether this host has the address.
+fn udp_socket(address: SocketAddr, share: bool) -> io::Result<(UdpSocket, bool)> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_port(share)?;
-    socket.bind(&address.into())?;
+    let is_here = bind_even_elsewhere(&socket, address)?;
     // As much as is allowed: a smaller buffer only loses more in a burst.
     let _ = socket.set_recv_buffer_size(BUFFER);
     let _ = socket.set_send_buffer_size(BUFFER);
@@ -161,10 +170,27 @@ fn udp_socket(address: SocketAddr, share: bool) -> io::Result<UdpSocket> {
         SocketAddr::V4(_) => sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::OMIT),
         SocketAddr::V6(_) => sockopt::set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::OMIT),
     };
-    Ok(socket)
+    Ok((socket, is_here))
 }
 
-fn tcp_listener(address: SocketAddr) -> io::Result<TcpListener> {
+/// Binds a socket, also to an address that this host has not (yet); says whether it has.
+fn bind_even_elsewhere(socket: &Socket, address: SocketAddr) -> io::Result<bool> {
+    match socket.bind(&address.into()) {
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+            if address.is_ipv4() {
+                socket.set_freebind_v4(true)?
+            } else {
+                socket.set_freebind_v6(true)?
+            }
+            socket.bind(&address.into())?;
+            Ok(false)
+        }
+        bound => bound.map(|()| true),
+    }
+}
+
+/// And whether this host has the address, which it must have unless that may be `elsewhere`.
+fn tcp_listener(address: SocketAddr, elsewhere: bool) -> io::Result<(TcpListener, bool)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -172,9 +198,12 @@ fn tcp_listener(address: SocketAddr) -> io::Result<TcpListener> {
     // A listener may follow its predecessor at once, whose old connections are still in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
+    let is_here = match elsewhere {
+        true => bind_even_elsewhere(&socket, address)?,
+        false => socket.bind(&address.into()).map(|()| true)?,
+    };
     socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok((socket.into(), is_here))
 }
 
 /// The process that holds `address`, as far as /proc shows it to us.
@@ -222,21 +251,21 @@ mod tests {
 
     #[test]
     fn workers_share_a_port_that_nobody_else_gets() {
-        let bound = bind_dns("127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        let bound = bind(Way::Plain, "127.0.0.1:0".parse().unwrap(), 3, Company::None).unwrap();
         assert_eq!(bound.udp.len(), 3);
         assert!(bound.udp.iter().all(|socket| socket.local_addr().unwrap() == bound.address));
-        let error = bind_dns(bound.address, 1).err().unwrap();
+        let error = bind(Way::Plain, bound.address, 1, Company::None).err().unwrap();
         assert_eq!(error.holder.as_ref().map(|holder| holder.pid), Some(std::process::id()));
         assert!(error.to_string().contains("held by"), "{error}");
     }
 
     #[test]
     fn rfc9715_3_1_no_path_cuts_answers_into_fragments() {
-        let bound = bind_dns("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let bound = bind(Way::Plain, "127.0.0.1:0".parse().unwrap(), 2, Company::None).unwrap();
         for socket in &bound.udp {
             assert_eq!(sockopt::ip_mtu_discover(socket).unwrap(), Ipv4PathMtuDiscovery::OMIT);
         }
-        let bound = bind_dns("[::1]:0".parse().unwrap(), 1).unwrap();
+        let bound = bind(Way::Plain, "[::1]:0".parse().unwrap(), 1, Company::None).unwrap();
         assert_eq!(sockopt::ipv6_mtu_discover(&bound.udp[0]).unwrap(), Ipv6PathMtuDiscovery::OMIT);
     }
 
@@ -244,5 +273,7 @@ mod tests {
     fn a_foreign_address_says_what_to_do() {
         let error = bind_http("192.0.2.1:8500".parse().unwrap()).unwrap_err();
         assert!(error.to_string().contains("this host has no such address"), "{error}");
+        let bound = bind(Way::Https, "192.0.2.1:0".parse().unwrap(), 1, Company::None).unwrap();
+        assert!(!bound.is_here && bound.tcp.is_some() && bound.udp.len() == 1);
     }
 }

@@ -35,7 +35,7 @@ pub(super) struct Files {
 
 /// The certificate in force.
 #[derive(Debug)]
-pub struct Certificates {
+pub(super) struct Certificates {
     current: ArcSwap<CertifiedKey>,
     files: Mutex<Files>,
     /// Tells whoever watches the files that they are others now.

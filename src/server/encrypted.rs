@@ -1,21 +1,14 @@
-//! Encrypted listeners: what the configuration says of them, and how they are bound and begin.
+//! Encrypted listeners: what the configuration says of them, and what clients of plain DNS are told of them.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::{fmt, io};
 
-use hyper::header::HeaderValue;
-use quinn::Endpoint;
 use serde::Deserialize;
-use tokio::runtime::Handle;
-use tokio_rustls::TlsAcceptor;
 
-use super::bind::{self, BindError};
 use super::certificate::{self, Certificates, Files};
-use super::https::Doh;
-use super::quic;
-use super::tcp::{self, Protocol, Reception};
+use super::listen::ListenAddress;
 use crate::dns::Name;
 use crate::problem::Problem;
 
@@ -24,11 +17,11 @@ use crate::problem::Problem;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// DNS over TLS (RFC 7858), most often on port 853.
-    pub tls: Vec<SocketAddr>,
+    pub tls: Vec<ListenAddress>,
     /// DNS over HTTPS (RFC 8484) by TCP, and by QUIC as HTTP/3, most often on port 443.
-    pub https: Vec<SocketAddr>,
+    pub https: Vec<ListenAddress>,
     /// DNS over QUIC (RFC 9250), most often on port 853.
-    pub quic: Vec<SocketAddr>,
+    pub quic: Vec<ListenAddress>,
     /// Where the certificate is, with those of its issuers behind it (PEM).
     pub certificate: Option<PathBuf>,
     /// Where its key is (PEM).
@@ -49,26 +42,49 @@ impl Default for Config {
 /// A way to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
+    /// By UDP and TCP, as it is.
+    Plain,
     Tls,
     Https,
     Quic,
 }
 
-impl fmt::Display for Way {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Way {
+    pub(super) fn has_tcp(self) -> bool {
+        self != Self::Quic
+    }
+
+    /// HTTP/3 is by QUIC.
+    pub(super) fn has_udp(self) -> bool {
+        self != Self::Tls
+    }
+
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Plain => "dns",
             Self::Tls => "tls",
             Self::Https => "https",
             Self::Quic => "quic",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
     }
 }
 
 impl Config {
     /// All addresses, and what is spoken there.
-    pub fn addresses(&self) -> impl Iterator<Item = (Way, SocketAddr)> {
+    pub fn addresses(&self) -> impl Iterator<Item = (Way, &ListenAddress)> {
         let all = [(Way::Tls, &self.tls), (Way::Https, &self.https), (Way::Quic, &self.quic)];
-        all.into_iter().flat_map(|(way, addresses)| addresses.iter().map(move |address| (way, *address)))
+        all.into_iter().flat_map(|(way, addresses)| addresses.iter().map(move |address| (way, address)))
+    }
+
+    /// Reads the certificate.
+    pub(super) fn open(&self) -> Result<Arc<Certificates>, Problem> {
+        Certificates::open(self.files()?)
     }
 
     /// Looks at all of it, the certificate too; warnings if it will do.
@@ -100,12 +116,14 @@ impl Config {
         Ok(Files { certificate, key, name })
     }
 
-    /// The SVCB records of `_dns.resolver.arpa` that lead to these listeners (RFC 9462, 4; RFC 9461), as a master file has
-    /// their data.
-    pub fn designations(&self) -> Vec<String> {
+    /// The SVCB records of `_dns.resolver.arpa` that lead to the listeners at these addresses (RFC 9462, 4; RFC 9461), as a
+    /// master file has their data.
+    pub(super) fn designations(&self, addresses: &[(Way, SocketAddr)]) -> Vec<String> {
         let Some(name) = &self.name else { return Vec::new() };
-        let designation = |(priority, (way, address)): (usize, (Way, SocketAddr))| {
+        let encrypted = addresses.iter().filter(|(way, _)| *way != Way::Plain);
+        let designation = |(priority, (way, address)): (usize, &(Way, SocketAddr))| {
             let (protocols, path) = match way {
+                Way::Plain => ("", String::new()),
                 Way::Tls => ("dot", String::new()),
                 // Its number comes last, and so does it.
                 Way::Https => ("h2,h3", format!(" key7={}{{?dns}}", self.path)),
@@ -119,85 +137,12 @@ impl Config {
             };
             format!("{priority} {name} alpn={protocols} port={}{hint}{path}", address.port())
         };
-        (1..).zip(self.addresses()).map(designation).collect()
-    }
-}
-
-/// The sockets of encrypted listeners, and the certificate that they show.
-pub struct Encrypted {
-    /// As it was written, with the ports that were chosen.
-    pub config: Config,
-    pub certificates: Arc<Certificates>,
-    tls: Vec<TcpListener>,
-    https: Vec<(TcpListener, UdpSocket)>,
-    quic: Vec<UdpSocket>,
-}
-
-/// Why there are no encrypted listeners.
-#[derive(Debug, thiserror::Error)]
-pub enum EncryptedError {
-    #[error(transparent)]
-    Config(#[from] Problem),
-    #[error(transparent)]
-    Bind(#[from] BindError),
-}
-
-impl Encrypted {
-    /// Reads the certificate and binds.
-    pub fn bind(config: &Config) -> Result<Self, EncryptedError> {
-        let certificates = Certificates::open(config.files()?)?;
-        let mut bound = config.clone();
-        let tls = bound.tls.iter_mut().map(bind::bind_stream).collect::<Result<_, _>>()?;
-        let https = bound.https.iter_mut().map(bind::bind_https).collect::<Result<_, _>>()?;
-        let quic = bound.quic.iter_mut().map(bind::bind_quic).collect::<Result<_, _>>()?;
-        Ok(Self { config: bound, certificates, tls, https, quic })
-    }
-
-    /// Begins to answer; the endpoints of QUIC are to be closed at the end.
-    pub(super) fn serve(self, reception: impl Fn(SocketAddr, &'static str) -> Arc<Reception>) -> io::Result<Vec<Endpoint>> {
-        let runtime = Handle::current();
-        let mut endpoints = Vec::new();
-        let mut serve_quic = |socket: UdpSocket, tls, protocol| {
-            let transport = if matches!(protocol, quic::Protocol::Dns) { "quic" } else { "h3" };
-            let reception = reception(socket.local_addr()?, transport);
-            let endpoint = quic::endpoint(socket, tls, &protocol)?;
-            endpoints.push(endpoint.clone());
-            runtime.spawn(quic::serve(endpoint, protocol, reception));
-            io::Result::Ok(())
-        };
-        let config = |protocols: &[&[u8]]| self.certificates.server_config(protocols).map_err(io::Error::other);
-        let tcp_listener = |listener| tokio::net::TcpListener::from_std(listener);
-        if !self.tls.is_empty() {
-            let acceptor = TlsAcceptor::from(Arc::new(config(&[b"dot"])?));
-            for listener in self.tls {
-                let reception = reception(listener.local_addr()?, "tls");
-                runtime.spawn(tcp::serve(tcp_listener(listener)?, Protocol::Tls(acceptor.clone()), reception));
-            }
-        }
-        if !self.https.is_empty() {
-            let acceptor = TlsAcceptor::from(Arc::new(config(&[b"h2", b"http/1.1"])?));
-            for (listener, socket) in self.https {
-                let port = socket.local_addr()?.port();
-                let doh = Arc::new(Doh {
-                    path: self.config.path.clone(),
-                    http3: HeaderValue::try_from(format!("h3=\":{port}\"")).map_err(io::Error::other)?,
-                });
-                let protocol = Protocol::Https(acceptor.clone(), doh.clone());
-                let reception = reception(listener.local_addr()?, "https");
-                runtime.spawn(tcp::serve(tcp_listener(listener)?, protocol, reception));
-                serve_quic(socket, config(&[b"h3"])?, quic::Protocol::Http3(doh))?;
-            }
-        }
-        for socket in self.quic {
-            serve_quic(socket, config(&[b"doq"])?, quic::Protocol::Dns)?;
-        }
-        runtime.spawn(self.certificates.watch());
-        Ok(endpoints)
+        (1..).zip(encrypted).map(designation).collect()
     }
 }
 
 /// Takes the certificate again, which may be in other files now; what is wrong with it is told.
-pub fn renew(certificates: &Certificates, config: &Config) {
+pub(super) fn renew(certificates: &Certificates, config: &Config) {
     match config.files() {
         Ok(files) => certificates.renew(files),
         Err(problem) => tracing::error!("{problem}; the certificate in force stays"),
@@ -210,22 +155,23 @@ mod tests {
 
     #[test]
     fn designations_lead_to_every_listener() {
-        let address = |text: &str| -> SocketAddr { text.parse().unwrap() };
-        let config = Config {
-            tls: vec![address("192.0.2.1:853"), address("[::]:853")],
-            https: vec![address("[2001:db8::1]:443")],
-            quic: vec![address("192.0.2.1:853")],
-            name: Some("dns.test".parse().unwrap()),
-            ..Config::default()
-        };
+        let config = Config { name: Some("dns.test".parse().unwrap()), ..Config::default() };
+        let addresses = [
+            (Way::Plain, "192.0.2.1:53"),
+            (Way::Tls, "192.0.2.1:853"),
+            (Way::Tls, "[::]:853"),
+            (Way::Https, "[2001:db8::1]:443"),
+            (Way::Quic, "192.0.2.1:853"),
+        ];
+        let addresses = addresses.map(|(way, text)| (way, text.parse().unwrap()));
         let expected = [
             "1 dns.test. alpn=dot port=853 ipv4hint=192.0.2.1",
             "2 dns.test. alpn=dot port=853",
             "3 dns.test. alpn=h2,h3 port=443 ipv6hint=2001:db8::1 key7=/dns-query{?dns}",
             "4 dns.test. alpn=doq port=853 ipv4hint=192.0.2.1",
         ];
-        assert_eq!(config.designations(), expected);
-        assert!(Config { name: None, ..config }.designations().is_empty());
+        assert_eq!(config.designations(&addresses), expected);
+        assert!(Config { name: None, ..config }.designations(&addresses).is_empty());
     }
 
     #[test]

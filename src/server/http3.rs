@@ -13,7 +13,7 @@ use h3::server::RequestResolver;
 use tokio::time::timeout;
 
 use super::hop::Hop;
-use super::https::{Asked, BODY, CUT_SHORT, Doh, Refusal, TOO_LARGE, TOO_SLOW, Visit};
+use super::https::{Asked, BODY, CUT_SHORT, Refusal, TOO_LARGE, TOO_SLOW, Visit};
 use super::seats::Seat;
 use super::tcp::{Reception, WRITE};
 use crate::limits::{DOH_HEAD_OCTETS_MAX, STREAM_QUERY_MAX};
@@ -22,9 +22,10 @@ use crate::limits::{DOH_HEAD_OCTETS_MAX, STREAM_QUERY_MAX};
 const STREAM_MAX: usize = 2 * DOH_HEAD_OCTETS_MAX;
 
 /// Answers what comes on a connection, until its end.
-pub(super) async fn connection(connection: quinn::Connection, doh: Arc<Doh>, reception: Arc<Reception>, seat: Seat) {
+pub(super) async fn connection(connection: quinn::Connection, reception: Arc<Reception>, seat: Seat) {
     let client = connection.remote_address().ip();
-    let visit = Arc::new(Visit { doh, reception, client, seat, offers_http3: false });
+    let doh = reception.terms.load().doh.clone();
+    let visit = Arc::new(Visit { doh, reception, client, seat, http3: None });
     let streams = Bounded { inner: h3_quinn::Connection::new(connection), left: STREAM_MAX };
     let mut builder = h3::server::builder();
     builder.max_field_section_size(DOH_HEAD_OCTETS_MAX as u64);

@@ -46,12 +46,10 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_encode_padding(false),
 );
 
-/// What an HTTPS listener says of itself.
+/// How requests over HTTP have to look.
 #[derive(Debug)]
 pub(super) struct Doh {
     pub(super) path: String,
-    /// Where HTTP/3 is spoken (RFC 7838).
-    pub(super) http3: HeaderValue,
 }
 
 /// A connection that asks over HTTP.
@@ -61,8 +59,8 @@ pub(super) struct Visit {
     pub(super) reception: Arc<Reception>,
     pub(super) client: IpAddr,
     pub(super) seat: Seat,
-    /// It may come by HTTP/3 as well, to where it came now.
-    pub(super) offers_http3: bool,
+    /// It may come by HTTP/3 as well, to where this says.
+    pub(super) http3: Option<HeaderValue>,
 }
 
 /// Where a request has its query.
@@ -140,8 +138,8 @@ impl Visit {
         if status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
         }
-        if self.offers_http3 {
-            headers.insert(header::ALT_SVC, self.doh.http3.clone());
+        if let Some(http3) = &self.http3 {
+            headers.insert(header::ALT_SVC, http3.clone());
         }
         response
     }

@@ -11,10 +11,10 @@ use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, EndpointConfig, Incoming, ReadToEndError, RecvStream, SendStream, TokioRuntime};
 use quinn::{TransportConfig, VarInt};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::hop::Hop;
 use super::http3;
-use super::https::Doh;
 use super::seats::{Seat, Seats};
 use super::tcp::{GREETING, Reception, WRITE};
 use crate::dns::{Message, has_option, option};
@@ -42,18 +42,18 @@ const DOQ_PROTOCOL_ERROR: VarInt = VarInt::from_u32(2);
 const DOQ_EXCESSIVE_LOAD: VarInt = VarInt::from_u32(4);
 
 /// What is spoken on an endpoint.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
     Dns,
-    Http3(Arc<Doh>),
+    Http3,
 }
 
 /// Makes a bound socket speak QUIC.
-pub(super) fn endpoint(socket: UdpSocket, tls: rustls::ServerConfig, protocol: &Protocol) -> io::Result<Endpoint> {
+pub(super) fn endpoint(socket: UdpSocket, tls: rustls::ServerConfig, protocol: Protocol) -> io::Result<Endpoint> {
     let mut transport = TransportConfig::default();
     let one_way = match protocol {
         Protocol::Dns => 0,
-        Protocol::Http3(_) => HTTP3_STREAMS,
+        Protocol::Http3 => HTTP3_STREAMS,
     };
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(QUERIES_PER_CONNECTION_MAX as u32))
@@ -73,9 +73,14 @@ pub(super) fn endpoint(socket: UdpSocket, tls: rustls::ServerConfig, protocol: &
     Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))
 }
 
-/// Accepts connections until the process ends.
-pub(super) async fn serve(endpoint: Endpoint, protocol: Protocol, reception: Arc<Reception>) {
-    while let Some(incoming) = endpoint.accept().await {
+/// Accepts connections until it is to stop.
+pub(super) async fn serve(endpoint: Endpoint, protocol: Protocol, reception: Arc<Reception>, stop: CancellationToken) {
+    loop {
+        let incoming = tokio::select! {
+            incoming = endpoint.accept() => incoming,
+            () = stop.cancelled() => None,
+        };
+        let Some(incoming) = incoming else { return };
         // A first packet may have anybody's address on it. When places become scarce, whoever comes has to come twice, and show
         // that answers reach him.
         if reception.seats.are_scarce() && !incoming.remote_address_validated() && incoming.may_retry() {
@@ -84,7 +89,7 @@ pub(super) async fn serve(endpoint: Endpoint, protocol: Protocol, reception: Arc
         }
         match Seats::take(&reception.seats, None) {
             Some(seat) => {
-                let (protocol, reception) = (protocol.clone(), reception.clone());
+                let reception = reception.clone();
                 tokio::spawn(async move {
                     let listened = reception.listened.clone();
                     listened.opened.raise(1);
@@ -113,7 +118,7 @@ async fn welcome(incoming: Incoming, protocol: Protocol, reception: Arc<Receptio
     }
     match protocol {
         Protocol::Dns => queries(connection, reception, seat).await,
-        Protocol::Http3(doh) => Box::pin(http3::connection(connection, doh, reception, seat)).await,
+        Protocol::Http3 => Box::pin(http3::connection(connection, reception, seat)).await,
     }
 }
 

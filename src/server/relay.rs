@@ -162,6 +162,11 @@ impl Relay {
         self.flights.len()
     }
 
+    /// Waits for upstreams alone from now on.
+    pub(super) fn forget_clients(&mut self, clients: &UdpSocket) {
+        let _ = epoll::delete(&self.epoll, clients);
+    }
+
     /// Sockets that the next questions may leave by as they are.
     #[cfg(test)]
     pub(super) fn sockets(&self) -> usize {

@@ -78,6 +78,13 @@ impl Tally {
         self.place(source, answer).raise(1);
     }
 
+    /// Adds what another has counted.
+    fn absorb(&self, other: &Self) {
+        let each = |tally: &Self| tally.answers.iter().flatten().chain([&tally.dropped]).map(Count::get).collect::<Vec<_>>();
+        let own = self.answers.iter().flatten().chain([&self.dropped]);
+        own.zip(each(other)).for_each(|(count, by)| count.raise(by));
+    }
+
     /// BADVERS does not fit the header, where it looks like success.
     pub(super) fn note_bad_version(&self) {
         self.answers[Source::Invalid as usize % Source::ALL.len()][RCODES - 1].raise(1);
@@ -107,10 +114,18 @@ pub(super) struct Listened {
 }
 
 impl Listened {
-    /// A tally for one more worker thread.
+    /// A tally for one more worker thread. Those of threads that have ended are added up.
     pub(super) fn for_worker(&self) -> Arc<Tally> {
         let tally = Arc::<Tally>::default();
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(tally.clone());
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.retain(|worker| {
+            let lives = Arc::strong_count(worker) > 1;
+            if !lives {
+                self.shared.absorb(worker);
+            }
+            lives
+        });
+        workers.push(tally.clone());
         tally
     }
 
@@ -120,25 +135,43 @@ impl Listened {
     }
 }
 
-/// The counts of all listeners, for as long as the process lives.
+/// The counts of all listeners.
 #[derive(Debug, Default)]
-pub(super) struct Tallies(Mutex<Vec<Arc<Listened>>>);
+pub(super) struct Tallies {
+    listeners: Mutex<Vec<Arc<Listened>>>,
+    /// Of listeners that are no more: interfaces come and go, and so do their addresses.
+    former: Tally,
+}
 
 impl Tallies {
+    /// Where a listener counts, again if it was there before.
     pub(super) fn listener(&self, name: String, transport: &'static str) -> Arc<Listened> {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = listeners.iter().find(|known| *known.place.name == *name && known.place.transport == transport) {
+            return known.clone();
+        }
+        listeners.retain(|listened| {
+            // Whoever counts there holds it.
+            let is_over = Arc::strong_count(listened) == 1;
+            if is_over {
+                listened.workers.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|own| self.former.absorb(own));
+                self.former.absorb(&listened.shared);
+            }
+            !is_over
+        });
         let listened = Arc::new(Listened { place: Place { name: name.into(), transport }, ..Listened::default() });
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(listened.clone());
+        listeners.push(listened.clone());
         listened
     }
 
     fn all(&self) -> Vec<Arc<Listened>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many answers were of this source.
     pub(super) fn answers(&self, source: Source) -> u64 {
-        let of = |tally: &Tally| tally.answers[source as usize % Source::ALL.len()].iter().map(Count::get).sum();
-        self.all().iter().map(|listened| listened.sum(of)).sum()
+        let of = |tally: &Tally| tally.answers[source as usize % Source::ALL.len()].iter().map(Count::get).sum::<u64>();
+        self.all().iter().map(|listened| listened.sum(of)).sum::<u64>() + of(&self.former)
     }
 
     pub(super) fn metrics(&self, page: &mut Page) {

@@ -6,16 +6,21 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use arc_swap::ArcSwap;
+use futures_util::FutureExt as _;
+use hyper::header::HeaderValue;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 
+use super::bind::BACKLOG;
 use super::hop::Hop;
 use super::https::{self, Doh, Visit};
+use super::listeners::Terms;
 use super::proxy;
 use super::responder::Responder;
 use super::seats::{Seat, Seats};
@@ -37,8 +42,8 @@ pub(super) struct Reception {
     pub(super) listened: Arc<Listened>,
     /// All listeners' together.
     pub(super) seats: Arc<Seats>,
-    /// Proxies that say whose connections they hand on.
-    pub(super) proxies: Vec<IpNet>,
+    /// For whoever connects from now on.
+    pub(super) terms: Arc<ArcSwap<Terms>>,
 }
 
 impl Reception {
@@ -57,26 +62,19 @@ impl Reception {
 pub(super) enum Protocol {
     Dns,
     Tls(TlsAcceptor),
-    Https(TlsAcceptor, Arc<Doh>),
+    /// With the word that HTTP/3 is spoken, and where (RFC 7838).
+    Https(TlsAcceptor, HeaderValue),
 }
 
-/// Accepts connections until the process ends.
-pub(super) async fn serve(listener: TcpListener, protocol: Protocol, reception: Arc<Reception>) {
+/// Accepts connections until it is to stop.
+pub(super) async fn serve(listener: TcpListener, protocol: Protocol, reception: Arc<Reception>, stop: CancellationToken) {
     loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                let proxied = reception.proxies.iter().any(|proxies| proxies.contains(&peer.ip()));
-                // With all places taken and none of them idle it is closed at once, which tells a client more than silence.
-                if let Some(seat) = Seats::take(&reception.seats, (!proxied).then_some(peer.ip())) {
-                    let (protocol, reception) = (protocol.clone(), reception.clone());
-                    tokio::spawn(async move {
-                        let listened = reception.listened.clone();
-                        listened.opened.raise(1);
-                        welcome(stream, peer, proxied, protocol, reception, seat).await;
-                        listened.closed.raise(1);
-                    });
-                }
-            }
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => receive(stream, peer, &protocol, &reception),
             Err(error) => {
                 // Out of descriptors, most likely; those who hold them need a moment to finish.
                 tracing::warn!("cannot accept a TCP connection: {error}");
@@ -84,6 +82,26 @@ pub(super) async fn serve(listener: TcpListener, protocol: Protocol, reception: 
             }
         }
     }
+    // Those who have connected already are answered.
+    for _ in 0..BACKLOG {
+        let Some(Ok((stream, peer))) = listener.accept().now_or_never() else { return };
+        receive(stream, peer, &protocol, &reception);
+    }
+}
+
+/// Gives a connection a place.
+fn receive(stream: TcpStream, peer: SocketAddr, protocol: &Protocol, reception: &Arc<Reception>) {
+    let terms = reception.terms.load_full();
+    let proxied = terms.proxies.iter().any(|proxies| proxies.contains(&peer.ip()));
+    // With all places taken and none of them idle it is closed at once, which tells a client more than silence.
+    let Some(seat) = Seats::take(&reception.seats, (!proxied).then_some(peer.ip())) else { return };
+    let (protocol, reception, doh) = (protocol.clone(), reception.clone(), terms.doh.clone());
+    tokio::spawn(async move {
+        let listened = reception.listened.clone();
+        listened.opened.raise(1);
+        welcome(stream, peer, proxied, protocol, doh, reception, seat).await;
+        listened.closed.raise(1);
+    });
 }
 
 /// One connection from its first octet to its last.
@@ -92,6 +110,7 @@ async fn welcome(
     peer: SocketAddr,
     proxied: bool,
     protocol: Protocol,
+    doh: Arc<Doh>,
     reception: Arc<Reception>,
     seat: Seat,
 ) {
@@ -119,9 +138,9 @@ async fn welcome(
             let (from, to) = split(stream);
             Box::pin(connection(from, to, Hop::Tls, client, reception, seat)).await;
         }
-        Protocol::Https(acceptor, doh) => {
+        Protocol::Https(acceptor, http3) => {
             let Some(stream) = Box::pin(handshake(acceptor, stream, &seat)).await else { return };
-            let visit = Visit { doh, reception, client, seat, offers_http3: !proxied };
+            let visit = Visit { doh, reception, client, seat, http3: (!proxied).then_some(http3) };
             Box::pin(https::connection(stream, visit)).await;
         }
     }

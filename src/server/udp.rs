@@ -3,6 +3,7 @@
 use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -16,20 +17,39 @@ use super::tally::{Listened, Source};
 use crate::resolve::answer::{Client, Transport};
 use crate::upstream::FirstAttempt;
 
-/// Answers what comes on `socket`, for as long as the process lives.
-pub(super) fn serve(socket: UdpSocket, responder: Arc<Responder>, runtime: Handle, listened: &Arc<Listened>) -> io::Result<()> {
+/// Answers what comes on `socket`, until it is [released](release) and `stopped` is set, which has to come first.
+pub(super) fn serve(
+    socket: Arc<UdpSocket>,
+    responder: Arc<Responder>,
+    runtime: Handle,
+    listened: &Arc<Listened>,
+    stopped: Arc<AtomicBool>,
+) -> io::Result<()> {
     let worker = responder.worker(listened, true);
     thread::Builder::new().name("dns-udp".into()).spawn(move || {
         let (mut inbox, outbox) = (Inbox::new(), Outbox::new());
-        let mut listener = Listener { socket: Arc::new(socket), responder, runtime, worker, outbox, relay: None };
-        loop {
-            if let Err(error) = listener.turn(&mut inbox) {
+        let mut listener = Listener { socket, responder, runtime, worker, outbox, relay: None };
+        while !stopped.load(Ordering::Relaxed) {
+            if let Err(error) = listener.turn(&mut inbox, Wait::ForOne) {
                 tracing::error!("cannot receive on {:?}: {error}", listener.socket.local_addr());
                 thread::sleep(Duration::from_millis(100));
             }
         }
+        // What had come by then is answered; what is asked elsewhere for it is waited for.
+        if let Some(relay) = &mut listener.relay {
+            relay.forget_clients(&listener.socket);
+        }
+        while listener.turn(&mut inbox, Wait::No).is_ok_and(|came| came) || listener.is_waiting() {}
     })?;
     Ok(())
+}
+
+/// Has the kernel deliver nothing more to a socket, which can still send, and wakes the thread that serves it.
+pub(super) fn release(socket: &UdpSocket) {
+    // Connected, it hears of one peer alone, and that is itself. An address that is gone hears of nobody anyway.
+    let _ = socket.local_addr().and_then(|own| socket.connect(own));
+    // It wakes who waits, also where it says that nothing is connected.
+    let _ = socket2::SockRef::from(socket).shutdown(std::net::Shutdown::Read);
 }
 
 /// One socket, and what its thread has for itself.
@@ -44,9 +64,13 @@ struct Listener {
 }
 
 impl Listener {
-    /// Takes what has come, from clients or for them, and answers it.
-    fn turn(&mut self, inbox: &mut Inbox) -> io::Result<()> {
-        let mut wait = Wait::ForOne;
+    /// Is something asked elsewhere by this thread?
+    fn is_waiting(&self) -> bool {
+        self.relay.as_ref().is_some_and(|relay| !relay.is_idle())
+    }
+
+    /// Takes what has come, from clients or for them, and answers it. Says whether there was something from clients.
+    fn turn(&mut self, inbox: &mut Inbox, mut wait: Wait) -> io::Result<bool> {
         if let Some(mut relay) = self.relay.take_if(|relay| !relay.is_idle()) {
             let clients = relay.wait();
             self.worker.refresh();
@@ -54,7 +78,7 @@ impl Listener {
             self.relay = Some(relay);
             if !clients {
                 self.send();
-                return Ok(());
+                return Ok(false);
             }
             wait = Wait::No;
         }
@@ -64,6 +88,7 @@ impl Listener {
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::Interrupted) => &mut [],
             Err(error) => return Err(error),
         };
+        let came = !datagrams.is_empty();
         self.worker.refresh();
         self.worker.read_ahead(datagrams.iter().map(Datagram::octets));
         for datagram in datagrams {
@@ -91,7 +116,7 @@ impl Listener {
         if let Some(relay) = &mut self.relay {
             relay.flush();
         }
-        Ok(())
+        Ok(came)
     }
 
     /// Answers those who asked what an upstream has now answered, or has not.
@@ -270,7 +295,7 @@ mod tests {
             let (mut answers, begun) = (Vec::new(), Instant::now());
             while answers.len() < names.len() {
                 assert!(begun.elapsed() < Duration::from_secs(20), "{names:?}: {answers:?}");
-                tokio::task::block_in_place(|| self.listener.turn(&mut self.inbox)).unwrap();
+                tokio::task::block_in_place(|| self.listener.turn(&mut self.inbox, Wait::ForOne)).unwrap();
                 self.flights = self.flights.max(self.listener.relay.as_ref().map_or(0, |relay| relay.len()));
                 let mut octets = [0; 4096];
                 while let Ok(length) = self.client.recv(&mut octets) {
@@ -286,7 +311,7 @@ mod tests {
             let begun = Instant::now();
             while self.listener.relay.as_ref().is_some_and(|relay| !relay.is_idle()) {
                 assert!(begun.elapsed() < Duration::from_secs(20), "what nobody waits for is forgotten");
-                tokio::task::block_in_place(|| self.listener.turn(&mut self.inbox)).unwrap();
+                tokio::task::block_in_place(|| self.listener.turn(&mut self.inbox, Wait::ForOne)).unwrap();
             }
             self.flights = 0;
         }

@@ -18,6 +18,7 @@ mod explain;
 mod forwarder_rfcs;
 mod forwarding;
 mod importing;
+mod listening;
 mod metrics;
 mod namespace;
 mod query_log;

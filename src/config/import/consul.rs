@@ -228,7 +228,7 @@ mod tests {
         let import = consul(std::slice::from_ref(&file)).unwrap();
         std::fs::write(&toml, &import.toml).unwrap();
         let config = load(&Options { config: Some(toml), ..Options::default() }).unwrap();
-        assert_eq!(config.dns.addresses, ["127.0.0.1:5300".parse().unwrap(), "[::1]:5300".parse().unwrap()], "{}", import.toml);
+        assert_eq!(config.dns.plain, ["127.0.0.1:5300".parse().unwrap(), "[::1]:5300".parse().unwrap()], "{}", import.toml);
         assert_eq!(config.http, Some("127.0.0.1:8501".parse().unwrap()));
         assert_eq!((&*config.identity.node_name, &*config.identity.datacenter), ("n1", "dc2"));
         assert_eq!(config.identity.node_meta["rack"], "a \"b\"");
