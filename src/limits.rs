@@ -46,6 +46,9 @@ pub const QUERY_LOG_OCTETS_MAX: usize = 8 << 20;
 /// Answers that a worker logs together.
 pub const QUERY_LOG_BATCH: usize = 64;
 
+/// Views of clients: each may have a cache of its own, and an upstream's sockets, and each worker has answers of each near.
+pub const VIEWS_MAX: usize = 64;
+
 /// Connections of one client address, so that one client cannot take all.
 pub const CONNECTIONS_PER_CLIENT_MAX: usize = 128;
 

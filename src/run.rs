@@ -7,6 +7,7 @@
 
 mod insight;
 
+use std::fs;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,17 +23,17 @@ use tokio_util::sync::CancellationToken;
 pub use crate::config::{Agent, Options};
 
 use crate::api::{self, Api};
-use crate::config::{self, Config, host};
+use crate::config::{self, Config, View, host};
 use crate::problem::Problem;
 use crate::registry::{self, Registry};
-use crate::resolve::answer::Discovery;
-use crate::resolve::block::Blocks;
-use crate::resolve::local::Local;
-use crate::resolve::zone::Zones;
+use crate::resolve::answer::{Discovery, Settings};
+use crate::resolve::block::{self, Blocks};
+use crate::resolve::local::{self, Local};
+use crate::resolve::zone::{self, Zones};
 use crate::server::{
     self, BindError, Clients, Interfaces, ListenError, Listeners, QueryLog, QueryLogConfig, Responder, Setup, Waiting, Way,
 };
-use crate::upstream::Forwarder;
+use crate::upstream::{self, Forwarder};
 use insight::Insight;
 
 /// How long the last requests may take when the process ends.
@@ -256,14 +257,19 @@ async fn keep_answers(responder: Arc<Responder>, folder: PathBuf, stop: Cancella
     let (responder, folder) = (&responder, &folder);
     // Both may take as long as the disk does, and nobody waits for either.
     let with = |what: fn(&Forwarder, &Path) -> Result<usize, Problem>| async move {
-        let (forwarder, folder) = (responder.setup().forwarder.clone(), folder.clone());
-        if !forwarder.keeps() {
-            return;
-        }
-        match tokio::task::spawn_blocking(move || what(&forwarder, &folder)).await {
-            Ok(Ok(count)) => tracing::debug!("{count} answers of upstreams were read from the disk, or written to it"),
-            Ok(Err(problem)) => tracing::warn!("{problem}"),
-            Err(error) => tracing::error!("answers of upstreams are not kept over a restart: {error}"),
+        let setup = responder.setup();
+        for (view, forwarder) in setup.forwarders().into_iter().filter(|(_, forwarder)| forwarder.keeps()) {
+            let (forwarder, folder) = (forwarder.clone(), view.map_or(folder.clone(), |view| folder.join("views").join(view)));
+            let with = move || {
+                // Where it cannot be made is told when nothing can be written there.
+                let _ = fs::create_dir_all(&folder);
+                what(&forwarder, &folder)
+            };
+            match tokio::task::spawn_blocking(with).await {
+                Ok(Ok(count)) => tracing::debug!("{count} answers of upstreams were read from the disk, or written to it"),
+                Ok(Err(problem)) => tracing::warn!("{problem}"),
+                Err(error) => tracing::error!("answers of upstreams are not kept over a restart: {error}"),
+            }
         }
     };
     with(Forwarder::restore).await;
@@ -278,33 +284,83 @@ async fn keep_answers(responder: Arc<Responder>, folder: PathBuf, stop: Cancella
 
 /// What answers questions, as the configuration has it; what could not be had of it is told, and the rest serves.
 async fn setup(config: &Config, former: Option<&Setup>, here: &Here) -> (Setup, Vec<Problem>) {
-    let (mut local, mut problems) = Local::load(&config.local);
-    problems.extend(local.designate(&here.designations));
-    let zones = match &config.zones.folder {
-        Some(folder) => {
-            let (zones, more) = Zones::load(folder, former.map(|former| &*former.zones));
-            problems.extend(more);
-            zones
-        }
-        None => Zones::none(),
-    };
-    let plain = here.addresses.iter().filter(|(way, _)| *way == Way::Plain);
-    let plain: Vec<SocketAddr> = plain.map(|(_, address)| *address).collect();
-    let (forwarder, more) = Forwarder::new(&config.forward, former.map(|former| &*former.forwarder), &plain).await;
-    problems.extend(more);
-    let (configs, known) = (config.blocks.clone(), former.map(|former| former.blocks.clone()));
-    // Lists may be long, and the runtime has others to serve.
-    let load = move || Blocks::load(&configs, known.as_deref());
-    let (blocks, more) = tokio::task::spawn_blocking(load).await.unwrap_or_default();
-    problems.extend(more);
-    let mut settings = config.settings.clone();
-    settings.recursors = forwarder.has_upstreams();
-    let clients = Clients::new(&config.clients, &host::networks());
-    let setup = Setup::new(Discovery::new(settings), local, zones, Arc::new(forwarder));
-    let setup = setup.with_clients(clients).with_blocks(blocks).with_nsid(config.nsid.as_deref());
+    let wanted = Parts { local: &config.local, zones: &config.zones, blocks: &config.blocks, forward: &config.forward };
+    let (main, mut problems) = answering(config, &wanted, former, None, here).await;
     let log = query_log(config.query_log.as_ref(), former.and_then(Setup::log));
     problems.extend(log.as_ref().err().cloned());
-    (setup.with_log(log.unwrap_or_default()), problems)
+    let networks = config.views.iter().map(|view| view.clients.clone()).collect();
+    let clients = Clients::new(&config.clients, networks, &host::networks());
+    let main = main.with_clients(clients).with_log(log.unwrap_or_default());
+    let mut views = Vec::new();
+    for View { name, local, zones, blocks, forward, .. } in &config.views {
+        let own = former.and_then(|former| former.all().find(|view| view.view() == Some(name)));
+        let (view, more) = answering(config, &Parts { local, zones, blocks, forward }, own, Some(&main), here).await;
+        problems.extend(more.into_iter().filter(|problem| !problems.contains(problem)).collect::<Vec<_>>());
+        views.push((name.clone(), view));
+    }
+    (main.with_views(views), problems)
+}
+
+/// The parts of the configuration that a view may have of its own.
+struct Parts<'a> {
+    local: &'a local::Config,
+    zones: &'a zone::Config,
+    blocks: &'a [block::Config],
+    forward: &'a upstream::Config,
+}
+
+/// What answers as it is wanted. A view has in common with the `main` one what it wants as that does.
+async fn answering(
+    config: &Config,
+    &Parts { local, zones, blocks, forward }: &Parts<'_>,
+    former: Option<&Setup>,
+    main: Option<&Setup>,
+    here: &Here,
+) -> (Setup, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let local = match main.filter(|_| *local == config.local) {
+        Some(main) => main.local().clone(),
+        None => {
+            let (mut local, more) = Local::load(local);
+            problems.extend(more);
+            problems.extend(local.designate(&here.designations));
+            Arc::new(local)
+        }
+    };
+    let zones = match (main.filter(|_| *zones == config.zones), &zones.folder) {
+        (Some(main), _) => main.zones.clone(),
+        (None, Some(folder)) => {
+            let (zones, more) = Zones::load(folder, former.map(|former| &*former.zones));
+            problems.extend(more);
+            Arc::new(zones)
+        }
+        (None, None) => Arc::new(Zones::none()),
+    };
+    let forwarder = match main.filter(|_| *forward == config.forward) {
+        Some(main) => main.forwarder.clone(),
+        None => {
+            let former = former.map(|former| &*former.forwarder);
+            let plain = here.addresses.iter().filter(|(way, _)| *way == Way::Plain);
+            let plain: Vec<SocketAddr> = plain.map(|(_, address)| *address).collect();
+            let (forwarder, more) = Forwarder::new(forward, former, &plain).await;
+            problems.extend(more);
+            Arc::new(forwarder)
+        }
+    };
+    let blocks = match main.filter(|_| *blocks == config.blocks) {
+        Some(main) => main.blocks.clone(),
+        None => {
+            let (configs, known) = (blocks.to_vec(), former.map(|former| former.blocks.clone()));
+            // Lists may be long, and the runtime has others to serve.
+            let load = move || Blocks::load(&configs, known.as_deref());
+            let (blocks, more) = tokio::task::spawn_blocking(load).await.unwrap_or_default();
+            problems.extend(more);
+            Arc::new(blocks)
+        }
+    };
+    let settings = Settings { recursors: forwarder.has_upstreams(), ..config.settings.clone() };
+    let setup = Setup::new(Discovery::new(settings), local, zones, forwarder);
+    (setup.with_blocks(blocks).with_nsid(config.nsid.as_deref()), problems)
 }
 
 /// The log of queries that is wanted; the one that is written already, if it is that.

@@ -144,7 +144,10 @@ pub(super) fn rows(entries: &[Value]) -> Vec<Vec<String>> {
             text(&entry["answers"]),
             format!("{} s", text(&entry["age"])),
             ttl,
-            text(&entry["group"]),
+            match entry["view"].as_str() {
+                Some(view) => format!("{} of {}", text(&entry["group"]), printable(view)),
+                None => text(&entry["group"]),
+            },
             flags.join(" "),
         ]
     }));

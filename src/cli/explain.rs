@@ -88,7 +88,9 @@ fn print(told: &Value, output: &mut Output) -> Result<(), Error> {
         _ => "nobody",
     };
     output.line(format_args!("  answered by  {source}"))?;
-    for (title, value) in [("because", &told["because"]), ("asks for", &told["asks_for"]), ("answer", &told["rcode"])] {
+    for (title, value) in
+        [("view", &told["view"]), ("because", &told["because"]), ("asks for", &told["asks_for"]), ("answer", &told["rcode"])]
+    {
         if !value.is_null() {
             output.line(format_args!("  {title:11}  {}", text(value)))?;
         }

@@ -7,13 +7,14 @@ use serde::de::DeserializeOwned;
 
 use crate::problem::{Place, Problem, nearest};
 
-/// Reads `path` as a `T`.
-pub(super) fn load<T: DeserializeOwned>(path: &Path) -> Result<T, Problem> {
+/// Reads `path` as a `T`, and as the table that it is.
+pub(super) fn load<T: DeserializeOwned>(path: &Path) -> Result<(T, toml::Table), Problem> {
     let text = fs::read_to_string(path).map_err(|error| {
         let problem = Problem::new(format!("cannot read the configuration: {error}")).in_file(path);
         problem.hint("give another file with --config; `rollcall serve` needs none")
     })?;
-    parse(&text).map_err(|problem| problem.in_file(path))
+    let parsed = parse(&text).and_then(|read| Ok((read, parse(&text)?)));
+    parsed.map_err(|problem| problem.in_file(path))
 }
 
 /// Reads a text as a `T`.

@@ -7,6 +7,7 @@ mod agent;
 mod file;
 pub mod host;
 pub mod import;
+mod view;
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +25,8 @@ use crate::resolve::answer::{Compat, DnsConfig, RecursorStrategy, Settings};
 use crate::resolve::{block, local, zone};
 use crate::server::{self, ClientsConfig, Listen, ListenAddress, Network, QueryLogConfig, QueryLogFormat, QueryLogTarget, Way};
 use crate::upstream::{self, Sequential};
+
+pub use view::View;
 
 /// What the command line asks of a server; each value that is given wins over the configuration file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,6 +81,7 @@ pub struct Config {
     pub blocks: Vec<block::Config>,
     pub forward: upstream::Config,
     pub clients: ClientsConfig,
+    pub views: Vec<View>,
     pub log_level: String,
     pub query_log: Option<QueryLogConfig>,
     pub warnings: Vec<Problem>,
@@ -94,6 +98,7 @@ struct File {
     registry: Registry,
     forward: upstream::Config,
     clients: ClientsConfig,
+    view: Vec<view::Section>,
     record: Vec<local::RecordConfig>,
     block: Vec<block::Config>,
     hosts: Vec<PathBuf>,
@@ -115,6 +120,7 @@ impl Default for File {
             registry: Registry::default(),
             forward: upstream::Config::default(),
             clients: ClientsConfig::default(),
+            view: Vec::new(),
             record: local.record,
             block: Vec::new(),
             hosts: local.hosts,
@@ -191,9 +197,9 @@ pub fn load(options: &Options) -> Result<Config, Vec<Problem>> {
 }
 
 fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
-    let mut file = match &options.config {
+    let (mut file, table) = match &options.config {
         Some(path) => {
-            let mut file: File = file::load(path).map_err(|problem| vec![problem])?;
+            let (mut file, table): (File, _) = file::load(path).map_err(|problem| vec![problem])?;
             let folder = path.parent().unwrap_or(Path::new(""));
             relative_to(folder, file.hosts.iter_mut().chain(&mut file.zones.folder).chain(&mut file.forward.resolv_conf));
             if let Some(encrypted) = &mut file.dns.encrypted {
@@ -203,9 +209,9 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
             relative_to(folder, file.forward.files());
             relative_to(folder, file.log.queries.as_mut().and_then(QueryLogTarget::path_mut).into_iter());
             relative_to(folder, file.block.iter_mut().flat_map(block::Config::files));
-            file
+            (file, table)
         }
-        None => File::default(),
+        None => Default::default(),
     };
     if options.compat_consul {
         file.compat = Compat::Consul;
@@ -257,6 +263,12 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
             Err(more) => problems.extend(more),
         }
     }
+    let sections = std::mem::take(&mut file.view);
+    let views = if consul { view::none(&sections) } else { view::read(sections, &table, options) };
+    let views = views.unwrap_or_else(|more| {
+        problems.extend(more);
+        Vec::new()
+    });
     let (told, wrong): (Vec<_>, Vec<_>) = file.clients.check().into_iter().partition(|problem| problem.is_warning);
     warnings.extend(told);
     problems.extend(wrong);
@@ -302,6 +314,7 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
         blocks: file.block,
         forward,
         clients: if consul { as_consul(file.clients) } else { file.clients },
+        views,
         log_level: file.log.level,
         query_log,
         warnings,
@@ -410,6 +423,7 @@ fn load_agent(options: &Options, flags: &Agent) -> Result<Config, Vec<Problem>> 
         blocks: Vec::new(),
         forward,
         clients: as_consul(ClientsConfig::default()),
+        views: Vec::new(),
         log_level: flags.log_level.as_deref().unwrap_or("info").to_lowercase(),
         query_log: None,
         warnings,

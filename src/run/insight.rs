@@ -16,6 +16,7 @@ use crate::metrics::{Kind, Page};
 use crate::registry::Registry;
 use crate::resolve::cache::Names;
 use crate::server::Responder;
+use crate::upstream::Forwarder;
 
 /// Sees all sides.
 pub(super) struct Insight {
@@ -33,16 +34,17 @@ impl Insight {
 impl Resolver for Insight {
     fn cache(&self) -> Value {
         let setup = self.responder.setup();
-        let (stock, counters) = (setup.forwarder.stock(), &setup.forwarder.counters);
+        let forwarders = setup.forwarders();
+        let sum = |of: fn(&Forwarder) -> u64| -> u64 { forwarders.iter().map(|(_, forwarder)| of(forwarder)).sum() };
         json!({
             "hits": self.responder.hits(),
-            "misses": counters.misses.get(),
-            "stale": counters.stale.get(),
-            "prefetched": counters.prefetched.get(),
-            "entries": stock.entries,
-            "octets": stock.octets,
-            "octets_max": stock.octets_max,
-            "evicted": stock.evicted,
+            "misses": sum(|forwarder| forwarder.counters.misses.get()),
+            "stale": sum(|forwarder| forwarder.counters.stale.get()),
+            "prefetched": sum(|forwarder| forwarder.counters.prefetched.get()),
+            "entries": sum(|forwarder| forwarder.stock().entries as u64),
+            "octets": sum(|forwarder| forwarder.stock().octets),
+            "octets_max": sum(|forwarder| forwarder.stock().octets_max),
+            "evicted": sum(|forwarder| forwarder.stock().evicted),
         })
     }
 
@@ -60,14 +62,22 @@ impl Resolver for Insight {
 
     fn kept(&self, name: &Name, qtype: Option<Type>) -> Value {
         let now = Instant::now();
-        let found = self.responder.setup().forwarder.find(&Names::One(name.clone()), now);
-        let mut shown: Vec<_> = found
-            .iter()
-            .filter(|entry| qtype.is_none_or(|qtype| entry.qtype() == qtype))
-            .map(|entry| entry.shown(now))
-            .collect();
-        shown.sort_by(|one, other| (&one.qtype, one.group, &one.flags).cmp(&(&other.qtype, other.group, &other.flags)));
-        json!(shown)
+        let (setup, names) = (self.responder.setup(), Names::One(name.clone()));
+        let mut all = Vec::new();
+        for (view, forwarder) in setup.forwarders() {
+            let found = forwarder.find(&names, now);
+            let wanted = found.iter().filter(|entry| qtype.is_none_or(|qtype| entry.qtype() == qtype));
+            let mut shown: Vec<_> = wanted.map(|entry| entry.shown(now)).collect();
+            shown.sort_by(|one, other| (&one.qtype, one.group, &one.flags).cmp(&(&other.qtype, other.group, &other.flags)));
+            all.extend(shown.into_iter().map(|shown| {
+                let mut shown = json!(shown);
+                if let (Some(view), Some(shown)) = (view, shown.as_object_mut()) {
+                    shown.insert("view".into(), json!(view));
+                }
+                shown
+            }));
+        }
+        Value::Array(all)
     }
 
     fn explain(

@@ -5,6 +5,8 @@
 mod ranges;
 mod rate;
 
+use std::cmp::Reverse;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::str::FromStr;
@@ -90,6 +92,16 @@ impl FromStr for Network {
     }
 }
 
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("\"any\""),
+            Self::Local => f.write_str("\"local\""),
+            Self::Of(network) => fmt::Display::fmt(network, f),
+        }
+    }
+}
+
 impl TryFrom<String> for Network {
     type Error = String;
 
@@ -162,6 +174,9 @@ impl Standing {
 pub struct Clients {
     config: Config,
     standings: Ranges<Standing>,
+    /// Whose clients have a view of their own, and which; none without views.
+    views: Vec<Vec<Network>>,
+    view_of: Option<Ranges<Option<usize>>>,
     limiter: Option<Arc<Limiter>>,
     told_of_refusal: Once,
     told_of_haste: Once,
@@ -178,8 +193,8 @@ impl Once {
 }
 
 impl Clients {
-    /// `around` are the networks that this host is in.
-    pub fn new(config: &Config, around: &[IpNet]) -> Self {
+    /// `views` are the clients of each view, and `around` the networks that this host is in.
+    pub fn new(config: &Config, views: Vec<Vec<Network>>, around: &[IpNet]) -> Self {
         let of = |words: &[Network]| Networks::new(&networks(words, around));
         let (allowed, refused) = (of(&config.allowed), of(&config.refused));
         let forwarding = of(config.forwarding_allowed.as_deref().unwrap_or(&[Network::Local]));
@@ -197,20 +212,35 @@ impl Clients {
             let exempt = of(&config.rate_exempt);
             Arc::new(Limiter::new(rate, config.burst.unwrap_or(rate), exempt))
         });
-        Self { config: config.clone(), standings, limiter, told_of_refusal: Once::default(), told_of_haste: Once::default() }
+        let view_of = (!views.is_empty()).then(|| view_of(&views, around));
+        Self {
+            config: config.clone(),
+            standings,
+            views,
+            view_of,
+            limiter,
+            told_of_refusal: Once::default(),
+            told_of_haste: Once::default(),
+        }
     }
 
     /// The same in other surroundings; `None` when they make no difference.
     pub fn moved(&self, around: &[IpNet]) -> Option<Self> {
-        let moved = Self::new(&self.config, around);
+        let moved = Self::new(&self.config, self.views.clone(), around);
+        let differs = moved.standings != self.standings || moved.view_of != self.view_of;
         // What clients have asked is not forgotten.
-        (moved.standings != self.standings).then(|| Self { limiter: self.limiter.clone(), ..moved })
+        differs.then(|| Self { limiter: self.limiter.clone(), ..moved })
     }
 
     /// Does this client ask more often than it may? What it is let through is counted. `proven` is one that has shown that
     /// answers reach it, as who connects has; whoever forges its address cannot use up what it may ask so.
     pub(super) fn asks_too_often(&self, client: IpAddr, proven: bool, now: Instant) -> bool {
         self.limiter.as_ref().is_some_and(|limiter| !limiter.admits(client, proven, now))
+    }
+
+    /// The number of the view that this client has.
+    pub(super) fn view(&self, client: IpAddr) -> Option<usize> {
+        self.view_of.as_ref()?.get(client).flatten()
     }
 
     /// What this client may ask for.
@@ -239,8 +269,20 @@ impl Clients {
 
 impl Default for Clients {
     fn default() -> Self {
-        Self::new(&Config::default(), &[])
+        Self::new(&Config::default(), Vec::new(), &[])
     }
+}
+
+/// The view of each address: that of the smallest network which it is in; of equal ones, that of the first.
+fn view_of(views: &[Vec<Network>], around: &[IpNet]) -> Ranges<Option<usize>> {
+    let of_view = |(number, words): (usize, &Vec<Network>)| {
+        networks(words, around).into_iter().map(move |network| (network.trunc(), number))
+    };
+    let all: Vec<(IpNet, usize)> = views.iter().enumerate().flat_map(of_view).collect();
+    Ranges::new(all.iter().map(|(network, _)| network), |address| {
+        let around_it = all.iter().filter(|(network, _)| network.contains(&address));
+        around_it.max_by_key(|(network, number)| (network.prefix_len(), Reverse(*number))).map(|(_, number)| *number)
+    })
 }
 
 #[cfg(test)]
@@ -249,7 +291,7 @@ mod tests {
 
     fn clients(text: &str, around: &[&str]) -> Clients {
         let around: Vec<IpNet> = around.iter().map(|network| network.parse().unwrap()).collect();
-        Clients::new(&toml::from_str(text).unwrap(), &around)
+        Clients::new(&toml::from_str(text).unwrap(), Vec::new(), &around)
     }
 
     fn standings(clients: &Clients, expected: Standing, addresses: &[&str]) {
@@ -308,6 +350,31 @@ mod tests {
         assert!(clients("forwarding_allowed = [\"10.0.0.0/8\"]", &[]).moved(&around(&["203.0.113.1/24"])).is_none());
     }
 
+    #[test]
+    fn the_smallest_network_decides_on_the_view() {
+        let of = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<Network>>();
+        let views = vec![of(&["10.0.0.0/8", "2001:db8::/32"]), of(&["10.1.0.0/16", "any"]), of(&["10.1.2.3", "10.1.0.0/16"])];
+        let clients = Clients::new(&Config::default(), views, &[]);
+        let view = |address: &str| clients.view(address.parse().unwrap());
+        for (address, expected) in [
+            ("10.0.0.1", Some(0)),
+            ("10.255.255.255", Some(0)),
+            ("10.1.2.2", Some(1)),
+            ("10.1.2.3", Some(2)),
+            ("::ffff:10.1.2.3", Some(2)),
+            ("10.1.2.4", Some(1)),
+            ("11.0.0.0", Some(1)),
+            ("2001:db8::1", Some(0)),
+            ("2001:db9::1", Some(1)),
+        ] {
+            assert_eq!(view(address), expected, "{address}");
+        }
+        let only = Clients::new(&Config::default(), vec![of(&["local"])], &["203.0.113.0/24".parse().unwrap()]);
+        assert_eq!((only.view([203, 0, 113, 7].into()), only.view([198, 51, 100, 7].into())), (Some(0), None));
+        assert!(only.moved(&[]).is_some_and(|moved| moved.view([203, 0, 113, 7].into()).is_none()));
+        assert_eq!(Clients::default().view([127, 0, 0, 1].into()), None);
+    }
+
     /// The table says what the networks say, one by one.
     #[test]
     fn ranges_agree_with_networks() {
@@ -328,7 +395,7 @@ mod tests {
                 refused: of(&refused),
                 ..Config::default()
             };
-            let clients = Clients::new(&config, &[]);
+            let clients = Clients::new(&config, Vec::new(), &[]);
             for _ in 0..200 {
                 let address = IpAddr::V4((u32::from(rng.u8(..4)) << 30 | u32::from(rng.u8(..16))).into());
                 let is_in = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&address));

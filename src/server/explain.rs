@@ -22,11 +22,13 @@ impl Responder {
     /// Tells who answers a question, to this client, or else to one who may ask for everything. With `ask`, each upstream of
     /// its route is asked now.
     pub async fn explain(&self, question: Question, client: Option<IpAddr>, ask: bool) -> Value {
-        let setup = self.setup();
+        let main = self.setup();
+        let setup = client.map_or(&main, |client| main.of_client(client));
         let mut told = json!({ "name": question.name.to_string(), "type": type_text(question.qtype) });
         let Some(map) = told.as_object_mut() else { return told };
         map.extend(client.map(|client| ("client".to_owned(), json!(client.to_string()))));
-        map.extend(self.told_of(&setup, &question, client));
+        map.extend(setup.view().map(|view| ("view".to_owned(), json!(view))));
+        map.extend(self.told_of(setup, &question, client));
         if map.get("source") == Some(&json!(FORWARDED)) {
             let (names, now) = (Names::One(question.name.clone()), Instant::now());
             let mut kept = setup.forwarder.find(&names, now);

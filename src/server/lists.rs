@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 
 use super::responder::Responder;
+use crate::resolve::block::Blocks;
 use crate::watch::Watch;
 
 /// How long files must be quiet before they are read, so that a list is not read while it is written.
@@ -17,8 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) async fn follow(responder: Arc<Responder>) {
     let mut watch = None;
     loop {
-        let blocks = responder.setup().blocks.clone();
-        if blocks.is_empty() {
+        let setup = responder.setup();
+        let all: Vec<Arc<Blocks>> = setup.block_lists().into_iter().map(|(_, blocks)| blocks.clone()).collect();
+        drop(setup);
+        if all.is_empty() {
             watch = None;
             responder.replaced.notified().await;
             continue;
@@ -34,17 +37,17 @@ pub(super) async fn follow(responder: Arc<Responder>) {
         }
         let Some(watch) = &mut watch else { continue };
         // Folders of lists, and what those that do not exist would be in.
-        watch.over(blocks.paths());
+        watch.over(all.iter().flat_map(|blocks| blocks.paths()));
         // What changed between the reading of the lists and the watch is seen now.
-        let reloaded = {
-            let blocks = blocks.clone();
-            spawn_blocking(move || blocks.reload()).await.ok().flatten()
-        };
-        if let Some((reloaded, problems)) = reloaded {
-            problems.iter().for_each(|problem| tracing::warn!("{problem}"));
-            let names: usize = reloaded.lists().map(|(_, names, _)| names).sum();
-            tracing::info!("block lists were read again; they have {names} names now");
-            responder.replace_blocks(&blocks, reloaded);
+        for blocks in all {
+            let former = blocks.clone();
+            let reloaded = spawn_blocking(move || blocks.reload()).await.ok().flatten();
+            if let Some((reloaded, problems)) = reloaded {
+                problems.iter().for_each(|problem| tracing::warn!("{problem}"));
+                let names: usize = reloaded.lists().map(|(_, names, _)| names).sum();
+                tracing::info!("block lists were read again; they have {names} names now");
+                responder.replace_blocks(&former, reloaded);
+            }
         }
         tokio::select! {
             () = watch.changed() => {}

@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use std::{mem, ptr};
+use std::{iter, mem, ptr};
 
 use arc_swap::{ArcSwap, Cache};
 use ipnet::IpNet;
@@ -29,7 +29,7 @@ use crate::dns::{
     option,
 };
 use crate::limits;
-use crate::metrics::{Kind, Page};
+use crate::metrics::{Kind, Labels, Page};
 use crate::resolve::answer::{Chase, Client, Compat, Discovery, Explained, Step, Transport};
 use crate::resolve::block::{Blocks, Verdict};
 use crate::resolve::cache::{self, Entry, Key, Names, Near};
@@ -58,13 +58,24 @@ pub struct Setup {
     log: Option<Arc<QueryLog>>,
     /// What we call ourselves to who asks (RFC 5001).
     nsid: Option<Arc<str>>,
+    /// What answers clients that have a view of their own; a view has none.
+    views: Vec<Arc<Setup>>,
+    /// The name of the view that it is, and its place among all, from 1; the main one has none, and 0.
+    view: Option<Arc<str>>,
+    place: usize,
     pub zones: Arc<Zones>,
     pub blocks: Arc<Blocks>,
     pub forwarder: Arc<Forwarder>,
 }
 
 impl Setup {
-    pub fn new(discovery: Discovery, local: Local, zones: Zones, forwarder: Arc<Forwarder>) -> Self {
+    pub fn new(
+        discovery: Discovery,
+        local: impl Into<Arc<Local>>,
+        zones: impl Into<Arc<Zones>>,
+        forwarder: Arc<Forwarder>,
+    ) -> Self {
+        let (local, zones) = (local.into(), zones.into());
         let domain = &discovery.settings().domain;
         let in_zones = zones.covers(domain) || zones.apexes().iter().any(|apex| apex.is_within(domain));
         let at_once = !in_zones && !local.has_within(domain);
@@ -76,7 +87,7 @@ impl Setup {
                 parents.insert(name);
             }
         }
-        let (local, parents, zones) = (Arc::new(local), Arc::new(parents), Arc::new(zones));
+        let parents = Arc::new(parents);
         Self {
             discovery,
             at_once,
@@ -85,6 +96,9 @@ impl Setup {
             clients: Arc::default(),
             log: None,
             nsid: None,
+            views: Vec::new(),
+            view: None,
+            place: 0,
             zones,
             blocks: Arc::default(),
             forwarder,
@@ -92,13 +106,81 @@ impl Setup {
     }
 
     /// For these clients.
-    pub fn with_clients(self, clients: Clients) -> Self {
-        Self { clients: Arc::new(clients), ..self }
+    pub fn with_clients(mut self, clients: Clients) -> Self {
+        let clients = Arc::new(clients);
+        for view in &mut self.views {
+            *view = Arc::new(Self { clients: clients.clone(), ..Self::clone(view) });
+        }
+        Self { clients, ..self }
     }
 
     /// With a log of all that is answered.
     pub fn with_log(self, log: Option<Arc<QueryLog>>) -> Self {
         Self { log, ..self }
+    }
+
+    /// With what answers instead of it, by names, in the order that [`Clients`] knows them by. Who may ask, and what is logged,
+    /// is one for all.
+    pub fn with_views(self, views: Vec<(String, Self)>) -> Self {
+        let view = |(place, (name, view)): (usize, (String, Self))| {
+            // What is prepared for one is good for all, unless they say otherwise whether they forward.
+            let same = view.discovery.settings().recursors == self.discovery.settings().recursors;
+            let discovery = if same { self.discovery.clone() } else { view.discovery.clone() };
+            let (clients, log) = (self.clients.clone(), self.log.clone());
+            Arc::new(Self { discovery, clients, log, view: Some(name.into()), place, ..view })
+        };
+        let views = (1..).zip(views).map(view).collect();
+        Self { views, ..self }
+    }
+
+    /// The same, by which nobody has anything near.
+    fn anew(&self) -> Self {
+        let views = self.views.iter().map(|view| Arc::new(Self::clone(view))).collect();
+        Self { views, ..self.clone() }
+    }
+
+    /// What answers this client: its view's, if it has one.
+    pub(super) fn of_client(self: &Arc<Self>, client: IpAddr) -> &Arc<Self> {
+        if self.views.is_empty() {
+            return self;
+        }
+        self.clients.view(client).and_then(|view| self.views.get(view)).unwrap_or(self)
+    }
+
+    /// The name of the view that it is.
+    pub fn view(&self) -> Option<&str> {
+        self.view.as_deref()
+    }
+
+    /// It and its views.
+    pub fn all(&self) -> impl Iterator<Item = &Self> {
+        iter::once(self).chain(self.views.iter().map(|view| &**view))
+    }
+
+    /// The forwarders of all of them, each with the name of the first view that has it.
+    pub fn forwarders(&self) -> Vec<(Option<&str>, &Arc<Forwarder>)> {
+        let mut forwarders: Vec<(Option<&str>, &Arc<Forwarder>)> = Vec::new();
+        for setup in self.all() {
+            if !forwarders.iter().any(|(_, other)| Arc::ptr_eq(other, &setup.forwarder)) {
+                forwarders.push((setup.view(), &setup.forwarder));
+            }
+        }
+        forwarders
+    }
+
+    /// The block lists of all of them, where there are any, each with the name of the first view that has them.
+    pub(super) fn block_lists(&self) -> Vec<(Option<&str>, &Arc<Blocks>)> {
+        let mut lists: Vec<(Option<&str>, &Arc<Blocks>)> = Vec::new();
+        for setup in self.all() {
+            if !setup.blocks.is_empty() && !lists.iter().any(|(_, other)| Arc::ptr_eq(other, &setup.blocks)) {
+                lists.push((setup.view(), &setup.blocks));
+            }
+        }
+        lists
+    }
+
+    pub fn local(&self) -> &Arc<Local> {
+        &self.local
     }
 
     pub fn log(&self) -> Option<&Arc<QueryLog>> {
@@ -126,8 +208,8 @@ impl Setup {
 
     /// The same with block lists.
     #[must_use]
-    pub fn with_blocks(self, blocks: Blocks) -> Self {
-        Self { blocks: Arc::new(blocks), ..self }
+    pub fn with_blocks(self, blocks: Arc<Blocks>) -> Self {
+        Self { blocks, ..self }
     }
 
     /// Is the name in the discovery domain?
@@ -163,13 +245,20 @@ pub(super) struct Worker {
     notes: Notes,
     setup: Cache<Arc<ArcSwap<Setup>>, Arc<Setup>>,
     catalog: Cache<Arc<ArcSwap<Catalog>>, Arc<Catalog>>,
-    /// The setup whose answers `near` holds; held weakly, so that its address is nobody else's meanwhile.
-    near_of: Weak<Setup>,
-    near: Near,
+    /// What is near of each setup's answers, by its place.
+    near: Vec<NearOf>,
     rng: fastrand::Rng,
     now: Instant,
     /// Unix time, in seconds.
     clock: u64,
+}
+
+/// What is near of one setup's answers.
+#[derive(Debug, Default)]
+struct NearOf {
+    /// The setup; held weakly, so that its address is nobody else's meanwhile.
+    of: Weak<Setup>,
+    near: Near,
 }
 
 /// Where a listener's thread, or a connection, notes what it has answered.
@@ -228,15 +317,21 @@ impl Worker {
 
     /// Has an answer near that this setup gave.
     fn have_near(&mut self, setup: &Arc<Setup>, query: &PlainQuery<'_>, entry: Arc<Entry>) {
-        if !ptr::eq(self.near_of.as_ptr(), Arc::as_ptr(setup)) {
-            if !ptr::eq(Arc::as_ptr(self.setup.load()), Arc::as_ptr(setup)) {
+        if self.near.len() <= setup.place {
+            self.near.resize_with(setup.place + 1, NearOf::default);
+        }
+        let in_force = self.setup.load();
+        let Some(NearOf { of, near }) = self.near.get_mut(setup.place) else { return };
+        if !ptr::eq(of.as_ptr(), Arc::as_ptr(setup)) {
+            let in_force = setup.place.checked_sub(1).map_or(Some(in_force), |view| in_force.views.get(view));
+            if !in_force.is_some_and(|in_force| Arc::ptr_eq(in_force, setup)) {
                 // Another is in force already.
                 return;
             }
-            self.near.clear();
-            self.near_of = Arc::downgrade(setup);
+            near.clear();
+            *of = Arc::downgrade(setup);
         }
-        self.near.keep(query, entry);
+        near.keep(query, entry);
     }
 }
 
@@ -329,16 +424,20 @@ impl Responder {
         self.tallies.metrics(page);
         page.number(Kind::Counter, "rollcall_cache_hits_total", "Questions with a fresh answer that is kept.", self.hits());
         let setup = self.setup();
-        setup.forwarder.metrics(page);
+        Forwarder::metrics(&setup.forwarders(), page);
         if let Some(log) = &setup.log {
             log.metrics(page);
         }
-        if !setup.blocks.is_empty() {
+        let block_lists = setup.block_lists();
+        if !block_lists.is_empty() {
             let lists = || {
-                setup
-                    .blocks
-                    .lists()
-                    .map(|(path, names, answered)| (vec![("list", path.display().to_string())], names, answered))
+                block_lists.iter().flat_map(|(view, blocks)| {
+                    blocks.lists().map(move |(path, names, answered)| {
+                        let view = view.map(|view| ("view", view.to_owned()));
+                        let labels: Labels = view.into_iter().chain([("list", path.display().to_string())]).collect();
+                        (labels, names, answered)
+                    })
+                })
             };
             let names = lists().map(|(labels, names, _)| (labels, names));
             page.family(Kind::Gauge, "rollcall_block_names", "Names of each block list.", names);
@@ -376,9 +475,13 @@ impl Responder {
     /// Puts other block lists in force in the place of these, unless others are already. What workers have near is void then.
     pub(super) fn replace_blocks(&self, former: &Arc<Blocks>, blocks: Blocks) {
         let blocks = Arc::new(blocks);
-        self.setup.rcu(|setup| match Arc::ptr_eq(&setup.blocks, former) {
-            true => Arc::new(Setup { blocks: blocks.clone(), ..Setup::clone(setup) }),
-            false => setup.clone(),
+        self.setup.rcu(|setup| {
+            let replaced = |setup: &Setup| match Arc::ptr_eq(&setup.blocks, former) {
+                true => setup.clone().with_blocks(blocks.clone()),
+                false => setup.clone(),
+            };
+            let views = setup.views.iter().map(|view| Arc::new(replaced(view))).collect();
+            Setup { views, ..replaced(setup) }
         });
     }
 
@@ -389,9 +492,9 @@ impl Responder {
 
     /// Forgets what is kept of these names, everywhere; says how many answers of upstreams that were. Looks at each entry.
     pub fn forget(&self, names: &Names) -> usize {
-        let forgotten = self.setup().forwarder.forget(names);
+        let forgotten = self.setup().forwarders().into_iter().map(|(_, forwarder)| forwarder.forget(names)).sum();
         // What a worker has near is worth as much as the setup that it is of, which it looks at anyway.
-        self.setup.rcu(|setup| Setup::clone(setup));
+        self.setup.rcu(|setup| setup.anew());
         forgotten
     }
 
@@ -402,8 +505,7 @@ impl Responder {
             notes: Notes { tally, listened: listened.clone(), batch },
             setup: Cache::new(self.setup.clone()),
             catalog: Cache::new(self.catalog.clone()),
-            near_of: Weak::new(),
-            near: Near::default(),
+            near: Vec::new(),
             rng: fastrand::Rng::new(),
             now: Instant::now(),
             clock: unix_time(),
@@ -412,8 +514,8 @@ impl Responder {
 
     /// Answers into `out`, which stays empty when there is no answer; or says what has to be waited for.
     pub(super) fn answer(&self, worker: &mut Worker, octets: &[u8], client: Client, out: &mut Vec<u8>) -> Outcome {
-        let Worker { notes, setup, catalog, near_of, near, rng, now, clock } = worker;
-        let setup = setup.load();
+        let Worker { notes, setup, catalog, near, rng, now, clock } = worker;
+        let setup = setup.load().of_client(client.address);
         let since = *now;
         let noted = |source| Noted { client: client.address, query: octets, since, source, upstream: None, answer: &[] };
         let standing = setup.standing(client.address);
@@ -428,9 +530,10 @@ impl Responder {
                 return Outcome::Answered;
             }
             // Who has an address may have changed; all else that is near was not ours, and is not until the next setup.
-            let current =
-                standing == Standing::Everything && ptr::eq(near_of.as_ptr(), Arc::as_ptr(setup)) && !is_reverse(plain);
-            if current
+            if standing == Standing::Everything
+                && let Some(NearOf { of, near }) = near.get_mut(setup.place)
+                && ptr::eq(of.as_ptr(), Arc::as_ptr(setup))
+                && !is_reverse(plain)
                 && let Some(entry) = near.get(plain, *now)
                 && entry.size() <= client.transport.room(plain.payload_size())
             {

@@ -594,30 +594,55 @@ impl Forwarder {
     }
 
     /// What happened so far, and how much is kept.
-    pub fn metrics(&self, page: &mut Page) {
+    pub fn metrics(all: &[(Option<&str>, &Arc<Self>)], page: &mut Page) {
         use Kind::{Counter, Gauge};
-        let stock = self.stock();
-        page.number(Gauge, "rollcall_cache_entries", "Answers of upstreams that are kept.", stock.entries);
-        page.number(Gauge, "rollcall_cache_octets", "What they weigh.", stock.octets);
-        page.number(Gauge, "rollcall_cache_octets_max", "What they may weigh.", stock.octets_max);
-        page.number(Counter, "rollcall_cache_evictions_total", "Answers that made room for others.", stock.evicted);
-        let counters = &self.counters;
-        page.number(Counter, "rollcall_cache_misses_total", "Questions with no fresh answer.", counters.misses.get());
-        page.number(Counter, "rollcall_cache_stale_total", "Questions that got a stale answer.", counters.stale.get());
-        page.number(
+        let of_view = |view: &Option<&str>| -> Labels { view.map(|view| ("view", view.to_owned())).into_iter().collect() };
+        let stocks = || all.iter().map(|(view, forwarder)| (of_view(view), forwarder.stock()));
+        let stock = |of: fn(&Stock) -> u64| stocks().map(move |(labels, stock)| (labels, of(&stock)));
+        let counts = |of: fn(&Counters) -> &Count| {
+            all.iter().map(move |(view, forwarder)| (of_view(view), of(&forwarder.counters).get()))
+        };
+        let entries = stock(|stock| stock.entries as u64);
+        page.family(Gauge, "rollcall_cache_entries", "Answers of upstreams that are kept.", entries);
+        page.family(Gauge, "rollcall_cache_octets", "What they weigh.", stock(|stock| stock.octets));
+        page.family(Gauge, "rollcall_cache_octets_max", "What they may weigh.", stock(|stock| stock.octets_max));
+        let evicted = stock(|stock| stock.evicted);
+        page.family(Counter, "rollcall_cache_evictions_total", "Answers that made room for others.", evicted);
+        let misses = counts(|counters| &counters.misses);
+        page.family(Counter, "rollcall_cache_misses_total", "Questions with no fresh answer.", misses);
+        let stale = counts(|counters| &counters.stale);
+        page.family(Counter, "rollcall_cache_stale_total", "Questions that got a stale answer.", stale);
+        page.family(
             Counter,
             "rollcall_cache_prefetches_total",
             "Answers that were fetched anew before their end.",
-            counters.prefetched.get(),
+            counts(|counters| &counters.prefetched),
         );
-        page.number(Gauge, "rollcall_lookups_under_way", "Questions that are being looked up.", self.under_way());
-        page.number(Counter, "rollcall_lookups_coalesced_total", "Questions that joined one.", counters.coalesced.get());
-        page.number(Counter, "rollcall_lookups_refused_total", "Questions beyond the bound.", counters.refused.get());
-        page.number(Counter, "rollcall_lookups_failed_total", "Look-ups that no upstream answered.", counters.failed.get());
-        let states = [("secure", &counters.secure), ("insecure", &counters.insecure), ("bogus", &counters.bogus)];
-        let states = states.map(|(state, count)| (vec![("state", state.to_owned())], count.get()));
-        page.family(Counter, "rollcall_validations_total", "Answers that were validated, and what they are.", states);
-        let each = || self.groups.iter().flat_map(|group| group.tallies.iter().map(move |tally| (group.labels(tally), tally)));
+        let under_way = all.iter().map(|(view, forwarder)| (of_view(view), forwarder.under_way()));
+        page.family(Gauge, "rollcall_lookups_under_way", "Questions that are being looked up.", under_way);
+        let coalesced = counts(|counters| &counters.coalesced);
+        page.family(Counter, "rollcall_lookups_coalesced_total", "Questions that joined one.", coalesced);
+        let refused = counts(|counters| &counters.refused);
+        page.family(Counter, "rollcall_lookups_refused_total", "Questions beyond the bound.", refused);
+        let failed = counts(|counters| &counters.failed);
+        page.family(Counter, "rollcall_lookups_failed_total", "Look-ups that no upstream answered.", failed);
+        let states = |counters: &Counters| {
+            let Counters { secure, insecure, bogus, .. } = counters;
+            [("secure", secure.get()), ("insecure", insecure.get()), ("bogus", bogus.get())]
+        };
+        let validations = all.iter().flat_map(|(view, forwarder)| {
+            let labels = |state: &str| [of_view(view), vec![("state", state.to_owned())]].concat();
+            states(&forwarder.counters).map(|(state, count)| (labels(state), count))
+        });
+        page.family(Counter, "rollcall_validations_total", "Answers that were validated, and what they are.", validations);
+        let groups =
+            || all.iter().flat_map(move |(view, forwarder)| forwarder.groups.iter().map(move |group| (of_view(view), group)));
+        let labels = |of_view: &Labels, group: &Group, tally: &Tally| [&of_view[..], &group.labels(tally)].concat();
+        let each = || {
+            groups().flat_map(move |(of_view, group)| {
+                group.tallies.iter().map(move |tally| (labels(&of_view, group, tally), tally))
+            })
+        };
         let counts = |of: fn(&Tally) -> &Count| each().map(move |(labels, tally)| (labels, of(tally).get()));
         page.family(Counter, "rollcall_upstream_sent_total", "Queries that it was sent.", counts(|tally| &tally.sent));
         page.family(Counter, "rollcall_upstream_answered_total", "Good answers of it.", counts(|tally| &tally.answered));
@@ -634,9 +659,10 @@ impl Forwarder {
             counts(|tally| &tally.missed),
         );
         let conditions = || {
-            self.groups.iter().flat_map(|group| {
+            groups().flat_map(move |(of_view, group)| {
                 let conditions = group.lock_conditions().clone();
-                group.tallies.iter().map(|tally| group.labels(tally)).zip(conditions).collect::<Vec<_>>()
+                let labels = group.tallies.iter().map(|tally| labels(&of_view, group, tally));
+                labels.zip(conditions).collect::<Vec<_>>()
             })
         };
         let up = conditions().map(|(labels, condition)| (labels, u8::from(!condition.is_suspect())));

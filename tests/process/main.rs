@@ -27,4 +27,5 @@ mod server_rfcs;
 mod signals;
 mod support;
 mod validation;
+mod views;
 mod walkthrough;
