@@ -56,14 +56,25 @@ pub const CONNECTIONS_PER_CLIENT_MAX: usize = 128;
 /// streams that may not be opened yet.
 pub const QUERIES_PER_CONNECTION_MAX: usize = 64;
 
-/// Octets of a query in an HTTP request or on a QUIC stream: as over UDP, since many of them may arrive at one time.
+/// Octets of answers that one connection's client has not taken: two of the longest. Of all connections together they are
+/// 128 MB, and of one client's 16 MB.
+pub const ANSWER_OCTETS_PER_CONNECTION_MAX: usize = 128 << 10;
+
+/// Octets of a query by TCP or TLS, in an HTTP request or on a QUIC stream: as over UDP, since many of them may arrive at one
+/// time.
 pub const STREAM_QUERY_MAX: usize = UDP_QUERY_MAX;
 
 /// Octets of the line and headers of an HTTP request that asks a DNS question: a longest query in a URL, in base64url, and
 /// as much again for what browsers send along.
 pub const DOH_HEAD_OCTETS_MAX: usize = 16 << 10;
 
-/// Octets of a certificate's file, and of its key's: a chain of certificates has some thousand.
+/// Octets of a configuration file, ours or Consul's: a thousand times what the longest have.
+pub const CONFIG_OCTETS_MAX: u64 = 64 << 20;
+
+/// Octets of a services file. A million instances are some 300 MB.
+pub const SERVICES_FILE_OCTETS_MAX: u64 = 1 << 30;
+
+/// Octets of a certificate's file, of its key's, and of one with certificates of authorities: a system's own has 220 KB.
 pub const CERTIFICATE_OCTETS_MAX: u64 = 1 << 20;
 
 /// Octets of the registry's journal; with more, a write waits until the database has taken them.

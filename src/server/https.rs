@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use super::hop::Hop;
+use super::room::Held;
 use super::seats::Seat;
 use super::tcp::Reception;
 use crate::dns::{Message, RData, Rcode};
@@ -74,6 +75,7 @@ pub(super) enum Asked {
 pub(super) struct Refusal(pub(super) StatusCode, pub(super) &'static str);
 
 pub(super) const TOO_LARGE: Refusal = Refusal(StatusCode::PAYLOAD_TOO_LARGE, "expected a query of at most 4096 octets");
+const NOT_TAKEN: Refusal = Refusal(StatusCode::SERVICE_UNAVAILABLE, "expected earlier answers to be taken first");
 pub(super) const TOO_SLOW: Refusal = Refusal(StatusCode::REQUEST_TIMEOUT, "expected the body sooner");
 pub(super) const CUT_SHORT: Refusal = Refusal(StatusCode::BAD_REQUEST, "expected the whole body");
 
@@ -108,8 +110,8 @@ impl Doh {
 }
 
 impl Visit {
-    /// Answers a query.
-    pub(super) async fn answer(&self, query: &[u8]) -> Result<Vec<u8>, Refusal> {
+    /// Answers a query, as far as there is room for the answer until the client takes it.
+    pub(super) async fn answer(&self, query: &[u8]) -> Result<Held, Refusal> {
         self.seat.touch();
         let client = Client { address: self.client, transport: Transport::Tcp };
         let wishes = Hop::Https.wishes(query);
@@ -118,13 +120,13 @@ impl Visit {
             return Err(Refusal(StatusCode::BAD_REQUEST, "expected a DNS query (RFC 1035, 4)"));
         }
         Hop::Https.grant(wishes, &mut answer);
-        Ok(answer)
+        self.seat.room.try_hold(answer).ok_or(NOT_TAKEN)
     }
 
     /// The response that carries an answer, or says that there is none.
-    pub(super) fn response(&self, answer: Result<Vec<u8>, Refusal>) -> Response<Bytes> {
+    pub(super) fn response(&self, answer: Result<Held, Refusal>) -> Response<Bytes> {
         let (status, media_type, body) = match answer {
-            Ok(answer) => (StatusCode::OK, MEDIA_TYPE, Bytes::from(answer)),
+            Ok(answer) => (StatusCode::OK, MEDIA_TYPE, Bytes::from_owner(answer)),
             Err(Refusal(status, text)) => (status, "text/plain", Bytes::from_static(text.as_bytes())),
         };
         let age = (status == StatusCode::OK).then(|| freshness(&body)).flatten();

@@ -22,6 +22,7 @@ mod query_log;
 mod quic;
 mod relay;
 mod responder;
+mod room;
 mod seats;
 mod tally;
 mod tcp;

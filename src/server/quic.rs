@@ -28,8 +28,8 @@ const QUERY: Duration = Duration::from_secs(10);
 /// Octets of a stream, and of a connection, that a client may send ahead.
 const STREAM_WINDOW: u32 = 16 << 10;
 const CONNECTION_WINDOW: u32 = 64 << 10;
-/// Octets of answers on their way, or not taken, on one connection: four of the longest.
-const SEND_WINDOW: u64 = 4 * Message::MAX as u64;
+/// Octets of answers on their way on one connection; more wait in its room.
+const SEND_WINDOW: u64 = 2 * Message::MAX as u64;
 /// Connections whose first packet waits to be looked at, and octets of theirs.
 const WAITING_MAX: usize = 256;
 const WAITING_OCTETS_MAX: u64 = 1 << 20;
@@ -166,12 +166,12 @@ async fn exchange(
     }
     Hop::Quic.grant(Hop::Quic.wishes(query), &mut answer);
     let Ok(length) = u16::try_from(answer.len()) else { return };
-    let framed = [&length.to_be_bytes(), &answer[..]].concat();
-    if let Ok(Ok(())) = timeout(WRITE, to.write_all(&framed)).await {
-        let _ = to.finish();
-    } else {
-        let _ = to.reset(DOQ_EXCESSIVE_LOAD);
-    }
+    answer.splice(..0, length.to_be_bytes());
+    let written = match seat.room.try_hold(answer) {
+        Some(answer) => timeout(WRITE, to.write_all(answer.as_ref())).await.is_ok_and(|written| written.is_ok()),
+        None => false,
+    };
+    let _ = if written { to.finish() } else { to.reset(DOQ_EXCESSIVE_LOAD) };
 }
 
 /// Tells the clients of these endpoints that we go, so that they need not find out by waiting.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::room::Room;
 use crate::limits;
 
 /// How long a connection has to be silent before another client may have its place.
@@ -41,6 +42,7 @@ pub(super) struct Seat {
     used: Arc<AtomicU64>,
     /// Another needs the place more.
     wanted: CancellationToken,
+    pub(super) room: Room,
 }
 
 impl Default for Seats {
@@ -60,7 +62,7 @@ impl Seats {
         let number = seats.next.fetch_add(1, Ordering::Relaxed);
         let (used, wanted) = (Arc::new(AtomicU64::new(seats.now())), CancellationToken::new());
         taken.insert(number, Taken { client, used: used.clone(), wanted: wanted.clone() });
-        Some(Seat { seats: seats.clone(), number, used, wanted })
+        Some(Seat { seats: seats.clone(), number, used, wanted, room: Room::default() })
     }
 
     /// Are so many places taken that a newcomer should show first that it is where it says it is?

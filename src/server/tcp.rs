@@ -23,8 +23,10 @@ use super::https::{self, Doh, Visit};
 use super::listeners::Terms;
 use super::proxy;
 use super::responder::Responder;
+use super::room::Held;
 use super::seats::{Seat, Seats};
 use super::tally::Listened;
+use crate::dns::{Message, Rcode, question};
 use crate::limits;
 use crate::resolve::answer::{Client, Transport};
 
@@ -167,16 +169,15 @@ where
     To: AsyncWrite + Send + Unpin + 'static,
 {
     let mut from = BufReader::with_capacity(READ_AHEAD, from);
-    let (answers, mut ready) = mpsc::channel::<Vec<u8>>(limits::QUERIES_PER_CONNECTION_MAX);
+    let (answers, mut ready) = mpsc::channel::<Held>(limits::QUERIES_PER_CONNECTION_MAX);
     let writer = tokio::spawn(async move {
         let mut waiting = Vec::new();
         while ready.recv_many(&mut waiting, limits::QUERIES_PER_CONNECTION_MAX).await > 0 {
-            let octets = waiting.concat();
-            let written = async { to.write_all(&octets).await.is_ok() && to.flush().await.is_ok() };
+            let Some(answers) = waiting.drain(..).reduce(Held::followed_by) else { break };
+            let written = async { to.write_all(answers.as_ref()).await.is_ok() && to.flush().await.is_ok() };
             if timeout(WRITE, written).await != Ok(true) {
                 return;
             }
-            waiting.clear();
         }
         let _ = timeout(WRITE, to.shutdown()).await;
     });
@@ -199,16 +200,22 @@ where
         match responder.begin(&mut worker, &octets, client, &mut answer) {
             None => {
                 hop.grant(wishes, &mut answer);
-                if answers.send(framed(&answer)).await.is_err() {
+                // What is not taken keeps further queries waiting.
+                let Some(answer) = seat.room.hold(framed(&answer)).await else { break };
+                if answers.send(answer).await.is_err() {
                     break;
                 }
             }
             Some(pending) => {
-                let (responder, answers) = (responder.clone(), answers.clone());
+                let (responder, answers, room) = (responder.clone(), answers.clone(), seat.room.clone());
                 tokio::spawn(async move {
                     let mut answer = responder.finish(pending).await;
                     hop.grant(wishes, &mut answer);
-                    let _ = answers.send(framed(&answer)).await;
+                    // Many that come at one time may be too much for a client that reads slowly.
+                    let answer = room.try_hold(framed(&answer)).or_else(|| room.try_hold(framed(&failed(&answer))));
+                    if let Some(answer) = answer {
+                        let _ = answers.send(answer).await;
+                    }
                     drop(permit);
                 });
             }
@@ -219,12 +226,25 @@ where
     let _ = writer.await;
 }
 
-/// The next message; `None` at the end.
+/// The next message; `None` at the end, which is also where a query begins that is too long.
 async fn message(from: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
-    let length = from.read_u16().await.ok()?;
-    let mut octets = vec![0; usize::from(length)];
+    let length = usize::from(from.read_u16().await.ok()?);
+    if length > limits::STREAM_QUERY_MAX {
+        return None;
+    }
+    let mut octets = vec![0; length];
     from.read_exact(&mut octets).await.ok()?;
     Some(octets)
+}
+
+/// Instead of an answer for which there is no room: SERVFAIL, with the question.
+fn failed(answer: &[u8]) -> Vec<u8> {
+    let (Some(header), Some(question)) = (answer.first_chunk::<{ Message::HEADER }>(), question(answer)) else {
+        return Vec::new();
+    };
+    let [id_high, id_low, high, low, ..] = *header;
+    let rcode = Rcode::SERVFAIL.0 as u8;
+    [&[id_high, id_low, high & 0xf9, low & 0xf0 | rcode, 0, 1, 0, 0, 0, 0, 0, 0], question].concat()
 }
 
 /// An answer behind its length; nothing for no answer.

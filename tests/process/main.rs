@@ -15,6 +15,7 @@ mod encrypted;
 mod encrypted_upstreams;
 mod errors;
 mod explain;
+mod floods;
 mod forwarder_rfcs;
 mod forwarding;
 mod importing;
