@@ -102,14 +102,20 @@ impl Config {
             empty(message);
             return Some((ExtendedError::Blocked, "the address of the answer stands for no such name"));
         }
+        let mut edited = None;
         if self.private_addresses && !self.may_be_private(message) {
             let is_foreign = |address: IpAddr| is_private(address) && !(self.loopback_allowed && is_loopback(address));
             if addresses(message).any(is_foreign) {
                 empty(message);
                 return Some((ExtendedError::Blocked, "the answer has a private address"));
             }
+            // Who asks for a server's name takes its addresses from there.
+            let before = message.additionals.len();
+            message.additionals.retain(|record| !addresses_of(record).into_iter().any(is_foreign));
+            if message.additionals.len() < before {
+                edited = Some((ExtendedError::Filtered, "private addresses of servers are left out"));
+            }
         }
-        let mut edited = None;
         for translation in &self.translate {
             for record in &mut message.answers {
                 if let RData::A(address) = &mut record.data
@@ -155,11 +161,43 @@ fn empty(message: &mut Message) {
 
 /// The addresses that a message answers with.
 fn addresses(message: &Message) -> impl Iterator<Item = IpAddr> {
-    message.answers.iter().filter_map(|record| match record.data {
-        RData::A(v4) => Some(v4.into()),
-        RData::Aaaa(v6) => Some(v6.into()),
-        _ => None,
-    })
+    message.answers.iter().flat_map(addresses_of)
+}
+
+/// The addresses to which a record leads.
+fn addresses_of(record: &Record) -> Vec<IpAddr> {
+    match &record.data {
+        RData::A(v4) => vec![(*v4).into()],
+        RData::Aaaa(v6) => vec![(*v6).into()],
+        RData::Opaque { record_type: Type::SVCB | Type::HTTPS, octets } => hints(octets).unwrap_or_default(),
+        _ => Vec::new(),
+    }
+}
+
+/// The addresses that a service binding has for its target (RFC 9460, 7.3). What cannot be read nobody follows.
+fn hints(octets: &[u8]) -> Option<Vec<IpAddr>> {
+    const IPV4HINT: u16 = 4;
+    const IPV6HINT: u16 = 6;
+    // Behind the priority and the target's name, which is not compressed.
+    let mut rest = octets.get(2..)?;
+    loop {
+        let (&length, behind) = rest.split_first()?;
+        rest = behind.get(usize::from(length)..)?;
+        if length == 0 {
+            break;
+        }
+    }
+    let mut addresses = Vec::new();
+    while let Some(([key_high, key_low, high, low], behind)) = rest.split_first_chunk() {
+        let (value, next) = behind.split_at_checked(usize::from(u16::from_be_bytes([*high, *low])))?;
+        match u16::from_be_bytes([*key_high, *key_low]) {
+            IPV4HINT => addresses.extend(value.as_chunks::<4>().0.iter().map(|address| IpAddr::from(*address))),
+            IPV6HINT => addresses.extend(value.as_chunks::<16>().0.iter().map(|address| IpAddr::from(*address))),
+            _ => {}
+        }
+        rest = next;
+    }
+    Some(addresses)
 }
 
 fn contains(networks: &[IpNet], address: IpAddr) -> bool {
@@ -167,13 +205,26 @@ fn contains(networks: &[IpNet], address: IpAddr) -> bool {
 }
 
 fn is_loopback(address: IpAddr) -> bool {
-    address.to_canonical().is_loopback()
+    inner(address).is_loopback()
+}
+
+/// The IPv4 address that an IPv6 address stands for, whoever translates or carries it: mapped and compatible ones (RFC 4291,
+/// 2.5.5), NAT64 (RFC 6052, 2.1) and 6to4 (RFC 3056, 2). Any other address as it is.
+fn inner(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = address.to_canonical() else { return address.to_canonical() };
+    let v4 = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)).into();
+    match v6.segments() {
+        [0, 0, 0, 0, 0, 0, high @ 1..=0xffff, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            v4(high, low)
+        }
+        _ => v6.into(),
+    }
 }
 
 /// An address that leads into a network of one's own, or to this host, whoever asks; one that stands for an IPv4 address
 /// in IPv6 is judged as that.
 fn is_private(address: IpAddr) -> bool {
-    match address.to_canonical() {
+    match inner(address) {
         IpAddr::V4(v4) => {
             // This network (RFC 1122, 3.2.1.3). What providers share (RFC 6598) is not one's own: overlay networks are found so.
             let is_this = v4.octets()[0] == 0;
@@ -183,7 +234,9 @@ fn is_private(address: IpAddr) -> bool {
             // Site-local addresses are deprecated (RFC 3879) and still routed inside of networks.
             let is_site_local = v6.segments()[0] & 0xffc0 == 0xfec0;
             let is_documentation = v6.segments()[..2] == [0x2001, 0xdb8];
-            let is_own = v6.is_unicast_link_local() || v6.is_unique_local() || is_site_local;
+            // A network's own translation to IPv4 (RFC 8215) leads to whatever that network has.
+            let is_translated = v6.segments()[..3] == [0x64, 0xff9b, 1];
+            let is_own = v6.is_unicast_link_local() || v6.is_unique_local() || is_site_local || is_translated;
             is_own || v6.is_unspecified() || v6.is_loopback() || is_documentation
         }
     }
@@ -230,6 +283,10 @@ mod tests {
             "::ffff:10.0.0.1",
             "fd00::1",
             "fe80::1",
+            "64:ff9b::a00:1",
+            "64:ff9b:1::1",
+            "2002:a00:1::1",
+            "::10.0.0.1",
         ] {
             assert_eq!(
                 passed(&config, "www.example", &["198.18.0.1", address]),
@@ -242,7 +299,41 @@ mod tests {
             assert_eq!(passed(&config, "www.example", &[address]), (Rcode::NOERROR, vec![address.into()], None));
         }
         let strict = Config { loopback_allowed: false, ..config };
-        assert_eq!(passed(&strict, "www.example", &["127.0.0.1"]).2, Some(15));
+        for address in ["127.0.0.1", "::1", "64:ff9b::7f00:1", "2002:7f00:1::1", "::127.0.0.1"] {
+            assert_eq!(passed(&strict, "www.example", &[address]).2, Some(15), "{address}");
+        }
+        assert_eq!(passed(&strict, "www.example", &["64:ff9b::c612:1", "2002:c612:1::1"]).2, None);
+    }
+
+    #[test]
+    fn rfc9460_7_3_hints_and_addresses_of_servers_are_addresses_too() {
+        let config = config("private_addresses = true");
+        let name: Name = "www.example".parse().unwrap();
+        let question = Question { name: name.clone(), qtype: Type::HTTPS, qclass: Class::IN };
+        let bare = Query::of(question).response(Rcode::NOERROR);
+        let service = |parameters: &[u8]| {
+            let octets = [&[0, 1, 1, b'x', 0], parameters].concat().into();
+            Record::new(name.clone(), 60, RData::Opaque { record_type: Type::HTTPS, octets })
+        };
+        let v6 = |address: &str| [&[0, 6, 0, 16], &address.parse::<std::net::Ipv6Addr>().unwrap().octets()[..]].concat();
+        for (parameters, is_passed) in [
+            (vec![0, 4, 0, 8, 198, 18, 0, 1, 127, 0, 0, 1], false),
+            (vec![0, 1, 0, 3, 2, b'h', b'3', 0, 4, 0, 4, 10, 0, 0, 1], false),
+            (v6("::1"), false),
+            (v6("2001:2::1"), true),
+            (vec![0, 4, 0, 4, 198, 18, 0, 1], true),
+            (vec![0, 4, 0, 200, 10], true),
+            (Vec::new(), true),
+        ] {
+            let reply = Message { answers: vec![service(&parameters)], ..bare.clone() }.compose(true);
+            let passed = Message::parse(&config.apply(reply).unwrap()).unwrap();
+            assert_eq!(passed.answers.len(), usize::from(is_passed), "{parameters:?}");
+        }
+        let glue = |text: &str| Record::address(name.clone(), 60, text.parse().unwrap());
+        let additionals = vec![glue("198.18.0.1"), glue("192.168.1.1"), glue("::1"), service(&[0, 4, 0, 4, 10, 0, 0, 1])];
+        let reply = Message { answers: vec![service(&[])], additionals, ..bare }.compose(true);
+        let passed = Message::parse(&config.apply(reply).unwrap()).unwrap();
+        assert_eq!((passed.answers.len(), passed.additionals), (1, vec![glue("198.18.0.1")]));
     }
 
     #[test]
