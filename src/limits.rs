@@ -22,6 +22,14 @@ pub const CHECK_SPAN_MAX: std::time::Duration = std::time::Duration::from_secs(1
 /// What is longer is dropped.
 pub const UDP_QUERY_MAX: usize = 4_096;
 
+/// Threads that answer on one address; each has a few sockets and some megabytes.
+pub const WORKERS_MAX: usize = 1_024;
+
+/// How long a look-up may take, at least and at most: below, no far upstream could answer in time; above, look-ups that nobody
+/// waits for any more would take the places of others.
+pub const LOOKUP_TIME_MIN: std::time::Duration = std::time::Duration::from_millis(100);
+pub const LOOKUP_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// Queries that wait for an answer from elsewhere at one time, over all listeners. Each holds a few kilobytes; beyond
 /// that the next one gets SERVFAIL at once.
 pub const QUERIES_WAITING_MAX: usize = 10_000;

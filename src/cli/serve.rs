@@ -38,7 +38,7 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Answer with this many threads [default: one for each processor]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=crate::limits::WORKERS_MAX as i64))]
     workers: Option<u16>,
     /// Answer service names under this domain [default: consul]
     #[arg(long, value_name = "NAME")]

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 use crate::dns::Name;
-use crate::limits::NSID_OCTETS_MAX;
+use crate::limits::{self, NSID_OCTETS_MAX};
 use crate::problem::Problem;
 use crate::registry::{self, Identity};
 use crate::resolve::answer::{Compat, DnsConfig, RecursorStrategy, Settings};
@@ -231,11 +231,15 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
     override_domain(&mut settings, options, &mut problems);
     let mut forward = file.forward;
     override_upstreams(&mut forward, &options.upstreams, &mut problems);
-    problems.extend(forward.check());
     if let Some(nsid) = file.dns.nsid.as_ref().filter(|nsid| nsid.len() > NSID_OCTETS_MAX) {
         let problem = format!("expected dns.nsid of at most {NSID_OCTETS_MAX} octets, got one of {}", nsid.len());
         problems.push(Problem::new(problem).hint("a short name of this instance, as `nsid = \"dns-1\"`"));
     }
+    let in_file = |problem: Problem| match &options.config {
+        Some(path) if problem.file.is_none() => problem.in_file(path),
+        _ => problem,
+    };
+    problems.extend(forward.check().into_iter().chain(file.dns.workers.and_then(wrong_workers)).map(in_file));
     if consul {
         forward.sequential = Some(sequential(&settings));
     }
@@ -430,6 +434,12 @@ fn load_agent(options: &Options, flags: &Agent) -> Result<Config, Vec<Problem>> 
     })
 }
 
+fn wrong_workers(workers: usize) -> Option<Problem> {
+    let problem = || Problem::new(format!("dns.workers: expected 1 to {}, got {workers}", limits::WORKERS_MAX));
+    let hint = "leave it out for one thread for each processor";
+    (!(1..=limits::WORKERS_MAX).contains(&workers)).then(|| problem().hint(hint))
+}
+
 /// Consul forwards for whoever asks, unless somebody says otherwise.
 fn as_consul(clients: ClientsConfig) -> ClientsConfig {
     let forwarding_allowed = clients.forwarding_allowed.or_else(|| Some(vec![Network::Any]));
@@ -515,7 +525,8 @@ fn override_upstreams(forward: &mut upstream::Config, texts: &[String], problems
 
 fn sequential(settings: &Settings) -> Sequential {
     let random = settings.dns_config.recursor_strategy == RecursorStrategy::Random;
-    Sequential { timeout: settings.dns_config.recursor_timeout, random }
+    let timeout = settings.dns_config.recursor_timeout.clamp(limits::LOOKUP_TIME_MIN, limits::LOOKUP_TIME_MAX);
+    Sequential { timeout, random }
 }
 
 /// Where registrations are kept when nothing says where: what systemd gives a service, else the system's or the user's

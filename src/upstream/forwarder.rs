@@ -124,7 +124,13 @@ impl Config {
                 Problem::new(format!("expected certificates of authorities in PEM, got {}", tls::authorities(file).err()?));
             Some(problem.in_file(file).hint("`ca` names a file with -----BEGIN CERTIFICATE----- in it"))
         };
-        files.filter_map(wrong).collect()
+        let time = limits::LOOKUP_TIME_MIN..=limits::LOOKUP_TIME_MAX;
+        let wrong_time = (!time.contains(&self.timeout)).then(|| {
+            let (least, most, timeout) = (time.start(), time.end(), self.timeout);
+            let problem = Problem::new(format!("forward.timeout: expected {least:?} to {most:?}, got {timeout:?}"));
+            problem.hint("a look-up that takes longer than 2.5s is of no use to most clients")
+        });
+        files.filter_map(wrong).chain(wrong_time).collect()
     }
 }
 

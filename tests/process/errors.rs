@@ -69,6 +69,10 @@ fn a_bad_configuration_ends_before_a_port_is_bound() {
         ("[dns]\nlistn = [\"127.0.0.1:53\"]\n", "listn"),
         ("[dns]\nlisten = [\"not an address\"]\n", "not an address"),
         ("[forward]\nupstreams = [\"gopher://192.0.2.1\"]\n", "gopher"),
+        ("[forward]\ntimeout = \"1ns\"\n", "expected 100ms to 60s"),
+        ("[forward]\ntimeout = \"2562047h\"\n", "expected 100ms to 60s"),
+        ("[dns]\nworkers = 0\n", "expected 1 to 1024"),
+        ("[dns]\nworkers = 1000000\n", "expected 1 to 1024"),
     ] {
         fs::write(directory.path().join("bad.toml"), text).expect("written");
         let address = format!("127.0.0.1:{port}");
