@@ -14,6 +14,8 @@ pub mod config;
 pub mod dns;
 /// How long, as Go writes it?
 pub mod duration;
+/// How is a file read that somebody wrote?
+pub mod file;
 /// How much is too much?
 pub mod limits;
 /// What happens, in numbers?

@@ -13,15 +13,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("problem", &[]),
     ("metrics", &[]),
     ("watch", &[]),
+    ("file", &[]),
     ("catalog", &["dns", "limits"]),
-    ("resolve", &["dns", "catalog", "limits", "problem", "duration", "metrics"]),
-    ("registry", &["dns", "catalog", "limits", "problem", "duration", "metrics", "watch"]),
-    ("upstream", &["dns", "resolve", "limits", "problem", "duration", "metrics"]),
-    ("server", &["dns", "catalog", "resolve", "upstream", "limits", "problem", "metrics", "watch"]),
+    ("resolve", &["dns", "catalog", "limits", "problem", "duration", "metrics", "file"]),
+    ("registry", &["dns", "catalog", "limits", "problem", "duration", "metrics", "watch", "file"]),
+    ("upstream", &["dns", "resolve", "limits", "problem", "duration", "metrics", "file"]),
+    ("server", &["dns", "catalog", "resolve", "upstream", "limits", "problem", "metrics", "watch", "file"]),
     ("api", &["dns", "catalog", "registry", "limits", "problem", "duration"]),
-    ("config", &["dns", "registry", "resolve", "upstream", "server", "limits", "problem"]),
+    ("config", &["dns", "registry", "resolve", "upstream", "server", "limits", "problem", "file"]),
     ("run", &["dns", "catalog", "registry", "resolve", "upstream", "server", "api", "config", "limits", "problem", "metrics"]),
-    ("cli", &["dns", "catalog", "registry", "resolve", "upstream", "server", "api", "config", "run", "limits", "problem"]),
+    (
+        "cli",
+        &["dns", "catalog", "registry", "resolve", "upstream", "server", "api", "config", "run", "limits", "problem", "file"],
+    ),
 ];
 
 /// Libraries and words that only some places may name, so that to take or leave one is a change in one place.
@@ -33,7 +37,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("axum", &["api/"], "the HTTP API is the one that knows its framework"),
     ("RecommendedWatcher", &["watch.rs"], "one way to see that files changed"),
     ("unsafe {", &["server/batch.rs"], "unsafe code is for the batched sockets"),
-    ("libc::", &["server/batch.rs", "registry/checks/script.rs"], "raw system calls"),
+    ("libc::", &["server/batch.rs", "registry/checks/script.rs", "file.rs"], "raw system calls"),
     ("println!", &[], "only the command line prints, through its output"),
 ];
 

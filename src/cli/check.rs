@@ -9,6 +9,7 @@ use super::definitions;
 use super::output::Output;
 use super::{Done, Error};
 use crate::config::{self, Options};
+use crate::limits;
 use crate::problem::Problem;
 use crate::registry::definition::{self, Form};
 use crate::resolve::block::Blocks;
@@ -121,7 +122,7 @@ fn configuration(path: &Path) -> (String, Vec<Problem>) {
 
 /// Reads a services file, and tells what it defines.
 fn services_file(path: &Path) -> (String, Vec<Problem>) {
-    let text = match std::fs::read_to_string(path) {
+    let text = match crate::file::read_text(path, limits::SERVICES_FILE_OCTETS_MAX) {
         Ok(text) => text,
         Err(error) => {
             let problem = Problem::new(format!("expected a readable file, got: {error}"));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use crate::limits;
 use crate::problem::Problem;
 use crate::registry::definition::{self, Written};
 
@@ -15,7 +16,11 @@ pub(super) fn read(path: &Path) -> Result<(Written, Vec<Problem>), Problem> {
         let problem = Problem::new("this is HCL; only JSON is read").in_file(path);
         return Err(problem.hint("write the same keys as JSON: {\"service\": {\"name\": \"web\", \"port\": 80}}"));
     }
-    let text = if path == Path::new("-") { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(path) };
+    let text = if path == Path::new("-") {
+        io::read_to_string(io::stdin())
+    } else {
+        crate::file::read_text(path, limits::SERVICES_FILE_OCTETS_MAX)
+    };
     let text = text.map_err(|error| Problem::new(format!("cannot read this file: {error}")).in_file(path))?;
     Ok(definition::written(path, &text))
 }

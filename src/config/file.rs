@@ -1,15 +1,15 @@
 //! Reading a TOML file: every error with its line, and a hint where one can be had.
 
-use std::fs;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
+use crate::limits::CONFIG_OCTETS_MAX;
 use crate::problem::{Place, Problem, nearest};
 
 /// Reads `path` as a `T`, and as the table that it is.
 pub(super) fn load<T: DeserializeOwned>(path: &Path) -> Result<(T, toml::Table), Problem> {
-    let text = fs::read_to_string(path).map_err(|error| {
+    let text = crate::file::read_text(path, CONFIG_OCTETS_MAX).map_err(|error| {
         let problem = Problem::new(format!("cannot read the configuration: {error}")).in_file(path);
         problem.hint("give another file with --config; `rollcall serve` needs none")
     })?;

@@ -329,7 +329,7 @@ fn load_agent(options: &Options, flags: &Agent) -> Result<Config, Vec<Problem>> 
     let mut files = Vec::new();
     let mut problems = Vec::new();
     for path in agent_files(&flags.config, &mut problems) {
-        match fs::read_to_string(&path) {
+        match crate::file::read_text(&path, limits::CONFIG_OCTETS_MAX) {
             Ok(text) => files.push((path, text)),
             Err(error) => problems.push(Problem::new(format!("expected a readable file, got: {error}")).in_file(path)),
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use super::Registry;
 use super::definition::{self, Definitions, Form};
+use crate::limits;
 use crate::problem::Problem;
 use crate::watch::Watch;
 
@@ -128,7 +129,7 @@ fn read(paths: &[(Form, PathBuf)]) -> Read {
             }
         };
         for file in listed {
-            match fs::read_to_string(&file) {
+            match crate::file::read_text(&file, limits::SERVICES_FILE_OCTETS_MAX) {
                 Ok(text) => {
                     let (definitions, problems) = definition::file(*form, &file, &text);
                     if problems.iter().any(|problem| !problem.is_warning) {

@@ -1,8 +1,7 @@
 //! The certificate that encrypted listeners show: read and judged before anything is bound, and read again when its files
 //! change. Connections, and handshakes under way, go on with the one that they began with.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -196,9 +195,7 @@ fn date(time: UnixTime) -> humantime::Rfc3339Timestamp {
 }
 
 fn octets(path: &Path) -> io::Result<Vec<u8>> {
-    let mut octets = Vec::new();
-    File::open(path)?.take(CERTIFICATE_OCTETS_MAX).read_to_end(&mut octets)?;
-    Ok(octets)
+    crate::file::read(path, CERTIFICATE_OCTETS_MAX)
 }
 
 #[cfg(test)]

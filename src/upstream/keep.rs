@@ -38,7 +38,7 @@ impl Forwarder {
     /// used is told, and asked for again.
     pub fn restore(&self, folder: &Path) -> Result<usize, Problem> {
         let path = folder.join(FILE);
-        let file = match File::open(&path) {
+        let file = match crate::file::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             Err(error) => return Err(unusable(path, &error.into())),

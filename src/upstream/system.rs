@@ -14,6 +14,7 @@ use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerCon
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::system_conf::parse_resolv_conf;
 
+use crate::limits;
 use crate::problem::Problem;
 
 /// Where the system's list is.
@@ -102,7 +103,7 @@ pub async fn bootstrap(host: &str, port: u16, via: &[SocketAddr]) -> Result<Vec<
 
 /// The `nameserver` lines of a resolv.conf.
 fn nameservers(path: &Path) -> std::io::Result<Vec<SocketAddr>> {
-    let text = String::from_utf8_lossy(&fs::read(path)?).into_owned();
+    let text = String::from_utf8_lossy(&crate::file::read(path, limits::CONFIG_OCTETS_MAX)?).into_owned();
     // Only these lines: the library refuses the whole file for a search domain that it cannot read.
     let lines: String = text
         .lines()

@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::address::{Pin, Upstream};
+use crate::limits::CERTIFICATE_OCTETS_MAX;
 
 /// How a client of this upstream is to behave, `alpn` the protocol that it speaks.
 pub(super) fn client(upstream: &Upstream, alpn: Option<&[u8]>) -> io::Result<ClientConfig> {
@@ -45,8 +46,8 @@ pub(super) fn client(upstream: &Upstream, alpn: Option<&[u8]>) -> io::Result<Cli
 
 /// The certificates of a PEM file; at least one.
 pub(super) fn authorities(file: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match read {
+    let octets = crate::file::read(file, CERTIFICATE_OCTETS_MAX).map_err(|error| error.to_string())?;
+    match CertificateDer::pem_slice_iter(&octets).collect::<Result<Vec<_>, _>>() {
         Ok(found) if found.is_empty() => Err("none".to_owned()),
         Ok(found) => Ok(found),
         Err(error) => Err(error.to_string()),

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
+use std::process::Command;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -43,7 +45,7 @@ fn a_bad_services_file_is_told_and_its_neighbours_load() {
 
     let rollcall = Launch::serve(directory.path()).option("--services", &folder).start();
     for name in ["good", "left", "right"] {
-        within(std::time::Duration::from_secs(10), &format!("{name} is answered"), || {
+        within(Duration::from_secs(10), &format!("{name} is answered"), || {
             if present(&rollcall, name) { Ok(()) } else { Err("absent".into()) }
         });
     }
@@ -53,7 +55,7 @@ fn a_bad_services_file_is_told_and_its_neighbours_load() {
     // A good file that turns bad keeps its last good state.
     fs::write(folder.join("good.json"), "{\"service\": {\"name\": \"good\", \"port\": ").expect("written");
     rollcall.signal("HUP");
-    within(std::time::Duration::from_secs(10), "the message about good.json", || {
+    within(Duration::from_secs(10), "the message about good.json", || {
         let said = rollcall.stderr();
         if said.contains("good.json") { Ok(()) } else { Err(said) }
     });
@@ -84,6 +86,41 @@ fn a_bad_configuration_ends_before_a_port_is_bound() {
     }
     fs::write(directory.path().join("good.toml"), "[dns]\ndomain = \"consul\"\n").expect("written");
     Launch::bare(directory.path()).with("check").option("--config", "good.toml").run().ok();
+}
+
+#[test]
+fn a_fifo_is_told_where_a_file_is_expected() {
+    let directory = directory();
+    let path = |name: &str| directory.path().join(name);
+    assert!(Command::new("mkfifo").arg(path("fifo")).status().expect("mkfifo").success());
+    for (text, reads) in [
+        ("[dns.encrypted]\ntls = [\"127.0.0.1:0\"]\ncertificate = \"fifo\"\nkey = \"fifo\"\n", "certificate"),
+        ("[forward]\nupstreams = [{ url = \"tls://127.0.0.1:9\", ca = \"fifo\" }]\n", "certificates"),
+        ("hosts = [\"fifo\"]\n", "cannot read"),
+        ("[registry]\nservices = \"fifo\"\n", "readable"),
+        ("[registry]\nservices = \"/dev/zero\"\n", "readable"),
+    ] {
+        fs::write(path("odd.toml"), text).expect("written");
+        let told = Launch::bare(directory.path()).with("check").option("--config", "odd.toml").run().failed();
+        assert!(told.contains("no regular file") && told.contains(reads), "{text}: {told}");
+    }
+    let told = Launch::bare(directory.path()).with("check").option("--config", "fifo").run().failed();
+    assert!(told.contains("fifo: cannot read the configuration: no regular file"), "{told}");
+
+    // One that comes to be there at run time changes nothing, and signals are heard.
+    fs::write(path("hosts"), "192.0.2.7 first.example\n").expect("written");
+    fs::write(path("good.toml"), "hosts = [\"hosts\"]\n[forward]\nupstreams = []\n").expect("written");
+    let mut rollcall = Launch::serve(directory.path()).option("--config", "good.toml").start();
+    fs::remove_file(path("good.toml")).expect("removed");
+    fs::rename(path("fifo"), path("good.toml")).expect("moved");
+    rollcall.signal("HUP");
+    within(Duration::from_secs(10), "the refusal of a fifo", || {
+        let said = rollcall.stderr();
+        if said.contains("no regular file") { Ok(()) } else { Err(said) }
+    });
+    assert_eq!(rollcall.ask("first.example", "A").answers(), ["192.0.2.7"]);
+    rollcall.signal("TERM");
+    assert_eq!(rollcall.ended().code(), Some(0));
 }
 
 #[test]

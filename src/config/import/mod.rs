@@ -13,8 +13,8 @@ mod resolved;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -170,10 +170,11 @@ impl Disk {
             return Ok(Found::Again);
         }
         self.files = self.files.checked_sub(1).ok_or("expected fewer files: this is one too many")?;
-        let mut octets = Vec::new();
-        let file = File::open(path).map_err(|error| error.to_string())?;
-        file.take(self.octets + 1).read_to_end(&mut octets).map_err(|error| error.to_string())?;
-        self.octets = self.octets.checked_sub(octets.len() as u64).ok_or("expected smaller files: this one goes too far")?;
+        let octets = crate::file::read(path, self.octets).map_err(|error| match error.kind() {
+            io::ErrorKind::FileTooLarge => "expected smaller files: this one goes too far".to_owned(),
+            _ => error.to_string(),
+        })?;
+        self.octets = self.octets.saturating_sub(octets.len() as u64);
         Ok(Found::Text(
             String::from_utf8(octets).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
         ))

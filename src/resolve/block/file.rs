@@ -1,6 +1,5 @@
 //! The file of a block list, read line by line, so that it takes no memory but that of its names.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -42,11 +41,8 @@ pub(super) fn read(
     let unreadable = |error: io::Error| {
         Problem::new(format!("expected a readable list, got: {error}")).in_file(path).hint("`lists` of [[block]] names it")
     };
-    let file = File::open(path).map_err(unreadable)?;
+    let file = crate::file::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(unreadable(io::Error::other("it is no file")));
-    }
     if metadata.len() > *room {
         let message =
             format!("expected at most {} MB of block lists together, and this one goes above that", BLOCK_OCTETS_MAX >> 20);
@@ -232,7 +228,7 @@ mod tests {
     fn a_list_above_the_bound_and_what_is_no_file_are_not_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("list");
-        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
         let mut each = |_, entry: Entry| panic!("{entry:?}");
         let problem = read(&path, AUTO, &mut { BLOCK_OCTETS_MAX }, &mut each).unwrap_err();
         assert!(problem.message.contains("MB of block lists"), "{problem}");

@@ -12,8 +12,6 @@ mod hosts;
 mod special;
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
@@ -22,6 +20,7 @@ use serde::Deserialize;
 use super::presentation::{read_data, read_type};
 use super::route::Here;
 use crate::dns::{Class, Edns, Message, Name, Query, RData, Rcode, Record, Soa, Type};
+use crate::file;
 use crate::limits;
 use crate::limits::{HOSTS_FILES_MAX, HOSTS_OCTETS_MAX};
 use crate::problem::Problem;
@@ -380,14 +379,13 @@ pub(super) fn files(path: &Path) -> Vec<PathBuf> {
 /// The text of a file that has at most `room` octets. Octets that are no UTF-8 can stand in comments only; elsewhere
 /// they are reported with their line.
 fn read_bounded(path: &Path, room: u64) -> std::io::Result<String> {
-    let mut octets = Vec::new();
-    File::open(path)?.take(room + 1).read_to_end(&mut octets)?;
-    if octets.len() as u64 > room {
-        let limit = HOSTS_OCTETS_MAX >> 20;
-        return Err(std::io::Error::other(format!(
-            "expected hosts files of at most {limit} MB together, and this one goes above that"
-        )));
-    }
+    let octets = file::read(path, room).map_err(|error| match error.kind() {
+        std::io::ErrorKind::FileTooLarge => std::io::Error::other(format!(
+            "expected hosts files of at most {} MB together, and this one goes above that",
+            HOSTS_OCTETS_MAX >> 20
+        )),
+        _ => error,
+    })?;
     Ok(String::from_utf8(octets).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 

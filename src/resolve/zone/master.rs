@@ -5,13 +5,14 @@
 //! quoted strings in parentheses and knows no generic form; the data of each record is read through `presentation`.
 
 use std::collections::HashMap;
-use std::fs;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::super::presentation::{read_data, read_type};
 use crate::dns::{Name, RData, Record, Type};
+use crate::file;
 use crate::limits::{PROBLEMS_PER_FILE_MAX, RRSET_RECORDS_MAX, ZONE_INCLUDES_MAX, ZONE_OCTETS_MAX};
 use crate::problem::{Place, Problem};
 
@@ -76,13 +77,10 @@ impl Fault {
 
 impl Reader {
     fn read_file(&mut self, path: &Path, depth: usize) {
-        let text = match fs::metadata(path) {
-            Ok(metadata) if metadata.len() > self.room as u64 => {
-                Err(format!("expected at most {} MB of one zone", ZONE_OCTETS_MAX >> 20))
-            }
-            Ok(_) => fs::read(path).map_err(|error| format!("cannot read this file: {error}")),
-            Err(error) => Err(format!("cannot read this file: {error}")),
-        };
+        let text = file::read(path, self.room as u64).map_err(|error| match error.kind() {
+            io::ErrorKind::FileTooLarge => format!("expected at most {} MB of one zone", ZONE_OCTETS_MAX >> 20),
+            _ => format!("cannot read this file: {error}"),
+        });
         let text = text.and_then(|octets| {
             String::from_utf8(octets).map_err(|error| {
                 let at = error.utf8_error().valid_up_to();
@@ -251,7 +249,7 @@ impl Reader {
             // The line's text is not kept; its number is enough to find it.
             let place = Place { line: source.line, column: 1, text: String::new(), width: 1 };
             let mut problem = Problem::new(message).in_file(&*source.file);
-            if let Ok(text) = fs::read_to_string(&source.file)
+            if let Ok(text) = file::read_text(&source.file, ZONE_OCTETS_MAX as u64)
                 && let Some(line) = text.lines().nth(source.line - 1)
             {
                 problem = problem.at(Place { text: line.to_owned(), width: line.chars().count().max(1), ..place });
