@@ -334,7 +334,8 @@ impl Lookup {
         };
         lookup.ask_next(now);
         if let Strategy::Hedged { choice: Choice::Parallel, .. } = strategy {
-            while lookup.order.iter().any(|place| place.asked == 0) {
+            // All at once, as far as one question may be sent so often.
+            for _ in 1..lookup.order.len() {
                 lookup.ask_next(now);
             }
         } else if let Strategy::Hedged { .. } = strategy
@@ -635,6 +636,20 @@ mod tests {
         assert_eq!(world.asks(5).0, [(1, Transport::Udp)], "and if that does not help, another is");
         world.lookup.heard(2, reply(false, Rcode::NOERROR), at);
         assert_eq!(world.done(5), Some(reply(false, Rcode::NOERROR)));
+    }
+
+    #[test]
+    fn all_at_once_are_so_many_as_one_question_may_ask() {
+        let parallel = Strategy::Hedged { choice: Choice::Parallel, deadline: Duration::from_millis(2500) };
+        for (upstreams, asked) in
+            [(1, 1), (3, 3), (12, 12), (13, limits::LOOKUP_ATTEMPTS_MAX), (100, limits::LOOKUP_ATTEMPTS_MAX)]
+        {
+            let mut world = World::new(parallel, &mut known(&vec![10; upstreams]));
+            assert_eq!(world.asks(0).0.len(), asked, "of {upstreams}");
+            let at = world.at(5);
+            world.lookup.heard(asked - 1, reply(false, Rcode::NOERROR), at);
+            assert_eq!(world.done(5), Some(reply(false, Rcode::NOERROR)));
+        }
     }
 
     #[test]
