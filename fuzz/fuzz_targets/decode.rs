@@ -1,7 +1,6 @@
-//! Octets from anyone: reading them never panics, and what was read survives being written and read again.
 #![no_main]
 
-#[path = "../../tests/fuzz/property.rs"]
+#[path = "../../tests/fuzz/property/mod.rs"]
 mod property;
 
-libfuzzer_sys::fuzz_target!(|octets: &[u8]| property::holds(octets));
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| property::wire::holds(octets));

@@ -154,6 +154,15 @@ async fn serve_connection(stream: TcpStream, service: Router, shutdown: Cancella
 /// Consul compresses answers from about this many octets on.
 const COMPRESS_OCTETS_MIN: u64 = 1_400;
 
+/// The answer to a request that came by no connection, its status and its body; `None` for what is no request. For the fuzz
+/// targets.
+#[doc(hidden)]
+pub async fn exchange(api: &Api, method: &str, target: &str, body: &[u8]) -> Option<(u16, Bytes)> {
+    let request = axum::http::Request::builder().method(method).uri(target).body(Body::from(body.to_vec())).ok()?;
+    let (parts, body) = answer(axum::extract::State(api.clone()), request).await.into_parts();
+    Some((parts.status.as_u16(), axum::body::to_bytes(body, usize::MAX).await.ok()?))
+}
+
 fn router(api: Api) -> Router {
     let compression = CompressionLayer::new().compress_when(SizeAbove::new(COMPRESS_OCTETS_MIN));
     Router::new().fallback(answer).layer(compression).with_state(api)

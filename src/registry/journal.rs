@@ -94,6 +94,17 @@ impl Journal {
     }
 }
 
+/// How many whole rows are in the octets of a journal. For the fuzz targets.
+#[doc(hidden)]
+pub fn journal_rows(octets: &[u8]) -> usize {
+    let (mut rows, mut rest) = (0, octets);
+    while let Some((frame, after)) = next_frame(rest) {
+        rows += frame.len();
+        rest = after;
+    }
+    rows
+}
+
 fn length(octets: &[u8]) -> io::Result<u32> {
     u32::try_from(octets.len()).ok().filter(|length| *length != REMOVED).ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }

@@ -29,6 +29,8 @@ use crate::limits;
 use crate::problem::Problem;
 use checks::{Report, Runner};
 use definition::{CheckDefinition, Form, Invalid};
+#[doc(hidden)]
+pub use journal::journal_rows;
 pub use store::{Fault as StoreFault, StoreError};
 use store::{Loaded, Store};
 pub use writer::WriteError;

@@ -109,6 +109,18 @@ impl Doh {
     }
 }
 
+/// The query in the target of a GET request, or the status of the refusal; `None` for what is no target. For the fuzz targets.
+#[doc(hidden)]
+pub fn asked_in_url(target: &str) -> Option<Result<Vec<u8>, u16>> {
+    let request = Request::builder().uri(target).body(()).ok()?;
+    let doh = Doh { path: request.uri().path().to_owned() };
+    Some(match doh.asked(&request) {
+        Ok(Asked::InUrl(query)) => Ok(query),
+        Ok(Asked::InBody) => Ok(Vec::new()),
+        Err(Refusal(status, _)) => Err(status.as_u16()),
+    })
+}
+
 impl Visit {
     /// Answers a query, as far as there is room for the answer until the client takes it.
     pub(super) async fn answer(&self, query: &[u8]) -> Result<Held, Refusal> {

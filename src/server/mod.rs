@@ -31,8 +31,12 @@ mod udp;
 pub use bind::{BindError, Holder, bind_http};
 pub use clients::{Clients, Config as ClientsConfig, Network};
 pub use encrypted::{Config, Way};
+#[doc(hidden)]
+pub use https::asked_in_url;
 pub use interfaces::Interfaces;
 pub use listen::{Listen, ListenAddress};
 pub use listeners::{ListenError, Listeners, Waiting};
+#[doc(hidden)]
+pub use proxy::proxied;
 pub use query_log::{Config as QueryLogConfig, Format as QueryLogFormat, QueryLog, Target as QueryLogTarget};
 pub use responder::{Responder, Setup};

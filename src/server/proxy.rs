@@ -4,6 +4,7 @@
 use std::io::{Error, ErrorKind, Result};
 use std::net::IpAddr;
 
+use futures_util::FutureExt as _;
 use proxy_header::{ParseConfig, ProxyHeader};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -33,6 +34,15 @@ pub(super) async fn client(from: &mut (impl AsyncRead + Unpin)) -> Result<Option
     let told = ProxyHeader::parse(&header, ParseConfig { include_tlvs: false, ..ParseConfig::default() });
     let (header, _) = told.map_err(|error| Error::new(ErrorKind::InvalidData, error))?;
     Ok(header.proxied_address().map(|address| address.source.ip()))
+}
+
+/// Whose connection begins with these octets, and what is left of them. For the fuzz targets.
+#[doc(hidden)]
+pub fn proxied(octets: &[u8]) -> (Result<Option<IpAddr>>, &[u8]) {
+    let mut from = octets;
+    // What is in memory is never waited for.
+    let told = client(&mut from).now_or_never().unwrap_or_else(|| Err(ErrorKind::WouldBlock.into()));
+    (told, from)
 }
 
 #[cfg(test)]

@@ -5,10 +5,7 @@ use std::panic;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rollcall::config::import::{self, Import};
-use rollcall::config::{self, Options};
-use rollcall::problem::Problem;
-use rollcall::resolve::local::Local;
+use super::property;
 
 /// Words that the importers look for, so that an injury is not only noise.
 const WORDS: &[&str] = &[
@@ -51,18 +48,17 @@ const WORDS: &[&str] = &[
 fn any_text_is_imported_as_a_configuration_of_ours() {
     let corpus = corpus();
     assert!(corpus.len() > 20, "{} texts", corpus.len());
-    let folder = tempfile::tempdir().expect("a folder");
     let seconds = super::number("FUZZ_SECONDS").unwrap_or(10);
     let seed = super::seed();
     let mut chance = fastrand::Rng::with_seed(seed);
     let end = Instant::now() + Duration::from_secs(seconds);
     let (mut tried, mut carried) = (0u64, 0u64);
     for text in &corpus {
-        check(folder.path(), text, "the corpus itself");
+        check(text, "the corpus itself");
     }
     while Instant::now() < end {
         let text = injured(&corpus, &mut chance);
-        carried += u64::from(check(folder.path(), &text, &format!("FUZZ_SEED={seed}, text {tried}")));
+        carried += u64::from(check(&text, &format!("FUZZ_SEED={seed}, text {tried}")));
         tried += 1;
     }
     // Texts of which nothing comes over would prove nothing.
@@ -70,44 +66,11 @@ fn any_text_is_imported_as_a_configuration_of_ours() {
 }
 
 /// Does any import of it have a setting that came over?
-fn check(folder: &Path, text: &str, origin: &str) -> bool {
-    let result = panic::catch_unwind(|| {
-        type Importer = fn(&[PathBuf]) -> Result<Import, Vec<Problem>>;
-        // Consul's files are JSON, and refused as a whole when they are not.
-        let importers: [(Importer, bool); 3] = [(import::dnsmasq, true), (import::resolved, true), (import::consul, false)];
-        let file = folder.join("file");
-        fs::write(&file, text).expect("written");
-        let mut carried = false;
-        for (importer, must) in importers {
-            match importer(std::slice::from_ref(&file)) {
-                Ok(import) => {
-                    assert!(import.remarks.len() <= 8 * import.settings + 8, "a few words on each setting");
-                    carried |= import.toml.contains("file:");
-                    loads(folder, &import.toml, must);
-                }
-                Err(problems) => assert!(!must, "{problems:?}"),
-            }
-        }
-        carried
-    });
-    result.unwrap_or_else(|cause| {
+fn check(text: &str, origin: &str) -> bool {
+    panic::catch_unwind(|| property::import::carries(text)).unwrap_or_else(|cause| {
         let said = cause.downcast_ref::<String>().map(String::as_str).or(cause.downcast_ref::<&str>().copied());
         panic!("{}\n  origin  {origin}\n  text    {text:?}", said.unwrap_or("it panicked"))
     })
-}
-
-/// What was imported is read by the server, and none of its records is refused.
-fn loads(folder: &Path, toml: &str, must: bool) {
-    let path = folder.join("rollcall.toml");
-    fs::write(&path, toml).expect("written");
-    match config::load(&Options { config: Some(path), ..Options::default() }) {
-        Ok(config) => {
-            let (_, problems) = Local::load(&config.local);
-            let refused: Vec<_> = problems.iter().filter(|problem| problem.message.starts_with("[[record]]")).collect();
-            assert!(refused.is_empty(), "{refused:?}\n{toml}");
-        }
-        Err(problems) => assert!(!must, "{problems:?}\n{toml}"),
-    }
 }
 
 fn corpus() -> Vec<String> {

@@ -1,8 +1,9 @@
-//! A bounded fuzz of the wire code: the recorded questions, answers made from them, and seeded mutations of both; and of the
-//! importers of other programs' configurations (`import`).
+//! A bounded fuzz of all that reads what comes from outside: of the wire code with the recorded questions, answers made from
+//! them, and seeded mutations of both; of the importers of other programs' configurations (`import`); and of the other parsers
+//! with what ships and with what once was wrong (`tests/data/fuzz`).
 //!
 //! It runs for `FUZZ_SECONDS` (10) from `FUZZ_SEED` (by default the clock), and a failure prints the seed, the octets and
-//! how to run them alone. The coverage-guided companion is in `fuzz/`; both hold the same property.
+//! how to run them alone. The coverage-guided companion is in `fuzz/`; both hold the same properties.
 
 mod import;
 mod property;
@@ -19,7 +20,7 @@ fn any_octets_are_read_without_panic_and_survive_being_written() {
     let corpus = corpus();
     assert!(corpus.len() > 500, "the corpus of tests/golden is there: {} messages", corpus.len());
     for octets in &corpus {
-        check(octets, "the corpus itself");
+        check(property::wire::holds, octets, "the corpus itself");
     }
     let seconds = number("FUZZ_SECONDS").unwrap_or(10);
     let seed = seed();
@@ -30,7 +31,7 @@ fn any_octets_are_read_without_panic_and_survive_being_written() {
     while Instant::now() < end {
         for _ in 0..200 {
             let octets = mutated(&corpus, &mut chance);
-            check(&octets, &format!("FUZZ_SEED={seed}, input {tried}"));
+            check(property::wire::holds, &octets, &format!("FUZZ_SEED={seed}, input {tried}"));
             read += u64::from(Message::parse(&octets).is_ok());
             tried += 1;
         }
@@ -43,13 +44,58 @@ fn any_octets_are_read_without_panic_and_survive_being_written() {
 fn the_property_notices_what_it_is_for() {
     let looped = [0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 12, 0, 1, 0, 1];
     assert!(Message::parse(&looped).is_err(), "a compression pointer to itself is no message");
-    property::holds(&looped);
+    property::wire::holds(&looped);
     let unequal = panic::catch_unwind(|| assert_eq!(Message::parse(&corpus()[0]), Message::parse(&corpus()[1])));
     assert!(unequal.is_err(), "two questions of the corpus compare as different");
 }
 
-fn check(octets: &[u8], origin: &str) {
-    if let Err(cause) = panic::catch_unwind(|| property::holds(octets)) {
+/// What must hold for any octets, and files to begin with. Files in `tests/data/fuzz/NAME` count too.
+type Parser = (&'static str, fn(&[u8]), &'static [&'static str]);
+
+const PARSERS: &[Parser] = &[
+    ("api", property::api::holds, &[]),
+    ("config", property::config::holds, &["zones/rollcall.toml"]),
+    ("decode", property::wire::holds, &[]),
+    ("disk", property::disk::holds, &[]),
+    ("hop", property::hop::holds, &[]),
+    ("import", property::import::holds, &["tests/data/dnsmasq/records.conf", "tests/golden/conf/tuned.json"]),
+    ("reply", property::reply::holds, &[]),
+    ("services", property::services::holds, &["zones/sample-service.json"]),
+    ("text", property::text::holds, &[]),
+    ("zone", property::zone::holds, &["zones/example.test.zone"]),
+];
+
+#[test]
+fn every_parser_holds_for_what_ships_and_what_once_was_wrong() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &Path| std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let (seconds, seed) = (number("FUZZ_SECONDS").unwrap_or(10), seed());
+    let mut chance = fastrand::Rng::with_seed(seed);
+    for (name, holds, files) in PARSERS {
+        assert!(root.join(format!("fuzz/fuzz_targets/{name}.rs")).exists(), "{name} has its coverage-guided target");
+        let mut corpus: Vec<Vec<u8>> = files.iter().map(|file| read(&root.join(file))).collect();
+        let wrong = std::fs::read_dir(root.join("tests/data/fuzz").join(name)).into_iter().flatten();
+        corpus.extend(wrong.map(|entry| read(&entry.expect("an entry").path())));
+        match *name {
+            "decode" | "reply" => corpus.extend(self::corpus()),
+            "api" => corpus.extend(requests()),
+            _ => {}
+        }
+        assert!(!corpus.is_empty(), "{name} begins with something");
+        for octets in &corpus {
+            check(*holds, octets, &format!("{name}, a file of its own"));
+        }
+        let end = Instant::now() + Duration::from_millis(seconds * 1_000 / PARSERS.len() as u64);
+        corpus.push(Vec::new());
+        while Instant::now() < end {
+            let octets = mutated(&corpus, &mut chance);
+            check(*holds, &octets, &format!("{name}, FUZZ_SEED={seed}"));
+        }
+    }
+}
+
+fn check(holds: fn(&[u8]), octets: &[u8], origin: &str) {
+    if let Err(cause) = panic::catch_unwind(|| holds(octets)) {
         let text: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
         let said = cause.downcast_ref::<String>().map(String::as_str).or(cause.downcast_ref::<&str>().copied());
         panic!("{}\n  origin  {origin}\n  octets  {text}", said.unwrap_or("it panicked"));
@@ -84,6 +130,22 @@ fn corpus() -> Vec<Vec<u8>> {
     let answers: Vec<_> = corpus.iter().filter_map(|octets| Message::parse(octets).ok()).step_by(3).flat_map(answers).collect();
     corpus.extend(answers);
     corpus
+}
+
+/// The requests of the conformance kit: a line of method and target, and the body.
+fn requests() -> Vec<Vec<u8>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/corpus/base/http.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut requests = Vec::new();
+    for line in text.lines() {
+        let case: serde_json::Value = serde_json::from_str(line).expect("a case of the kit is JSON");
+        for step in case["steps"].as_array().into_iter().flatten() {
+            let Some(target) = step["p"].as_str() else { continue };
+            let body = step["b"].as_str().map_or_else(|| step["b"].to_string(), str::to_owned);
+            requests.push(format!("{} {target}\n{body}", step["m"].as_str().unwrap_or("GET")).into_bytes());
+        }
+    }
+    requests
 }
 
 fn octets(hex: &str) -> Vec<u8> {
