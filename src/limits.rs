@@ -203,6 +203,9 @@ pub const PREFETCH_PAUSE: std::time::Duration = std::time::Duration::from_millis
 pub const PREFETCHES_WAITING_MAX: usize = 256;
 /// Octets of the file that keeps answers over a restart; what does not find room is asked for again.
 pub const CACHE_FILE_OCTETS_MAX: usize = 256 << 20;
+/// Names above a question's that are looked up among those that do not exist; each costs a look into the cache, and few names
+/// have more labels.
+pub const DENIALS_ABOVE_MAX: usize = 8;
 /// Questions that failed and are remembered, at some 300 octets each; beyond that, those that came up least are forgotten.
 pub const FAILURES_MAX: usize = 10_000;
 /// A filter expression's length in octets; clients' longest are a few hundred.

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::presentation::type_text;
 use crate::dns::{Class, Flags, Message, Name, PlainQuery, Query, Rcode, Type};
+use crate::limits;
 
 pub use saved::Unusable;
 
@@ -292,6 +293,11 @@ impl Entry {
         matches!(*self.octets, [_, _, _, low, _, _, 0, 0, ..] if Rcode(u16::from(low & 15)) == Rcode::NXDOMAIN)
     }
 
+    /// Was it validated, by someone who is believed?
+    fn is_proved(&self) -> bool {
+        self.octets.get(3).is_some_and(|low| low & 0x20 != 0)
+    }
+
     /// The answer to a query whose name does not exist because this entry's does not, which is the same or above it.
     pub fn denied(&self, query: &Query, now: Instant) -> Option<Message> {
         let mut octets = Vec::new();
@@ -367,6 +373,8 @@ pub struct Cache {
     config: Config,
     entries: Arc<quick_cache::sync::Cache<Key, Arc<Entry>, Weigh, RandomState, Evictions>>,
     evicted: Arc<AtomicU64>,
+    /// Has a name ever been proved not to exist?
+    has_proofs: Arc<AtomicBool>,
 }
 
 /// Counts who has to make room for others.
@@ -418,7 +426,7 @@ impl Cache {
         let evicted = Arc::<AtomicU64>::default();
         let lifecycle = Evictions { usual: DefaultLifecycle::default(), count: evicted.clone() };
         let entries = quick_cache::sync::Cache::with(count, config.size, Weigh, RandomState::default(), lifecycle);
-        Self { entries: Arc::new(entries), config, evicted }
+        Self { entries: Arc::new(entries), config, evicted, has_proofs: Arc::default() }
     }
 
     pub fn config(&self) -> &Config {
@@ -432,15 +440,26 @@ impl Cache {
 
     /// What is known of a name at or above this question's that does not exist: then this one does not either, whatever the
     /// type (RFC 2308, 5; RFC 8020, 2). The same upstreams said so, to a query with the same flags.
+    ///
+    /// Of a name above it is believed only when it was validated, and never of a top-level domain: many an upstream knows
+    /// `printer.lan`, and says of `lan` what the root says of it.
     pub fn denial(&self, key: &Key, now: Instant) -> Option<Arc<Entry>> {
         let denial = key.denial();
         let mut rest = denial.get(KEY_MAX - key.0.len().min(KEY_MAX)..)?;
-        while rest.len() > BEHIND {
-            if let Some(entry) = self.entries.get(rest).filter(|entry| entry.is_fresh(now)) {
+        let own = self.entries.get(rest).filter(|entry| entry.is_fresh(now));
+        if own.is_some() || !self.has_proofs.load(Ordering::Relaxed) {
+            return own;
+        }
+        for _ in 0..limits::DENIALS_ABOVE_MAX {
+            rest = rest.get(usize::from(*rest.first()?) + 1..)?;
+            let second = rest.get(usize::from(*rest.first()?) + 1)?;
+            if rest.len() <= BEHIND || *second == 0 {
+                break;
+            }
+            let is_good = |entry: &Arc<Entry>| entry.is_fresh(now) && entry.is_proved();
+            if let Some(entry) = self.entries.get(rest).filter(is_good) {
                 return Some(entry);
             }
-            // The name above; that of the root has nothing above it.
-            rest = rest.get(usize::from(*rest.first()?) + 1..)?;
         }
         None
     }
@@ -469,6 +488,7 @@ impl Cache {
 
     fn insert(&self, entry: Arc<Entry>) {
         if entry.is_denial() {
+            self.has_proofs.fetch_or(entry.is_proved(), Ordering::Relaxed);
             let (denial, length) = (entry.key.denial(), entry.key.0.len());
             self.entries.insert(Key(denial[KEY_MAX.saturating_sub(length)..].into()), entry.clone());
         }
@@ -807,7 +827,16 @@ mod tests {
         let asked = of("No.example.net", Type::A, false);
         let mut message = asked.response(Rcode::NXDOMAIN);
         message.authorities.push(soa(300, 300));
+        let below = Key::new(&of("a.no.example.net", Type::A, false), 1).unwrap();
         cache.put(Key::new(&asked, 1).unwrap(), &message.compose(true), now).unwrap();
+        assert!(cache.denial(&below, now).is_none(), "nobody has proved it");
+        message.flags.authentic_data = true;
+        cache.put(Key::new(&asked, 1).unwrap(), &message.compose(true), now).unwrap();
+        let top = of("lan", Type::A, false);
+        let denied = Message { flags: message.flags, authorities: vec![soa(300, 300)], ..top.response(Rcode::NXDOMAIN) };
+        cache.put(Key::new(&top, 1).unwrap(), &denied.compose(true), now).unwrap();
+        let printer = Key::new(&of("printer.lan", Type::A, false), 1).unwrap();
+        assert!(cache.denial(&printer, now).is_none(), "upstreams have names below it");
         let denial = |name: &str, qtype: Type, edns: bool, group: u16, seconds: u64| {
             let asked = of(name, qtype, edns);
             let (entry, now) = (cache.denial(&Key::new(&asked, group).unwrap(), after(now, seconds))?, after(now, seconds));
@@ -840,7 +869,7 @@ mod tests {
         for name in ["alias.example.net", "a.alias.example.net", "empty.example.net", "a.empty.example.net"] {
             assert_eq!(denial(name, Type::AAAA, false, 1, 0), None, "{name}");
         }
-        assert_eq!(cache.find(&Names::All, now).len(), 3, "each is shown once");
+        assert_eq!(cache.find(&Names::All, now).len(), 4, "each is shown once");
         assert_eq!(cache.forget(&Names::One("no.example.net".parse().unwrap())), 1);
         assert_eq!(denial("no.example.net", Type::AAAA, false, 1, 0), None);
         // The root, and the longest name.

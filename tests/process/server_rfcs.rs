@@ -508,7 +508,8 @@ fn rfc8020_2_nothing_is_below_a_name_that_does_not_exist() {
     let upstream = Scripted::start(|heard| {
         let soa = record(SOA, 300, &[&[0, 0][..], &[0; 16], &300u32.to_be_bytes()].concat());
         match heard.octets[13].to_ascii_lowercase() {
-            b'n' => vec![reply(&heard.octets, [0, 3], [&[], &[soa], &[]])],
+            b'n' => vec![reply(&heard.octets, [0, AD | 3], [&[], &[soa], &[]])],
+            b'u' => vec![reply(&heard.octets, [0, 3], [&[], &[soa], &[]])],
             _ => vec![reply(&heard.octets, [0, 0], [&[record(A, 300, &[192, 0, 2, 7])], &[], &[]])],
         }
     });
@@ -522,11 +523,16 @@ fn rfc8020_2_nothing_is_below_a_name_that_does_not_exist() {
     std::fs::write(&file, config).expect("written");
     let launch = Launch::serve(directory.path()).option("--config", &file);
     let rollcall = launch.option("--upstream", upstream.address.to_string()).start();
-    let code = |name: &str, qtype: u16| rcode(&ask(rollcall.dns, &query(name, qtype, &[])));
+    let asked = |name: &str, qtype: u16| {
+        let mut octets = query(name, qtype, &[]);
+        octets[3] |= AD;
+        octets
+    };
+    let code = |name: &str, qtype: u16| rcode(&ask(rollcall.dns, &asked(name, qtype)));
     assert_eq!((code("no.example.net", A), upstream.heard().len()), (NXDOMAIN, 1));
     // RFC 2308, 5: of no type; and of nothing below, over TCP neither.
     for (name, qtype) in [("no.example.net", AAAA), ("www.no.example.net", A), ("a.b.c.NO.example.net", TXT)] {
-        let answers = [ask(rollcall.dns, &query(name, qtype, &[])), Stream::open(rollcall.dns).ask(&query(name, qtype, &[]))];
+        let answers = [ask(rollcall.dns, &asked(name, qtype)), Stream::open(rollcall.dns).ask(&asked(name, qtype))];
         for answer in answers {
             assert_eq!((rcode(&answer), counts(&answer), records(&answer)[0].kind), (NXDOMAIN, [0, 1, 0], SOA), "{name}");
         }
@@ -536,6 +542,11 @@ fn rfc8020_2_nothing_is_below_a_name_that_does_not_exist() {
     assert_eq!(rollcall.ask("www.routed.no.example.net", "A").answers(), [Witness::ANSWER]);
     assert_eq!(rollcall.ask("mine.no.example.net", "A").answers(), ["192.0.2.9"]);
     assert_eq!((code("example.net", A), code("xno.example.net", A)), (NOERROR, NOERROR));
+    // What nobody has proved holds for the name alone: an upstream may know what is below all the same.
+    assert_eq!(
+        (code("unproved.net", A), code("www.unproved.net", A), code("unproved.net", AAAA)),
+        (NXDOMAIN, NOERROR, NXDOMAIN)
+    );
 }
 
 #[test]
