@@ -31,7 +31,8 @@ use crate::resolve::block::{self, Blocks};
 use crate::resolve::local::{self, Local};
 use crate::resolve::zone::{self, Zones};
 use crate::server::{
-    self, BindError, Clients, Interfaces, ListenError, Listeners, QueryLog, QueryLogConfig, Responder, Setup, Waiting, Way,
+    self, BindError, Clients, Cookies, Interfaces, ListenError, Listeners, QueryLog, QueryLogConfig, Responder, Setup, Waiting,
+    Way,
 };
 use crate::upstream::{self, Forwarder};
 use insight::Insight;
@@ -359,8 +360,13 @@ async fn answering(
         }
     };
     let settings = Settings { recursors: forwarder.has_upstreams(), ..config.settings.clone() };
+    let cookies = match (&config.cookie_secret, main.or(former)) {
+        (Some(secret), _) => Cookies::new(secret.clone()),
+        (None, Some(known)) => known.cookies().clone(),
+        (None, None) => Cookies::default(),
+    };
     let setup = Setup::new(Discovery::new(settings), local, zones, forwarder);
-    (setup.with_blocks(blocks).with_nsid(config.nsid.as_deref()), problems)
+    (setup.with_blocks(blocks).with_nsid(config.nsid.as_deref()).with_cookies(cookies), problems)
 }
 
 /// The log of queries that is wanted; the one that is written already, if it is that.

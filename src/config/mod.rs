@@ -72,6 +72,8 @@ pub struct Config {
     pub dns: Listen,
     /// What tells this instance from others (RFC 5001).
     pub nsid: Option<String>,
+    /// What clients' cookies are made with; without it, by chance at each start.
+    pub cookie_secret: Option<server::Secret>,
     pub http: Option<SocketAddr>,
     pub settings: Settings,
     pub registry: registry::Config,
@@ -155,6 +157,7 @@ struct Dns {
     translate_wan_addrs: bool,
     proxy_protocol_from: Vec<IpNet>,
     nsid: Option<String>,
+    cookie_secret: Option<server::Secret>,
     encrypted: Option<server::Config>,
 }
 
@@ -292,6 +295,7 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
             encrypted: file.dns.encrypted,
         },
         nsid: file.dns.nsid,
+        cookie_secret: file.dns.cookie_secret,
         http: Some(http),
         settings,
         registry: registry::Config {
@@ -411,6 +415,7 @@ fn load_agent(options: &Options, flags: &Agent) -> Result<Config, Vec<Problem>> 
             encrypted: None,
         },
         nsid: None,
+        cookie_secret: None,
         http,
         settings,
         registry: registry::Config {

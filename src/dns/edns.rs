@@ -67,6 +67,11 @@ impl Edns {
         !is_private && ClientSubnet::parse(&option.data).is_none()
     }
 
+    /// Is there a cookie of a length that none has? That is a format error (RFC 7873, 5.2.2).
+    pub(super) fn has_bad_cookie(&self) -> bool {
+        self.option(option::COOKIE).is_some_and(|option| !is_cookie(option.data.len()))
+    }
+
     pub(super) fn from_opt(class: u16, ttl: u32, data: &[u8]) -> Result<Self, ParseError> {
         let mut reader = Reader::new(data, 0);
         let mut options = Vec::new();
@@ -94,16 +99,34 @@ impl Edns {
     }
 }
 
-/// Is this option in the message's OPT record? Looked up where it lies.
-pub fn has_option(message: &[u8], code: u16) -> bool {
-    let Ok((Some(opt), _)) = walk(message) else { return false };
-    let mut reader = Reader::new(message.get(..opt.end).unwrap_or_default(), opt.start);
-    let next = || {
-        let code = reader.u16("an EDNS option").ok()?;
+/// The data of an option in the message's OPT record, the first of its code. Looked up where it lies.
+pub fn find_option(message: &[u8], code: u16) -> Option<&[u8]> {
+    let Ok((Some(opt), _)) = walk(message) else { return None };
+    let mut reader = Reader::new(message.get(..opt.end)?, opt.start);
+    loop {
+        let found = reader.u16("an EDNS option").ok()?;
         let length = reader.u16("an EDNS option").ok()?;
-        reader.bytes(usize::from(length), "an EDNS option").ok().map(|_| code)
-    };
-    std::iter::from_fn(next).any(|found| found == code)
+        let data = reader.bytes(usize::from(length), "an EDNS option").ok()?;
+        if found == code {
+            return Some(data);
+        }
+    }
+}
+
+/// Is this option in the message's OPT record?
+pub fn has_option(message: &[u8], code: u16) -> bool {
+    find_option(message, code).is_some()
+}
+
+/// May a cookie have so many octets: a client's own, and maybe a server's behind it (RFC 7873, 4)?
+pub(super) const fn is_cookie(length: usize) -> bool {
+    matches!(length, 8 | 16..=40)
+}
+
+/// Octets that a client's datagram has for an answer, when this is what it says it takes, and it is to get a cookie along.
+pub(super) fn room_beside_cookie(payload_size: u16) -> u16 {
+    // No more than passes every path (RFC 9715, 3); code, length, and 8 octets of the client's and 16 of ours (RFC 9018, 4).
+    payload_size.min(1232).saturating_sub(4 + 8 + 16)
 }
 
 /// Adds an option to the OPT record of a message that is already written, if it has one, and if that is the last record,

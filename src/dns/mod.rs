@@ -20,7 +20,7 @@ mod signature;
 
 pub use case::LetterCase;
 pub use compose::Composer;
-pub use edns::{ClientSubnet, Edns, EdnsOption, ExtendedError, add_option, has_option, option, pad};
+pub use edns::{ClientSubnet, Edns, EdnsOption, ExtendedError, add_option, find_option, has_option, option, pad};
 pub use message::{Flags, Message, Opcode, Rcode};
 pub use name::{Labels, Name, NameError};
 pub use padding::drop_options;

@@ -1,7 +1,8 @@
-//! The query as nearly all are: one question of class IN, no flag but RD, AD and CD, and at most an OPT record without
-//! options. It is read where it lies, without an allocation; whatever is not that plain is left to [`Query`](super::Query).
+//! The query as nearly all are: one question of class IN, no flag but RD, AD and CD, and at most an OPT record with no
+//! option but a cookie. It is read where it lies, without an allocation; whatever is not that plain is left to [`Query`](super::Query).
 
-use super::{Message, Type};
+use super::edns::{is_cookie, room_beside_cookie};
+use super::{Message, Type, option};
 
 /// A plain query, and its octets.
 pub struct PlainQuery<'a> {
@@ -10,6 +11,7 @@ pub struct PlainQuery<'a> {
     end: usize,
     /// The payload size and DO of its OPT record.
     edns: Option<(u16, bool)>,
+    has_cookie: bool,
     /// The name in lower case, QTYPE, and the flags that tell answers apart.
     key: [u8; KEY_MAX],
     /// Octets of the name in `key`.
@@ -55,10 +57,21 @@ impl<'a> PlainQuery<'a> {
         }
         let (question, after) = rest.get(at..)?.split_first_chunk::<4>()?;
         let [type_high, type_low, 0, 1] = *question else { return None };
-        let edns = match (additionals, after) {
-            (0, []) => None,
-            (1, [0, 0, 41, size_high, size_low, 0, 0, flags, 0, 0, 0]) if flags & 0x7f == 0 => {
-                Some((u16::from_be_bytes([*size_high, *size_low]), flags & 0x80 != 0))
+        let (edns, has_cookie) = match (additionals, after) {
+            (0, []) => (None, false),
+            (1, [0, 0, 41, size_high, size_low, 0, 0, flags, 0, rest @ ..]) if flags & 0x7f == 0 => {
+                let edns = Some((u16::from_be_bytes([*size_high, *size_low]), flags & 0x80 != 0));
+                match rest {
+                    [0, 0] => (edns, false),
+                    [0, all, code_high, code_low, 0, length, cookie @ ..]
+                        if u16::from_be_bytes([*code_high, *code_low]) == option::COOKIE
+                            && [usize::from(*all), usize::from(*length)] == [cookie.len() + 4, cookie.len()]
+                            && is_cookie(cookie.len()) =>
+                    {
+                        (edns, true)
+                    }
+                    _ => return None,
+                }
             }
             _ => return None,
         };
@@ -66,7 +79,7 @@ impl<'a> PlainQuery<'a> {
         let bits = [edns.is_some(), dnssec_ok, low & CD != 0, low & AD != 0, high & RD != 0];
         let flags = bits.iter().fold(0, |octet, bit| octet << 1 | u8::from(*bit));
         key.get_mut(at..at + 3)?.copy_from_slice(&[type_high, type_low, flags]);
-        Some(Self { octets, end: Message::HEADER + at + 4, edns, key, name: at })
+        Some(Self { octets, end: Message::HEADER + at + 4, edns, has_cookie, key, name: at })
     }
 
     /// The query itself.
@@ -96,9 +109,14 @@ impl<'a> PlainQuery<'a> {
         self.key().split_last_chunk().map_or((&[], [0; 3]), |(name, rest)| (name, *rest))
     }
 
-    /// The largest datagram that the client says it takes, if it says so.
+    /// The largest datagram that the client says it takes, if it says so, less what its cookie takes.
     pub fn payload_size(&self) -> Option<u16> {
-        self.edns.map(|(size, _)| size)
+        self.edns.map(|(size, _)| if self.has_cookie { room_beside_cookie(size) } else { size })
+    }
+
+    /// Is there a cookie in its OPT record?
+    pub fn has_cookie(&self) -> bool {
+        self.has_cookie
     }
 
     /// The payload size and DO of its OPT record.
@@ -159,6 +177,31 @@ mod tests {
                 let lower = query.question.name.to_lowercase();
                 prop_assert_eq!(lower.wire(), plain.name());
             }
+        }
+    }
+
+    #[test]
+    fn a_cookie_changes_nothing_but_the_room() {
+        let flags = Flags { recursion_desired: true, ..Flags::default() };
+        let with = |size: u16, cookies: &[usize]| {
+            let cookie = |length: &usize| crate::dns::EdnsOption { code: option::COOKIE, data: vec![7; *length].into() };
+            let edns = Edns { options: cookies.iter().map(cookie).collect(), ..Edns::new(size) };
+            query("web.service.consul".parse().unwrap(), 1, flags, Some(edns)).compose()
+        };
+        let (bare, octets) = (with(1232, &[]), with(1232, &[24]));
+        let (bare, plain) = (PlainQuery::parse(&bare).unwrap(), PlainQuery::parse(&octets).unwrap());
+        assert!(plain.has_cookie() && !bare.has_cookie());
+        assert_eq!((plain.key(), plain.question(), plain.edns()), (bare.key(), bare.question(), bare.edns()));
+        assert_eq!((bare.payload_size(), plain.payload_size()), (Some(1232), Some(1204)));
+        let sizes = [0, 4096].map(|size| PlainQuery::parse(&with(size, &[8])).unwrap().payload_size());
+        assert_eq!(sizes, [Some(0), Some(1204)], "an answer with its cookie passes every path");
+        for length in 0..50 {
+            let is_plain = PlainQuery::parse(&with(1232, &[length])).is_some();
+            assert_eq!(is_plain, length == 8 || (16..=40).contains(&length), "{length} octets");
+        }
+        assert!(PlainQuery::parse(&with(1232, &[8, 8])).is_none());
+        for cut in 1..28 {
+            assert!(PlainQuery::parse(&octets[..octets.len() - cut]).is_none(), "{cut} octets less");
         }
     }
 

@@ -1,5 +1,6 @@
 //! Questions, and the messages that ask them.
 
+use super::edns::{option, room_beside_cookie};
 use super::{Class, Composer, Edns, Flags, Message, Name, Opcode, ParseError, RData, Rcode, Reader, Record, Type};
 
 /// What is asked: QNAME, QTYPE, QCLASS.
@@ -45,7 +46,24 @@ impl Query {
     /// Reads a request. Accepts one question, at most one record of answer and of authority (IXFR, NOTIFY) and two of
     /// additional (OPT, TSIG). Anything else is FORMERR, an opcode that nobody serves NOTIMP, a response is ignored.
     pub fn parse(octets: &[u8]) -> Result<Self, Reject> {
-        Self::read(octets, |octets| Message::parse(octets).map(|Message { mut questions, edns, .. }| (questions.pop(), edns)))
+        if let Some(message) = Self::only_a_cookie(octets) {
+            return Err(Reject::Reply(Box::new(message)));
+        }
+        Self::read(octets, |octets| match Message::parse(octets) {
+            Ok(Message { edns: Some(edns), .. }) if edns.has_bad_cookie() => Err(ParseError::Opt),
+            other => other.map(|Message { mut questions, edns, .. }| (questions.pop(), edns)),
+        })
+    }
+
+    /// The answer to a query that asks for nothing but a cookie (RFC 7873, 5.4).
+    fn only_a_cookie(octets: &[u8]) -> Option<Message> {
+        if octets.get(4..Message::HEADER)? != [0, 0, 0, 0, 0, 0, 0, 1] || octets.get(2)? & 0xf8 != 0 {
+            return None;
+        }
+        let message = Message::parse(octets).ok()?;
+        let edns = message.edns.filter(|edns| edns.option(option::COOKIE).is_some() && !edns.has_bad_cookie())?;
+        let flags = Flags { response: true, recursion_desired: message.flags.recursion_desired, ..Flags::default() };
+        Some(Message { flags, rcode: Rcode::NOERROR, edns: Some(Edns { options: Vec::new(), ..edns }), ..message })
     }
 
     /// Reads a request as Consul's DNS port does, which differs from [`Query::parse`] in what RFC 6891, section 6.1.1,
@@ -117,9 +135,10 @@ impl Query {
         Self { id: fastrand::u16(..), opcode: Opcode::QUERY, flags, question, edns: None }
     }
 
-    /// The largest datagram that the client says it takes (RFC 6891, 6.2.3), if it says so.
+    /// The largest datagram that the client says it takes (RFC 6891, 6.2.3), if it says so, less what its cookie takes.
     pub fn payload_size(&self) -> Option<u16> {
-        self.edns.as_ref().map(|edns| edns.udp_size)
+        let edns = self.edns.as_ref()?;
+        Some(if edns.option(option::COOKIE).is_some() { room_beside_cookie(edns.udp_size) } else { edns.udp_size })
     }
 
     /// Writes the query.
@@ -203,6 +222,32 @@ mod tests {
         ] {
             assert_eq!(rcode(Query::parse(&octets)), Some(ours), "{what}");
             assert_eq!(rcode(Query::parse_as_consul(&octets)), Some(consuls), "{what}, as Consul");
+        }
+    }
+
+    /// OPT with a cookie of so many octets.
+    fn cookie(length: u8) -> Vec<u8> {
+        [&OPT[..9], &[0, length + 4, 0, 10, 0, length], &vec![7; length.into()]].concat()
+    }
+
+    #[test]
+    fn rfc7873_5_2_2_a_cookie_of_a_length_that_none_has_is_a_format_error() {
+        for length in 0..50 {
+            let expected = if length == 8 || (16..=40).contains(&length) { Rcode::NOERROR } else { Rcode::FORMERR };
+            let octets = request([0, 0, 1], &cookie(length));
+            assert_eq!(rcode(Query::parse(&octets)), Some(expected), "{length} octets");
+            assert_eq!(rcode(Query::parse_as_consul(&octets)), Some(Rcode::NOERROR));
+        }
+    }
+
+    #[test]
+    fn rfc7873_5_4_a_cookie_may_be_asked_for_alone() {
+        let asked = |cookie: Vec<u8>| [&[0x42, 0x42, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1][..], &cookie].concat();
+        let Err(Reject::Reply(message)) = Query::parse(&asked(cookie(8))) else { panic!("an answer that is ready") };
+        assert_eq!((message.id, message.rcode, message.questions.len()), (0x4242, Rcode::NOERROR, 0));
+        assert!(message.flags.response && message.edns.is_some_and(|edns| edns.options.is_empty()));
+        for without in [OPT.to_vec(), cookie(7)] {
+            assert_eq!(rcode(Query::parse(&asked(without))), Some(Rcode::FORMERR));
         }
     }
 

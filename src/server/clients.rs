@@ -233,9 +233,10 @@ impl Clients {
     }
 
     /// Does this client ask more often than it may? What it is let through is counted. `proven` is one that has shown that
-    /// answers reach it, as who connects has; whoever forges its address cannot use up what it may ask so.
-    pub(super) fn asks_too_often(&self, client: IpAddr, proven: bool, now: Instant) -> bool {
-        self.limiter.as_ref().is_some_and(|limiter| !limiter.admits(client, proven, now))
+    /// answers reach it, as who connects or brings a cookie of ours has; whoever forges its address cannot use up what it may
+    /// ask so.
+    pub(super) fn asks_too_often(&self, client: IpAddr, proven: impl FnOnce() -> bool, now: Instant) -> bool {
+        self.limiter.as_ref().is_some_and(|limiter| !limiter.admits(client, proven(), now))
     }
 
     /// The number of the view that this client has.

@@ -6,6 +6,7 @@ mod batch;
 mod bind;
 mod certificate;
 mod clients;
+mod cookies;
 mod encrypted;
 mod explain;
 mod holder;
@@ -30,6 +31,7 @@ mod udp;
 
 pub use bind::{BindError, Holder, bind_http};
 pub use clients::{Clients, Config as ClientsConfig, Network};
+pub use cookies::{Cookies, Secret};
 pub use encrypted::{Config, Way};
 #[doc(hidden)]
 pub use https::asked_in_url;

@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use super::batch::{Inbox, Outbox, Return, Wait};
 use super::responder::Setup;
-use crate::dns::{Edns, LetterCase, PlainQuery, Reply, question};
+use crate::dns::{Edns, LetterCase, Message, PlainQuery, Reply, question};
 use crate::limits;
 use crate::resolve::cache::Key;
 use crate::resolve::forward::is_success;
@@ -454,11 +454,15 @@ fn write_query(octets: &[u8], id: u16, case: Option<LetterCase>, out: &mut Vec<u
     if let Some(place) = out.first_chunk_mut() {
         *place = id.to_be_bytes();
     }
-    // Its OPT record, if it has one, is the one additional record and stands last.
+    // Its OPT record, if it has one, is the one additional record and stands last. What is in it is for us.
     if octets.get(11) == Some(&1)
-        && let Some([_, _, _, high, low, ..]) = out.last_chunk_mut::<{ Edns::BARE }>()
+        && let Some(end) = question(octets).map(|question| Message::HEADER + question.len())
     {
-        [*high, *low] = limits::UDP_PAYLOAD.to_be_bytes();
+        out.truncate(end + Edns::BARE);
+        if let Some([_, _, _, high, low, _, _, _, _, length @ ..]) = out.last_chunk_mut::<{ Edns::BARE }>() {
+            [*high, *low] = limits::UDP_PAYLOAD.to_be_bytes();
+            *length = [0, 0];
+        }
     }
 }
 

@@ -19,14 +19,15 @@ use ipnet::IpNet;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::clients::{Clients, Standing};
+use super::cookies::Cookies;
 use super::holder::Holder;
 use super::prefetch::{Due, Queue};
 use super::query_log::{Batch, Noted, QueryLog};
 use super::tally::{Listened, Source, Tallies, Tally};
 use crate::catalog::Catalog;
 use crate::dns::{
-    Class, Edns, ExtendedError, Message, Name, Opcode, PlainQuery, Query, Question, Rcode, Reject, Type, add_option, is_bare,
-    option,
+    Class, Edns, ExtendedError, Message, Name, Opcode, PlainQuery, Query, Question, Rcode, Reject, Type, add_option,
+    find_option, is_bare, option,
 };
 use crate::limits;
 use crate::metrics::{Kind, Labels, Page};
@@ -63,6 +64,7 @@ pub struct Setup {
     /// The name of the view that it is, and its place among all, from 1; the main one has none, and 0.
     view: Option<Arc<str>>,
     place: usize,
+    cookies: Cookies,
     pub zones: Arc<Zones>,
     pub blocks: Arc<Blocks>,
     pub forwarder: Arc<Forwarder>,
@@ -94,6 +96,7 @@ impl Setup {
             local,
             parents,
             clients: Arc::default(),
+            cookies: Cookies::default(),
             log: None,
             nsid: None,
             views: Vec::new(),
@@ -201,6 +204,38 @@ impl Setup {
         }
     }
 
+    /// With these cookies; each setup has a secret of its own otherwise.
+    pub fn with_cookies(self, cookies: Cookies) -> Self {
+        Self { cookies, ..self }
+    }
+
+    /// How it gives cookies.
+    pub fn cookies(&self) -> &Cookies {
+        &self.cookies
+    }
+
+    /// Puts the cookie that is due to a client into the answer to its query, given by its octets; where that finds no room,
+    /// the client is told to ask over TCP. Consul gives none.
+    pub(super) fn seal(&self, octets: &[u8], client: Client, clock: u64, answer: &mut Vec<u8>) {
+        // Most have no records behind their question.
+        let may_have = octets.get(11) != Some(&0) && !answer.is_empty() && !self.is_consul();
+        let Some(brought) = find_option(octets, option::COOKIE).filter(|_| may_have) else { return };
+        if client.transport == Transport::Udp
+            && answer.len() + Cookies::ROOM > Transport::Udp.room(None)
+            && let Ok(query) = Query::parse(octets)
+            && let Some(edns) = &query.edns
+            && answer.len() + Cookies::ROOM > Transport::Udp.room(Some(edns.udp_size))
+        {
+            *answer = truncated(&query, answer);
+        }
+        self.cookies.grant(brought, client.address, clock as u32, answer);
+    }
+
+    /// Has the query a cookie that we gave to this client lately? Then answers reach it.
+    fn has_good_cookie(&self, octets: &[u8], client: Client, clock: u64) -> bool {
+        find_option(octets, option::COOKIE).is_some_and(|brought| self.cookies.knows(brought, client.address, clock as u32))
+    }
+
     /// What this client may ask for.
     pub(super) fn standing(&self, client: IpAddr) -> Standing {
         self.clients.standing(client)
@@ -289,6 +324,11 @@ impl Worker {
     pub(super) fn refresh(&mut self) {
         self.now = Instant::now();
         self.clock = unix_time();
+    }
+
+    /// Puts the cookie that is due to a client into the answer to its query.
+    pub(super) fn seal(&mut self, octets: &[u8], client: Client, answer: &mut Vec<u8>) {
+        self.setup.load().seal(octets, client, self.clock, answer);
     }
 
     /// When that was.
@@ -453,7 +493,7 @@ impl Responder {
 
     /// May this client, which has shown that answers reach it, have one more connection now?
     pub(super) fn admits(&self, client: IpAddr) -> bool {
-        !self.setup.load().clients.asks_too_often(client, true, Instant::now())
+        !self.setup.load().clients.asks_too_often(client, || true, Instant::now())
     }
 
     /// Takes note of the networks that this host is in now.
@@ -514,13 +554,31 @@ impl Responder {
 
     /// Answers into `out`, which stays empty when there is no answer; or says what has to be waited for.
     pub(super) fn answer(&self, worker: &mut Worker, octets: &[u8], client: Client, out: &mut Vec<u8>) -> Outcome {
+        let plain = PlainQuery::parse(octets);
+        let may_have_cookie = plain.as_ref().is_none_or(PlainQuery::has_cookie);
+        let outcome = self.answer_unsealed(worker, octets, plain, client, out);
+        if may_have_cookie {
+            worker.seal(octets, client, out);
+        }
+        outcome
+    }
+
+    /// The same, but for the client's cookie.
+    fn answer_unsealed(
+        &self,
+        worker: &mut Worker,
+        octets: &[u8],
+        plain: Option<PlainQuery<'_>>,
+        client: Client,
+        out: &mut Vec<u8>,
+    ) -> Outcome {
         let Worker { notes, setup, catalog, near, rng, now, clock } = worker;
         let setup = setup.load().of_client(client.address);
         let since = *now;
         let noted = |source| Noted { client: client.address, query: octets, since, source, upstream: None, answer: &[] };
         let standing = setup.standing(client.address);
-        let too_often = setup.clients.asks_too_often(client.address, client.transport == Transport::Tcp, *now);
-        let plain = PlainQuery::parse(octets);
+        let proven = || client.transport == Transport::Tcp || setup.has_good_cookie(octets, client, *clock);
+        let too_often = setup.clients.asks_too_often(client.address, proven, *now);
         if let Some(plain) = &plain
             && standing != Standing::Nothing
             && !too_often
@@ -553,7 +611,9 @@ impl Responder {
                 notes.note(&setup, &noted(Source::Invalid));
                 return Outcome::Answered;
             }
-            Err(Reject::Reply(message)) => {
+            Err(Reject::Reply(mut message)) => {
+                // A cookie that was asked for alone.
+                message.edns.iter_mut().for_each(|edns| edns.udp_size = limits::UDP_PAYLOAD);
                 out.extend(message.compose(true));
                 notes.note(&setup, &Noted { answer: out, ..noted(Source::Invalid) });
                 return Outcome::Answered;
@@ -634,6 +694,7 @@ impl Responder {
                 let noted = Noted { client: address, query: octets, since, source, upstream: None, answer: &answer };
                 worker.note(setup, &noted);
                 out.extend(answer);
+                setup.seal(octets, client, worker.clock, out);
                 None
             }
         }
@@ -764,6 +825,7 @@ impl Responder {
             batch.add(log, &Noted { client, query: octets, since, source, upstream: None, answer: &answer });
             batch.flush();
         }
+        setup.seal(octets, *client, unix_time(), &mut answer);
         answer
     }
 

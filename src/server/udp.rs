@@ -127,15 +127,17 @@ impl Listener {
                 let kept = setup.forwarder.keep(flight.key.clone(), reply, now);
                 for Asker { octets, origin } in flight.askers() {
                     let out = self.outbox.next();
-                    let (source, upstream) = match responder::pass_blocked(setup, reply, octets, client(origin), out) {
+                    let who = client(origin);
+                    let (source, upstream) = match responder::pass_blocked(setup, reply, octets, who, out) {
                         true => (Source::Blocked, None),
                         false => {
                             responder::pass_on(kept.as_deref(), reply, octets, now, out);
                             (Source::Forwarded, Some(flight.upstream()))
                         }
                     };
-                    let (client, since) = (origin.peer().ip(), flight.sent());
+                    let (client, since) = (who.address, flight.sent());
                     self.worker.note(setup, &Noted { client, query: octets, since, source, upstream, answer: out });
+                    self.worker.seal(octets, who, out);
                     self.put(origin);
                 }
             }

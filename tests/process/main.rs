@@ -8,6 +8,7 @@ mod blocking;
 mod cache;
 mod clients;
 mod command_line;
+mod cookies;
 mod differences;
 mod dnssec;
 mod durability;
