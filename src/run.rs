@@ -12,7 +12,7 @@ use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
@@ -42,6 +42,10 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How often it is seen which networks this host is in: it costs some 50 us, and who has just come there asks again.
 const LOOK_AROUND_EVERY: Duration = Duration::from_secs(2);
+
+/// How often it is looked where upstreams are that are written by name, and when look-ups fail.
+const FOLLOW_EVERY: Duration = Duration::from_secs(60);
+const FOLLOW_AT_LEAST: Duration = Duration::from_secs(5);
 
 /// How often upstreams' answers are written to the disk, so that a crash costs few of them.
 const SAVE_EVERY: Duration = Duration::from_secs(600);
@@ -146,6 +150,7 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
     let (running, stopping) = (registry.clone(), stop.clone());
     tasks.spawn(async move { running.run(stopping).await });
     tasks.spawn(feed_watchdog(stop.clone()));
+    tasks.spawn(watch_upstreams(responder.clone(), stop.clone()));
     tasks.spawn(look_around(responder.clone(), stop.clone()));
     if let Some(folder) = config.registry.data.clone() {
         tasks.spawn(keep_answers(responder.clone(), folder, stop.clone()));
@@ -153,7 +158,7 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
     ready(&told);
     tell_systemd(&[NotifyState::Ready]);
 
-    let mut running = Running { config, listeners, registry, responder };
+    let mut running = Running { config, listeners, registry, responder, named: (Instant::now(), 0) };
     loop {
         let changed = async {
             match &interfaces {
@@ -171,6 +176,7 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
                 }
             },
             () = changed => running.follow().await,
+            () = tokio::time::sleep(FOLLOW_AT_LEAST), if running.config.forward.has_names() => running.follow_names().await,
         }
     }
     let Running { listeners, registry, responder, .. } = running;
@@ -183,6 +189,18 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
         log.end(FAREWELL);
     }
     Ok(())
+}
+
+/// Sees which upstreams lead back here, whichever configuration they are of.
+async fn watch_upstreams(responder: Arc<Responder>, stop: CancellationToken) {
+    let watch = async {
+        let mut in_doubt = false;
+        loop {
+            let forwarder = responder.setup().forwarder.clone();
+            in_doubt = forwarder.watch(in_doubt).await;
+        }
+    };
+    let _ = stop.run_until_cancelled(watch).await;
 }
 
 /// Sees which networks this host is in, as its interfaces come and go.
@@ -208,6 +226,8 @@ struct Running {
     listeners: Listeners,
     registry: Registry,
     responder: Arc<Responder>,
+    /// When it was looked last where upstreams are that are written by name, and how many look-ups had come to nothing by then.
+    named: (Instant, u64),
 }
 
 impl Running {
@@ -250,6 +270,28 @@ impl Running {
         let (setup, problems) = setup(&self.config, Some(&self.responder.setup()), &here).await;
         warn(&problems);
         self.responder.replace(setup);
+        self.responder.setup().forwarder.watch_anew();
+    }
+
+    /// Asks upstreams that are written by name, without connections, where they are now. Every minute, and sooner when a
+    /// look-up came to nothing.
+    async fn follow_names(&mut self) {
+        let setup = self.responder.setup();
+        let (checked, failed) = (self.named.0.elapsed(), setup.forwarder.counters.failed.get());
+        if failed == self.named.1 && checked < FOLLOW_EVERY {
+            return;
+        }
+        self.named = (Instant::now(), failed);
+        let addresses = self.listeners.addresses();
+        let plain: Vec<SocketAddr> =
+            addresses.iter().filter(|(way, _)| *way == Way::Plain).map(|(_, address)| *address).collect();
+        // Who cannot be found now is asked where it was.
+        let (forwarder, _) = Forwarder::new(&self.config.forward, Some(&setup.forwarder), &plain).await;
+        if !forwarder.asks_the_same(&setup.forwarder) {
+            tracing::info!("an upstream that is written by name has moved; it is asked where it is now");
+            self.responder.replace(Setup::clone(&setup).with_forwarder(forwarder));
+            self.responder.setup().forwarder.watch_anew();
+        }
     }
 }
 

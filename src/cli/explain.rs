@@ -127,7 +127,11 @@ fn print(told: &Value, output: &mut Output) -> Result<(), Error> {
     }
     let heading = ["Upstream", "State", "Latency", "Sent", "Answered", "Failed", "Missed"];
     table(output, list(&route["upstreams"]), &heading, |upstream| {
-        let state = if upstream["up"] == true { "up" } else { "failing: asked last" };
+        let state = match (&upstream["up"], &upstream["leads_back"]) {
+            (_, Value::Bool(true)) => "leads back here: set aside",
+            (Value::Bool(true), _) => "up",
+            _ => "failing: asked last",
+        };
         let latency = upstream["latency_ms"].as_f64().map_or_else(|| "unknown".to_owned(), |ms| format!("{ms} ms"));
         let counts = ["sent", "answered", "failed", "missed"].map(|key| text(&upstream[key]));
         [text(&upstream["upstream"]), state.to_owned(), latency].into_iter().chain(counts).collect()

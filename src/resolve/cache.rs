@@ -513,7 +513,7 @@ impl Cache {
         for &at in &times.places {
             // A record's own TTL keeps to the same bounds, or clients would keep it longer than we do.
             if let Some(own) = octets.get_mut(usize::from(at)..).and_then(|rest| rest.first_chunk_mut::<4>()) {
-                *own = self.bounded(uneven.unwrap_or_else(|| plain(u32::from_be_bytes(*own)))).to_be_bytes();
+                *own = self.bounded(uneven.unwrap_or_else(|| u32::from_be_bytes(*own))).to_be_bytes();
             }
         }
         let fresh_until = now + Duration::from_secs(u64::from(ttl));
@@ -556,15 +556,11 @@ impl Cache {
         }
     }
 
-    /// A TTL within floor and ceiling; the ceiling wins where the configuration crosses them.
+    /// A TTL within floor and ceiling; the ceiling wins where the configuration crosses them. One with its first bit set is a
+    /// large one, and not 0 (RFC 8767, 4, which says so of what RFC 2181, 8 said).
     fn bounded(&self, ttl: u32) -> u32 {
         ttl.max(self.config.min_ttl).min(self.config.max_ttl)
     }
-}
-
-/// A TTL with its first bit set is to be taken as 0 (RFC 2181, 8).
-fn plain(ttl: u32) -> u32 {
-    if ttl > i32::MAX as u32 { 0 } else { ttl }
 }
 
 /// AA in the third octet of a message.
@@ -593,7 +589,7 @@ impl Times {
     /// truncated, an error, or negative without an SOA record.
     fn read(octets: &[u8]) -> Option<Self> {
         let word = |at: usize| Some(u16::from_be_bytes(*octets.get(at..)?.first_chunk()?));
-        let time = |at: usize| Some(plain(u32::from_be_bytes(*octets.get(at..)?.first_chunk()?)));
+        let time = |at: usize| Some(u32::from_be_bytes(*octets.get(at..)?.first_chunk()?));
         let (high, low) = (*octets.get(2)?, *octets.get(3)?);
         let (is_truncated, rcode) = (high & 2 != 0, Rcode(u16::from(low & 15)));
         if is_truncated || ![Rcode::NOERROR, Rcode::NXDOMAIN].contains(&rcode) {
@@ -961,7 +957,8 @@ mod tests {
         let (asked, now) = (query("www.example.net", false), Instant::now());
         let key = || Key::new(&asked, 0).unwrap();
         assert!(cache.put(key(), &response(&asked, &[60, 0]).compose(true), now).is_none(), "a TTL of 0");
-        assert!(cache.put(key(), &response(&asked, &[1 << 31]).compose(true), now).is_none(), "RFC 2181, 8");
+        let large = cache.put(key(), &response(&asked, &[1 << 31]).compose(true), now).unwrap();
+        assert_eq!(large.fresh_until, now + Duration::from_secs(cache.config.max_ttl.into()), "RFC 8767, 4");
         assert!(cache.put(key(), &asked.response(Rcode::SERVFAIL).compose(true), now).is_none());
         let mut cut = response(&asked, &[60]);
         cut.flags.truncated = true;

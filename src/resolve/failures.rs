@@ -20,6 +20,8 @@ use crate::limits;
 /// RFC 9520, 3.2.
 const FIRST: Duration = Duration::from_secs(1);
 pub const LONGEST: Duration = Duration::from_secs(300);
+/// How long a question is not asked again that a stale answer is given to meanwhile (RFC 8767, 5).
+const STALE: Duration = Duration::from_secs(30);
 /// Look-ups in a row that came to nothing, after which a good one shows that upstreams are back. More than the handful of
 /// questions that one broken name is asked for (A, AAAA, HTTPS, and the same with a search domain).
 const STREAK: u32 = 8;
@@ -115,14 +117,15 @@ impl Failures {
         failure.filter(stands).map(|failure| failure.kind)
     }
 
-    /// It has failed.
-    pub fn note(&self, key: Key, kind: Kind, fortune: &Fortune, now: Instant) {
+    /// It has failed. `has_stale` when clients are given a stale answer to it.
+    pub fn note(&self, key: Key, kind: Kind, has_stale: bool, fortune: &Fortune, now: Instant) {
         let former = self.failures.get(&key).filter(|former| {
             let long_ago = now.saturating_duration_since(former.until) > LONGEST;
             former.life == fortune.life(former.kind) && !long_ago
         });
         let times = former.map_or(0, |former| former.times).saturating_add(1);
         let wait = FIRST.saturating_mul(1 << (times - 1).min(16)).min(self.longest);
+        let wait = if has_stale { wait.max(STALE) } else { wait };
         self.failures.insert(key, Failure { kind, times, until: now + wait, life: fortune.life(kind) });
     }
 
@@ -155,7 +158,7 @@ mod tests {
 
     /// For how many seconds a failure stands that is noted now.
     fn stands_for(failures: &Failures, fortune: &Fortune, kind: Kind, now: Instant) -> u64 {
-        failures.note(key("a.example"), kind, fortune, now);
+        failures.note(key("a.example"), kind, false, fortune, now);
         let stands = |seconds: &u64| {
             failures
                 .stands(&key("a.example"), fortune, now + Duration::from_secs(*seconds) - Duration::from_millis(1))
@@ -191,8 +194,8 @@ mod tests {
     fn an_upstream_that_is_back_ends_its_silence_for_all_questions_and_nobody_s_error() {
         let (failures, fortune, now) = (Failures::new(LONGEST), Fortune::default(), Instant::now());
         let stands = |name: &str| failures.stands(&key(name), &fortune, now).is_some();
-        failures.note(key("silent.example"), Kind::Silence, &fortune, now);
-        failures.note(key("broken.example"), Kind::Error, &fortune, now);
+        failures.note(key("silent.example"), Kind::Silence, false, &fortune, now);
+        failures.note(key("broken.example"), Kind::Error, false, &fortune, now);
         fortune.failed();
         fortune.answered(false);
         assert_eq!((stands("silent.example"), stands("broken.example")), (true, true));
@@ -207,8 +210,22 @@ mod tests {
     fn rfc1123_6_1_3_3_failures_are_bounded() {
         let (failures, fortune) = (Failures::new(LONGEST), Fortune::default());
         for n in 0..limits::FAILURES_MAX * 2 {
-            failures.note(key(&format!("n{n}.example")), Kind::Error, &fortune, Instant::now());
+            failures.note(key(&format!("n{n}.example")), Kind::Error, false, &fortune, Instant::now());
         }
         assert!(failures.len() <= limits::FAILURES_MAX);
+    }
+
+    #[test]
+    fn rfc8767_5_a_stale_answer_is_fetched_anew_every_thirty_seconds_at_most() {
+        let (failures, fortune, now) = (Failures::new(Duration::from_secs(5)), Fortune::default(), Instant::now());
+        for kind in [Kind::Silence, Kind::Error] {
+            failures.note(key("stale.example"), kind, true, &fortune, now);
+            let stands =
+                |seconds| failures.stands(&key("stale.example"), &fortune, now + Duration::from_secs(seconds)).is_some();
+            assert!(stands(29) && !stands(30), "{kind:?}");
+        }
+        failures.note(key("stale.example"), Kind::Silence, true, &fortune, now);
+        fortune.answered(true);
+        assert!(failures.stands(&key("stale.example"), &fortune, now).is_none(), "unless upstreams are back");
     }
 }

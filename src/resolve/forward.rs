@@ -40,13 +40,16 @@ const LOSS_COSTS: Duration = Duration::from_millis(500);
 /// When an upstream that is silent is asked again at the earliest, counted from the beginning. That is for packets that were
 /// lost, and presses nobody who only takes long over a name. The last time goes by TCP, which sees to lost packets by itself;
 /// three times at most by datagram (RFC 9520, 3.1).
-const AGAIN: [Duration; 3] = [Duration::ZERO, Duration::from_millis(400), Duration::from_secs(1)];
+const AGAIN: [Duration; 4] = [Duration::ZERO, Duration::from_millis(400), Duration::from_millis(550), Duration::from_secs(1)];
 /// The same for one that is lossy.
 const AGAIN_LOSSY: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(80), Duration::from_millis(200), Duration::from_millis(600)];
 
-/// The same when none of them is well: what is asked then is asked to learn that one is back.
+/// The same when none of them is well: what is asked then is asked to learn that one is back. Only the first is asked again.
 const AGAIN_DEAD: [Duration; 2] = [Duration::ZERO, Duration::from_secs(1)];
+/// From so many queries in a row on, one that is lossy too is as good as dead: of three in ten that are lost, so many in a row
+/// are lost once in 15,000 times.
+const DEAD: u32 = 8;
 
 /// How upstreams are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +96,8 @@ pub struct Condition {
     passed_over: u32,
     /// What is known of it is from before it was passed over.
     is_old: bool,
+    /// It is not asked at all, however well it answers: it leads back to us.
+    pub is_set_aside: bool,
 }
 
 impl Condition {
@@ -132,13 +137,16 @@ impl Condition {
         self.loss >= LOSSY
     }
 
-    /// Is it asked last?
+    /// Is it asked last, if at all?
     pub fn is_suspect(&self) -> bool {
-        self.lost >= LOST_MAX
+        self.lost >= LOST_MAX || self.is_set_aside
     }
 
     /// Is it time to probe it, when another is asked first?
     fn is_due(&self, now: Instant) -> bool {
+        if self.is_set_aside {
+            return false;
+        }
         let since = self.probed.map(|at| now.saturating_duration_since(at));
         match self.is_suspect() {
             true => since.is_none_or(|since| since >= PROBE),
@@ -287,7 +295,7 @@ impl Lookup {
         now: Instant,
         rng: &mut fastrand::Rng,
     ) -> Self {
-        let mut order: Vec<usize> = (0..conditions.len()).collect();
+        let mut order: Vec<usize> = (0..conditions.len()).filter(|&n| !conditions[n].is_set_aside).collect();
         let deadline = match strategy {
             Strategy::Sequential { timeout, random } => {
                 if random {
@@ -306,10 +314,14 @@ impl Lookup {
             }
         };
         let none_is_well = conditions.iter().all(Condition::is_suspect);
+        let all_are_dead = conditions.iter().all(|condition| condition.lost >= DEAD || condition.is_set_aside);
+        let first = order.first().copied();
         let place = |upstream: usize| {
             let condition = &conditions[upstream];
             let (wait, times) = match strategy {
                 Strategy::Sequential { timeout, .. } => (timeout, &AGAIN[..1]),
+                Strategy::Hedged { .. } if all_are_dead && first != Some(upstream) => (patience(condition), &AGAIN_DEAD[..1]),
+                Strategy::Hedged { .. } if all_are_dead => (patience(condition), &AGAIN_DEAD[..]),
                 Strategy::Hedged { .. } if condition.is_lossy() => (patience(condition), &AGAIN_LOSSY[..]),
                 Strategy::Hedged { .. } if none_is_well => (patience(condition), &AGAIN_DEAD[..]),
                 Strategy::Hedged { .. } => (patience(condition), &AGAIN[..]),
@@ -677,7 +689,7 @@ mod tests {
         }
         assert_eq!(now, 2500);
         assert_eq!(asked.len(), 2 * AGAIN.len());
-        assert_eq!(asked[4..], [(0, Transport::Tcp), (1, Transport::Tcp)]);
+        assert_eq!(asked[6..], [(0, Transport::Tcp), (1, Transport::Tcp)]);
     }
 
     #[test]
@@ -686,6 +698,8 @@ mod tests {
         assert_eq!(world.asks(0), (vec![(0, Transport::Udp)], 20));
         assert_eq!(world.asks(20), (vec![], 400));
         assert_eq!(world.asks(400).0, [(0, Transport::Udp)]);
+        assert_eq!(world.asks(549), (vec![], 550));
+        assert_eq!(world.asks(550).0, [(0, Transport::Udp)]);
         assert_eq!(world.asks(999), (vec![], 1000));
         assert_eq!(world.asks(1000).0, [(0, Transport::Tcp)]);
     }
@@ -810,21 +824,25 @@ mod tests {
 
     #[test]
     fn rfc9520_3_1_no_server_is_asked_more_than_three_times_by_datagram() {
-        let mut conditions = known(&[1, 1]);
-        conditions.iter_mut().for_each(|condition| condition.loss = 0.5);
-        let mut world = World::new(HEDGED, &mut conditions);
-        let (mut now, mut asked) = (0, Vec::new());
-        loop {
-            match world.lookup.step(world.at(now)) {
-                Step::Send { upstream, transport, .. } => asked.push((upstream, transport)),
-                Step::Probe { upstream } => panic!("{upstream} is not suspected"),
-                Step::Wait(until) => now = until.duration_since(world.start).as_millis() as u64,
-                Step::Done(answer) => break assert_eq!(answer, None),
+        let asked = |lost, loss: f32| {
+            let mut conditions = known(&[1, 1]);
+            conditions.iter_mut().for_each(|condition| (condition.loss, condition.lost) = (loss, lost));
+            let mut world = World::new(HEDGED, &mut conditions);
+            let (mut now, mut asked) = (0, Vec::new());
+            loop {
+                match world.lookup.step(world.at(now)) {
+                    Step::Send { upstream, transport, .. } => asked.push((upstream, transport)),
+                    Step::Probe { .. } => {}
+                    Step::Wait(until) => now = until.duration_since(world.start).as_millis() as u64,
+                    Step::Done(answer) => break assert_eq!(answer, None),
+                }
             }
-        }
-        for upstream in [0, 1] {
-            let by = |transport| asked.iter().filter(|one| **one == (upstream, transport)).count();
-            assert_eq!((by(Transport::Udp), by(Transport::Tcp)), (3, 1), "{asked:?}");
+            let by = |transport| [0, 1].map(|upstream| asked.iter().filter(|one| **one == (upstream, transport)).count());
+            (by(Transport::Udp), by(Transport::Tcp))
+        };
+        for loss in [0.0, 0.5] {
+            assert_eq!(asked(0, loss), ([3, 3], [1, 1]), "loss {loss}");
+            assert_eq!(asked(DEAD, loss), ([1, 1], [1, 0]), "of those that have been silent for long, once and once more");
         }
     }
 

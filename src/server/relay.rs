@@ -263,7 +263,11 @@ impl Relay {
                 self.close(port, io::ErrorKind::ConnectionRefused, &setup, &mut landed);
                 continue;
             };
-            let mut answered = None;
+            // Good replies in a row to what left at the same time.
+            let mut answered: Option<(Favourite, Instant, u32)> = None;
+            let note = |(favourite, sent, count): (Favourite, Instant, u32)| {
+                setup.forwarder.note_answered(&favourite, now.saturating_duration_since(sent), count);
+            };
             for datagram in datagrams {
                 let octets = datagram.octets_mut();
                 *strays += 1;
@@ -287,8 +291,17 @@ impl Relay {
                 self.asked.remove(&flight.key);
                 let is_truncated = octets.get(2).is_none_or(|high| high & 2 != 0);
                 if is_same && is_success(reply.rcode) && reply.has_question && reply.length == octets.len() && !is_truncated {
-                    let count = answered.map_or(1, |(_, _, count): (_, _, u32)| count.saturating_add(1));
-                    answered = Some((flight.favourite, flight.sent, count));
+                    let (favourite, sent) = (flight.favourite, flight.sent);
+                    let is_same =
+                        |(former, then, _): &(Favourite, Instant, _)| (former.group, *then) == (favourite.group, sent);
+                    let count = match answered.filter(is_same) {
+                        Some((_, _, count)) => count.saturating_add(1),
+                        None => {
+                            answered.take().into_iter().for_each(note);
+                            1
+                        }
+                    };
+                    answered = Some((favourite, sent, count));
                     // Who sent an OPT record is due one.
                     let due = if reply.has_edns { None } else { PlainQuery::parse(asked).and_then(|asked| asked.edns()) };
                     // Nor is everybody's word taken for what is authentic.
@@ -311,9 +324,7 @@ impl Relay {
                     landed(&setup, &flight, Landing::GoesOn(attempt));
                 }
             }
-            if let Some((favourite, sent, count)) = answered {
-                setup.forwarder.note_answered(&favourite, now.saturating_duration_since(sent), count);
-            }
+            answered.into_iter().for_each(note);
             if self.ports.get(port).is_some_and(|port| port.strays > limits::UPSTREAM_SOCKET_STRAYS_MAX) {
                 // Somebody guesses ids there.
                 self.close(port, upstream::GUESSED_AT, &setup, &mut landed);

@@ -204,6 +204,15 @@ impl Setup {
         }
     }
 
+    /// With another forwarder of the same routes, which views have too that had the former one.
+    pub fn with_forwarder(mut self, forwarder: Forwarder) -> Self {
+        let former = mem::replace(&mut self.forwarder, Arc::new(forwarder));
+        for view in self.views.iter_mut().filter(|view| Arc::ptr_eq(&view.forwarder, &former)) {
+            *view = Arc::new(Self { forwarder: self.forwarder.clone(), ..Self::clone(view) });
+        }
+        self
+    }
+
     /// With these cookies; each setup has a secret of its own otherwise.
     pub fn with_cookies(self, cookies: Cookies) -> Self {
         Self { cookies, ..self }
@@ -785,6 +794,11 @@ impl Responder {
             if query.opcode != Opcode::QUERY {
                 out.extend(error(query, Rcode::NOTIMP, None).compose(true));
                 return Some(Found::Answered(Source::Invalid));
+            }
+            if query.question.qtype == Type::HINFO && setup.forwarder.has_come_back(&query.question.name) {
+                // Whatever it is told, it is told to ourselves.
+                out.extend(error(query, Rcode::NOERROR, None).compose(true));
+                return Some(Found::Answered(Source::Local));
             }
         }
         let found = match setup.holder(worker.catalog.load(), query, client, &mut worker.rng, worker.clock) {

@@ -362,6 +362,11 @@ mod tests {
         assert_eq!(upstream.heard.lock().unwrap().len(), 1, "and the answer is kept");
         let setup = world.listener.responder.setup();
         assert_eq!(setup.forwarder.counters.misses.get(), 2 + 200 + 20 + 1);
+        let mut page = crate::metrics::Page::default();
+        Forwarder::metrics(&[(None, &setup.forwarder)], &mut page);
+        let text = page.into_text();
+        let number = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.split(' ').nth(1)).map(str::to_owned);
+        assert_eq!(number("rollcall_upstream_seconds_count"), number("rollcall_upstream_answered_total"), "each is measured");
         assert_eq!(setup.forwarder.counters.coalesced.get(), 2);
     }
 

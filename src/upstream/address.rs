@@ -53,7 +53,7 @@ pub enum Protocol {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Host {
     Address(IpAddr),
-    /// Looked up when a connection is made; for UDP, when the server starts and at each reload.
+    /// Looked up when a connection is made; for UDP at the start, every minute, and when a look-up had no answer.
     Name(String),
 }
 

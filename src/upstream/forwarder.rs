@@ -21,10 +21,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::address::{Host, Protocol, Upstream};
 use super::link::{Bootstrap, Link, Place};
+use super::sentry::{self, Sentry};
 use super::tally::{Counters, Tally};
 use super::validator::{Validator, Verdict};
 use super::{system, tls, udp};
-use crate::dns::{Edns, ExtendedError, Flags, Message, Name, PlainQuery, Query, Question, Rcode, is_bare};
+use crate::dns::{Class, Edns, ExtendedError, Flags, Message, Name, PlainQuery, Query, Question, Rcode, Type, is_bare};
 use crate::duration;
 use crate::limits;
 use crate::metrics::{Count, Kind, Labels, Page};
@@ -109,6 +110,17 @@ impl Config {
         let authorities =
             self.upstreams.iter_mut().flatten().chain(routed.flatten()).filter_map(|upstream| upstream.identity.ca.as_mut());
         authorities.chain(&mut self.dnssec.trust_anchor_file)
+    }
+
+    /// Has it upstreams without connections that are written by name? Where they are has to be looked up again and again.
+    pub fn has_names(&self) -> bool {
+        let routed = self.route.iter().filter_map(|route| match &route.upstreams {
+            Some(Whom::Own(upstreams)) => Some(upstreams),
+            _ => None,
+        });
+        self.upstreams.iter().chain(routed).flatten().any(|upstream| {
+            upstream.protocol == Protocol::Udp && matches!(upstream.host, Host::Name(_)) && upstream.addresses.is_empty()
+        })
     }
 
     /// What is wrong with those files. They are read again for each connection.
@@ -246,6 +258,7 @@ pub struct Forwarder {
     validator: Option<Validator>,
     cache: Cache,
     sockets: Arc<Sockets>,
+    sentry: Arc<Sentry>,
     failures: Failures,
     /// Look-ups under way.
     under_way: Mutex<LookUps>,
@@ -426,13 +439,12 @@ impl Forwarder {
             problems.extend(wrong);
             validator
         });
+        // A name that leads elsewhere is still the same upstream.
         let same = |other: &&Forwarder| {
             let both = || other.groups.iter().zip(&groups);
-            let same = |(one, other): (&Arc<Link>, &Arc<Link>)| Arc::ptr_eq(one, other);
             other.routes == routes
                 && other.groups.len() == groups.len()
-                && both().all(|(one, other)| one.upstreams.len() == other.upstreams.len())
-                && both().all(|(one, other)| one.upstreams.iter().zip(&other.upstreams).all(same))
+                && both().all(|(one, other)| one.named() == other.named())
                 && *other.cache.config() == config.cache
                 && other.filter == config.filter
                 && other.validator.as_ref().map(Validator::written) == validator.as_ref().map(Validator::written)
@@ -442,6 +454,7 @@ impl Forwarder {
             Some(other) => other.sockets.clone(),
             None => Arc::new(Sockets { v4: udp::Pool::v4(), v6: udp::Pool::v6() }),
         };
+        let sentry = previous.map_or_else(Arc::default, |other| other.sentry.clone());
         let failures = Failures::new(Duration::from_secs(config.cache.max_failure_ttl.into()));
         let counters = previous.map_or_else(Arc::default, |other| other.counters.clone());
         let (under_way, listening) = (Mutex::default(), Arc::new(Semaphore::new(limits::LATE_LISTENERS_MAX)));
@@ -456,6 +469,7 @@ impl Forwarder {
             validator,
             cache,
             sockets,
+            sentry,
             failures,
             under_way,
             listening,
@@ -516,6 +530,7 @@ impl Forwarder {
             json!({
                 "upstream": tally.text(),
                 "up": !condition.is_suspect(),
+                "leads_back": condition.is_set_aside,
                 "latency_ms": condition.latency.map(milliseconds),
                 "random_case": random_case,
                 "useless_in_a_row": condition.lost,
@@ -591,6 +606,89 @@ impl Forwarder {
             Verdict::Secure(_) => told("secure", format!("it is signed, from the trust anchor of {anchor} on")),
             Verdict::Insecure => told("insecure", "it is in a zone that is not signed, as the zone above it proves".into()),
             Verdict::Bogus(fault) => told("bogus", fault.text),
+        }
+    }
+
+    /// Sees which upstreams lead back to us, as long as this forwarder is the one in force: asks those that are due, and
+    /// returns when others may be, or when there is another forwarder.
+    pub async fn watch(self: &Arc<Self>, in_doubt: bool) -> bool {
+        if self.is_sequential() {
+            // As Consul does not.
+            return self.sentry.wait(Instant::now() + sentry::AROUND_MAX).await;
+        }
+        let mut links: Vec<&Arc<Link>> = Vec::new();
+        for link in self.groups.iter().flat_map(|group| &group.upstreams) {
+            if !links.iter().any(|other| Arc::ptr_eq(other, link)) {
+                links.push(link);
+            }
+        }
+        let now = Instant::now();
+        let is_due = |link: &&&Arc<Link>| link.watched.due(in_doubt, now) <= now;
+        futures_util::future::join_all(links.iter().filter(is_due).map(|link| self.probe_the_way(link))).await;
+        let now = Instant::now();
+        let next = links.iter().map(|link| link.watched.due(false, now)).min();
+        self.sentry.wait(next.unwrap_or(now + sentry::SET_ASIDE)).await
+    }
+
+    /// Are the upstreams of both the same, and in the same places?
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        let all_in = |one: &Group, other: &Group| {
+            one.upstreams.iter().all(|link| other.upstreams.iter().any(|other| Arc::ptr_eq(link, other)))
+        };
+        self.groups.len() == other.groups.len()
+            && self.groups.iter().zip(&other.groups).all(|(one, other)| all_in(one, other) && all_in(other, one))
+    }
+
+    /// Has all of them looked at now: this forwarder has come into force.
+    pub fn watch_anew(&self) {
+        self.groups.iter().flat_map(|group| &group.upstreams).for_each(|link| link.watched.forget());
+        self.sentry.wake();
+    }
+
+    /// Asks one upstream for a name that nobody knows, and sees whether the question comes here.
+    async fn probe_the_way(&self, link: &Arc<Link>) {
+        let Ok(name) = self.sentry.begin(link, Instant::now()) else { return };
+        let query = Query::of(Question { name: name.clone(), qtype: Type::HINFO, qclass: Class::IN }).compose();
+        let reply = async {
+            match (link.upstream.protocol, link.address()) {
+                (Protocol::Udp, Some(address)) => self.sockets.of(address).ask(address, &query, None).await,
+                _ => link.ask(&query).await.map(|(_, reply)| reply),
+            }
+        };
+        // What it says is of no interest, nor that it says nothing.
+        let _ = tokio::time::timeout(sentry::AROUND_MAX, reply).await;
+        // Whoever has brought it back is noted by now, in a state of its own.
+        if self.sentry.asked(&name).is_some() {
+            self.sentry.end(&name);
+            self.set_aside(link, false);
+        }
+    }
+
+    /// Is this the name that an upstream was asked for only to see whether it leads here? Then it does, and is set aside.
+    pub fn has_come_back(&self, name: &Name) -> bool {
+        let Some(link) = self.sentry.asked(name) else { return false };
+        self.sentry.end(name);
+        self.set_aside(&link, true);
+        true
+    }
+
+    /// Sets an upstream aside, or asks it again as any other.
+    fn set_aside(&self, link: &Arc<Link>, leads_back: bool) {
+        let is_new = link.watched.note(leads_back);
+        for group in &self.groups {
+            let mut conditions = group.lock_conditions();
+            for (condition, _) in conditions.iter_mut().zip(&group.upstreams).filter(|(_, own)| Arc::ptr_eq(own, link)) {
+                condition.is_set_aside = leads_back;
+            }
+        }
+        if is_new && leads_back {
+            let problem =
+                Problem::new(format!("upstream {link}: expected a server that asks others, got our own question back"));
+            let hint = "it, or whom it asks, has this server as its upstream: change that there, or take it out here; it is set \
+                        aside meanwhile, and looked at every minute";
+            tracing::warn!("{}", problem.hint(hint));
+        } else if is_new {
+            tracing::info!("upstream {link} leads back here no more, and is asked again");
         }
     }
 
@@ -677,6 +775,13 @@ impl Forwarder {
             "rollcall_upstream_up",
             "1, or 0 for an upstream that is asked last because it failed or did not answer.",
             up,
+        );
+        let set_aside = conditions().map(|(labels, condition)| (labels, u8::from(condition.is_set_aside)));
+        page.family(
+            Gauge,
+            "rollcall_upstream_leads_back",
+            "1 for an upstream that is not asked because it leads back here.",
+            set_aside,
         );
         let latencies =
             conditions().filter_map(|(labels, condition)| condition.latency.map(|latency| (labels, latency.as_secs_f64())));
@@ -1010,7 +1115,9 @@ impl Forwarder {
                     None if answer.is_none() => Failing::Silence,
                     None => Failing::Error,
                 };
-                self.failures.note(key.clone(), kind, &own.fortune, Instant::now());
+                let now = Instant::now();
+                let has_stale = self.cache.get(&key).is_some_and(|entry| entry.is_usable(now));
+                self.failures.note(key.clone(), kind, has_stale, &own.fortune, now);
             }
             (_, None) => {}
         }
@@ -1095,6 +1202,7 @@ impl Forwarder {
         }
         if answer.is_none() {
             self.counters.failed.raise(1);
+            self.sentry.wake();
         }
         let open: Vec<(usize, usize)> = lookup.open().collect();
         if !open.is_empty()
@@ -1324,14 +1432,28 @@ impl Drop for UnderWay<'_> {
 impl Group {
     /// `tallies` are those of upstreams that were there before, which go on.
     fn new(name: String, upstreams: Vec<Arc<Link>>, choice: Choice, tallies: &[Arc<Tally>]) -> Self {
-        let conditions = Mutex::new(vec![Condition::default(); upstreams.len()]);
-        let tally = |link: &Arc<Link>| {
-            let upstream = link.to_string();
+        let condition = |link: &Arc<Link>| {
+            let mut condition = Condition::default();
+            condition.is_set_aside = link.watched.leads_back();
+            condition
+        };
+        let conditions = Mutex::new(upstreams.iter().map(condition).collect());
+        let tally = |(place, link): (usize, &Arc<Link>)| {
+            // Those that differ by what is not written out, as their pins, are told apart by their number.
+            let same = upstreams.iter().take(place).filter(|other| other.to_string() == link.to_string()).count();
+            let upstream = if same == 0 { link.to_string() } else { format!("{link} ({})", same + 1) };
             let former = tallies.iter().find(|tally| tally.is_of(&name, &upstream));
             former.cloned().unwrap_or_else(|| Arc::new(Tally::new(name.clone(), upstream)))
         };
-        let tallies = upstreams.iter().map(tally).collect();
+        let tallies = upstreams.iter().enumerate().map(tally).collect();
         Self { name, upstreams, choice, conditions, tallies, fortune: Fortune::default() }
+    }
+
+    /// Its upstreams as they were written, each once however many addresses its name has.
+    fn named(&self) -> Vec<&Upstream> {
+        let mut named: Vec<&Upstream> = self.upstreams.iter().map(|link| &link.upstream).collect();
+        named.dedup();
+        named
     }
 
     /// Its upstreams as they were written, and where they are when their names were looked up.
@@ -1410,7 +1532,8 @@ async fn links(
                 Ok(addresses) => addresses.into_iter().map(Place::At).collect(),
                 Err(problem) => {
                     problems.push(problem);
-                    continue;
+                    // It is asked where it was.
+                    known.iter().filter(|link| link.upstream == *upstream).map(|link| link.place.clone()).collect()
                 }
             },
         };
@@ -1535,7 +1658,7 @@ mod tests {
 
     use super::super::peer;
     use super::*;
-    use crate::dns::{Class, RData, Record, Soa, Type};
+    use crate::dns::{RData, Record, Soa};
 
     /// An upstream that does with each query as it is told.
     struct Peer {
@@ -1918,7 +2041,7 @@ mod tests {
         for _ in 0..6 {
             for query in [&asked, &stale] {
                 let fortune = &forwarder.groups[0].fortune;
-                forwarder.failures.note(Key::new(query, 0).unwrap(), Failing::Silence, fortune, Instant::now());
+                forwarder.failures.note(Key::new(query, 0).unwrap(), Failing::Silence, false, fortune, Instant::now());
             }
         }
         assert_eq!(extended_error(&ask(&forwarder, &asked).await), Some(13));
@@ -2177,6 +2300,37 @@ mod tests {
         assert!(problems.iter().any(|problem| problem.message.contains("this server itself")), "{problems:?}");
         let Place::Named(bootstrap) = &alone.groups[0].upstreams[0].place else { panic!("it has a name") };
         assert!(bootstrap.via.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_upstream_by_name_is_followed_and_asked_where_it_was_while_nobody_knows() {
+        let last = Arc::new(AtomicU64::new(1));
+        let now_at = last.clone();
+        let plain = Peer::start(0, move |query| {
+            let last = now_at.load(Ordering::SeqCst) as u8;
+            let mut message = query.response(if last == 0 { Rcode::NXDOMAIN } else { Rcode::NOERROR });
+            if query.question.qtype == Type::A && last > 0 {
+                message.answers.push(Record::new(query.question.name.clone(), 60, RData::A([127, 0, 0, last].into())));
+            }
+            Some(message)
+        })
+        .await;
+        let upstreams = vec![plain.address.into(), "udp://dns.example.net:5353".parse().unwrap()];
+        let named = Config { upstreams: Some(upstreams), ..Config::default() };
+        assert!(named.has_names() && !config(&[&plain]).has_names());
+        let places = |forwarder: &Forwarder| -> Vec<String> {
+            forwarder.groups[0].upstreams[1..].iter().map(|link| link.address().unwrap().to_string()).collect()
+        };
+        let (first, problems) = Forwarder::new(&named, None, &[]).await;
+        assert_eq!((problems, places(&first)), (vec![], vec!["127.0.0.1:5353".to_owned()]));
+        let again = Forwarder::new(&named, Some(&first), &[]).await.0;
+        assert!(again.asks_the_same(&first));
+        last.store(2, Ordering::SeqCst);
+        let second = Forwarder::new(&named, Some(&first), &[]).await.0;
+        assert_eq!((places(&second), second.asks_the_same(&first)), (vec!["127.0.0.2:5353".to_owned()], false));
+        last.store(0, Ordering::SeqCst);
+        let (third, problems) = Forwarder::new(&named, Some(&second), &[]).await;
+        assert_eq!((problems.len(), third.asks_the_same(&second)), (1, true));
     }
 
     #[tokio::test]

@@ -22,6 +22,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::address::{Host, Protocol, Upstream};
+use super::sentry::Watched;
 use super::spelling::Spelling;
 use super::{ended, https, quic, set_id, system, tcp, tls};
 use crate::dns::{Reply, drop_options, option, pad, question};
@@ -62,6 +63,8 @@ pub(super) struct Link {
     pub(super) place: Place,
     /// How it gives back what it is asked by datagram.
     pub(super) spelling: Spelling,
+    /// Does it lead back to us?
+    pub(super) watched: Watched,
     /// How long a connection is kept that nobody uses.
     idle: Duration,
     tls: OnceLock<Arc<ClientConfig>>,
@@ -104,7 +107,15 @@ type Dialing = watch::Receiver<Option<Result<Arc<Connection>, Arc<str>>>>;
 
 impl Link {
     pub(super) fn new(upstream: Upstream, place: Place) -> Self {
-        Self { upstream, place, spelling: Spelling::default(), idle: IDLE_MAX, tls: OnceLock::new(), state: Mutex::default() }
+        Self {
+            upstream,
+            place,
+            spelling: Spelling::default(),
+            watched: Watched::default(),
+            idle: IDLE_MAX,
+            tls: OnceLock::new(),
+            state: Mutex::default(),
+        }
     }
 
     /// Do both lead to the same server in the same way? Names count only where they are proved.

@@ -12,6 +12,7 @@ mod link;
 #[cfg(test)]
 mod peer;
 mod quic;
+mod sentry;
 mod spelling;
 pub mod system;
 mod tally;

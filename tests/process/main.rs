@@ -21,6 +21,7 @@ mod forwarder_rfcs;
 mod forwarding;
 mod importing;
 mod listening;
+mod loops;
 mod metrics;
 mod namespace;
 mod query_log;

@@ -299,7 +299,10 @@ fn what_is_lost_is_asked_again() {
     for rate in RATES {
         let drill = Drill::run(Choice::Hedged, rate, 30, vec![between(well(5), lossy(5)), between(well(9), lossy(9))]);
         assert_eq!(drill.failed().len(), 0);
-        assert!(drill.p99(3_000, 10_000) <= 600, "{rate} a second: {}", drill.p99(3_000, 10_000));
+        // From the first second on, when nobody knows yet that they lose anything.
+        for to in [4_000, 10_000] {
+            assert!(drill.p99(3_000, to) <= 600, "{rate} a second: {}", drill.p99(3_000, to));
+        }
         if rate > 20 {
             assert!(drill.p99(5_000, 10_000) <= 250, "{rate} a second: {}", drill.p99(5_000, 10_000));
         }
@@ -335,7 +338,7 @@ fn all_silent_and_right_at_once_when_they_are_back() {
         assert!(failed.iter().all(|fared| fared.took_ms <= 2_500 && (2_900..10_000).contains(&fared.at_ms)), "{failed:?}");
         // Who asked in the last second is answered by a stream.
         assert!(failed.iter().all(|fared| fared.at_ms < 9_100), "{failed:?}");
-        assert!(drill.cost(7_000, 9_000) <= 4.2, "{rate} a second: {}", drill.cost(7_000, 9_000));
+        assert!(drill.cost(7_000, 9_000) <= 3.2, "{rate} a second: {}", drill.cost(7_000, 9_000));
         assert!(drill.p99(11_000, 14_000) <= 60, "{rate} a second: {}", drill.p99(11_000, 14_000));
     }
 }
