@@ -65,8 +65,13 @@ pub const CONNECTIONS_PER_CLIENT_MAX: usize = 128;
 pub const QUERIES_PER_CONNECTION_MAX: usize = 64;
 
 /// Octets of answers that one connection's client has not taken: two of the longest. Of all connections together they are
-/// 128 MB, and of one client's 16 MB.
+/// 128 MB, and of one client's 16 MB. By TCP the kernel has as much again.
 pub const ANSWER_OCTETS_PER_CONNECTION_MAX: usize = 128 << 10;
+
+/// Requests over HTTP/2 that a client gave up before they were looked at, and streams that were given up for its mistakes: beyond
+/// that its connection ends (CVE-2023-44487, "rapid reset").
+pub const DOH_RESETS_WAITING_MAX: usize = 20;
+pub const DOH_MISTAKES_MAX: usize = 64;
 
 /// Octets of a query by TCP or TLS, in an HTTP request or on a QUIC stream: as over UDP, since many of them may arrive at one
 /// time.

@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::batch;
 use super::encrypted::Way;
+use crate::limits;
 
 /// Octets asked of the kernel for datagrams that wait to be read, and for those that wait to leave; it grants as much as it
 /// allows.
@@ -129,6 +130,8 @@ fn bind_once(way: Way, address: SocketAddr, workers: usize, company: Company) ->
     if way.has_tcp() {
         let (tcp, is_here) = tcp_listener(bound.address, true).map_err(fail(bound.address, "tcp"))?;
         bound.address = tcp.local_addr().map_err(fail(bound.address, "tcp"))?;
+        // The kernel would hold megabytes of what a client does not read.
+        let _ = socket2::SockRef::from(&tcp).set_send_buffer_size(limits::ANSWER_OCTETS_PER_CONNECTION_MAX);
         bound.is_here = is_here;
         bound.tcp = Some(tcp);
     }

@@ -72,7 +72,7 @@ async fn respond(request: RequestResolver<Bounded<h3_quinn::Connection>, Bytes>,
         // What else comes of it is not read.
         stream.stop_sending(Code::H3_NO_ERROR);
     }
-    let (head, body) = visit.response(answer).into_parts();
+    let (head, body) = visit.response(answer, request.method()).into_parts();
     let head = hyper::Response::from_parts(head, ());
     let sent = async { stream.send_response(head).await.is_ok() && stream.send_data(body).await.is_ok() };
     if timeout(WRITE, sent).await == Ok(true) {

@@ -26,7 +26,9 @@ use super::room::Held;
 use super::seats::Seat;
 use super::tcp::Reception;
 use crate::dns::{Message, RData, Rcode};
-use crate::limits::{DOH_HEAD_OCTETS_MAX, QUERIES_PER_CONNECTION_MAX, STREAM_QUERY_MAX};
+use crate::limits::{
+    DOH_HEAD_OCTETS_MAX, DOH_MISTAKES_MAX, DOH_RESETS_WAITING_MAX, QUERIES_PER_CONNECTION_MAX, STREAM_QUERY_MAX,
+};
 use crate::resolve::answer::{Client, Transport};
 
 /// How long a request's body may take to arrive.
@@ -86,7 +88,7 @@ impl Doh {
             return Err(Refusal(StatusCode::NOT_FOUND, "DNS is answered on another path"));
         }
         match *request.method() {
-            Method::GET => {
+            Method::GET | Method::HEAD => {
                 let parameters = request.uri().query().unwrap_or_default();
                 let text = parameters.split('&').find_map(|parameter| parameter.strip_prefix("dns="));
                 let text = text.ok_or(Refusal(StatusCode::BAD_REQUEST, "expected ?dns= with a query in base64url"))?;
@@ -104,7 +106,7 @@ impl Doh {
                 }
                 Ok(Asked::InBody)
             }
-            _ => Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "expected GET or POST")),
+            _ => Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "expected GET, HEAD or POST")),
         }
     }
 }
@@ -135,8 +137,9 @@ impl Visit {
         self.seat.room.try_hold(answer).ok_or(NOT_TAKEN)
     }
 
-    /// The response that carries an answer, or says that there is none.
-    pub(super) fn response(&self, answer: Result<Held, Refusal>) -> Response<Bytes> {
+    /// The response that carries an answer, or says that there is none. For HEAD it is what GET has, without the answer (RFC
+    /// 9110, 9.3.2).
+    pub(super) fn response(&self, answer: Result<Held, Refusal>, method: &Method) -> Response<Bytes> {
         let (status, media_type, body) = match answer {
             Ok(answer) => (StatusCode::OK, MEDIA_TYPE, Bytes::from_owner(answer)),
             Err(Refusal(status, text)) => (status, "text/plain", Bytes::from_static(text.as_bytes())),
@@ -150,15 +153,20 @@ impl Visit {
             headers.insert(header::CACHE_CONTROL, age);
         }
         if status == StatusCode::METHOD_NOT_ALLOWED {
-            headers.insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+            headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
         }
         if let Some(http3) = &self.http3 {
             headers.insert(header::ALT_SVC, http3.clone());
+        }
+        if method == Method::HEAD {
+            let length = std::mem::take(response.body_mut()).len();
+            response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
         }
         response
     }
 
     async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let method = request.method().clone();
         let answer = match self.doh.asked(&request) {
             Ok(Asked::InUrl(query)) => self.answer(&query).await,
             Ok(Asked::InBody) => match timeout(BODY, Limited::new(request.into_body(), STREAM_QUERY_MAX).collect()).await {
@@ -173,12 +181,12 @@ impl Visit {
                 Err(refusal)
             }
         };
-        self.response(answer).map(Full::new)
+        self.response(answer, &method).map(Full::new)
     }
 }
 
-/// Seconds that an answer may be kept: the least TTL of its records, or what its SOA record says of there being none
-/// (RFC 8484, 5.1; RFC 2308, 5). Failures are not to be kept.
+/// Seconds that an answer may be kept: the least TTL of its records, and what an SOA record says of there being none, also
+/// behind an alias (RFC 8484, 5.1; RFC 2308, 5). Failures are not to be kept.
 fn freshness(answer: &[u8]) -> Option<u32> {
     let message = Message::parse(answer).ok()?;
     if message.rcode != Rcode::NOERROR && message.rcode != Rcode::NXDOMAIN {
@@ -188,8 +196,8 @@ fn freshness(answer: &[u8]) -> Option<u32> {
         RData::Soa(soa) => Some(record.ttl.min(soa.minimum)),
         _ => None,
     });
-    let least = message.answers.iter().map(|record| record.ttl).min();
-    Some(least.or_else(|| negative.min()).unwrap_or(0))
+    let answers = message.answers.iter().map(|record| record.ttl);
+    Some(answers.chain(negative).min().unwrap_or(0))
 }
 
 /// One connection, from its handshake to its end.
@@ -226,11 +234,47 @@ pub(super) async fn connection(stream: TlsStream<TcpStream>, visit: Visit) {
             .max_header_list_size(DOH_HEAD_OCTETS_MAX as u32)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_send_buf_size(SEND_BUFFER);
+            .max_send_buf_size(SEND_BUFFER)
+            .max_pending_accept_reset_streams(DOH_RESETS_WAITING_MAX)
+            .max_local_error_reset_streams(DOH_MISTAKES_MAX);
         carry!(builder.serve_connection(stream, service));
     } else {
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(Hop::Https.idle()).max_buf_size(DOH_HEAD_OCTETS_MAX);
         carry!(builder.serve_connection(stream, service));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::{Class, Query, Question, Record, Soa, Type};
+
+    #[test]
+    fn rfc8484_5_1_an_answer_is_fresh_for_no_longer_than_any_part_of_it() {
+        let name = |text: &str| text.parse::<crate::dns::Name>().unwrap();
+        let question = Question { name: name("www.test"), qtype: Type::A, qclass: Class::IN };
+        let message = || Query::of(question.clone()).response(Rcode::NOERROR);
+        let fresh = |message: Message| freshness(&message.compose(true));
+        let address = |ttl| Record::address(name("www.test"), ttl, [192, 0, 2, 1].into());
+        let soa = |ttl, minimum| {
+            let (mname, rname) = (name("ns.test"), name("root.test"));
+            let soa = Soa { mname, rname, serial: 1, refresh: 1, retry: 1, expire: 1, minimum };
+            Record::new(name("test"), ttl, RData::Soa(Box::new(soa)))
+        };
+        let mut found = message();
+        found.answers = vec![address(300), address(77)];
+        assert_eq!(fresh(found), Some(77));
+        let mut none = message();
+        none.authorities = vec![soa(600, 60)];
+        assert_eq!(fresh(none), Some(60));
+        let mut alias = message();
+        alias.answers = vec![Record::new(name("www.test"), 300, RData::Cname(name("other.test")))];
+        alias.authorities = vec![soa(30, 60)];
+        assert_eq!(fresh(alias), Some(30), "what the alias leads to has no such record");
+        assert_eq!(fresh(message()), Some(0), "nobody says for how long");
+        let mut failed = message();
+        failed.rcode = Rcode::SERVFAIL;
+        assert_eq!(fresh(failed), Some(0));
     }
 }

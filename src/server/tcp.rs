@@ -32,6 +32,8 @@ use crate::resolve::answer::{Client, Transport};
 
 /// Octets of queries that are read at once.
 const READ_AHEAD: usize = 2_048;
+/// Octets of answers from memory after which it is another connection's turn.
+const TURN: usize = 16 << 10;
 /// How long a client may take to accept an answer.
 pub(super) const WRITE: Duration = Duration::from_secs(10);
 /// How long all may take that comes before the first query: what a proxy says, and a handshake.
@@ -185,6 +187,7 @@ where
     let client = Client { address: client, transport: Transport::Tcp };
     let responder = &reception.responder;
     let mut worker = responder.worker(&reception.listened, false);
+    let mut turn = 0;
     let mut ends = pin!(seat.ends(hop.idle()));
     loop {
         let octets = tokio::select! {
@@ -194,6 +197,10 @@ where
         let Some(octets) = octets else { break };
         seat.touch();
         let Ok(permit) = in_flight.clone().acquire_owned().await else { break };
+        if turn >= TURN {
+            turn = 0;
+            tokio::task::yield_now().await;
+        }
         worker.refresh();
         let wishes = hop.wishes(&octets);
         let mut answer = Vec::new();
@@ -201,6 +208,7 @@ where
             None => {
                 hop.grant(wishes, &mut answer);
                 // What is not taken keeps further queries waiting.
+                turn += answer.len();
                 let Some(answer) = seat.room.hold(framed(&answer)).await else { break };
                 if answers.send(answer).await.is_err() {
                     break;

@@ -109,6 +109,9 @@ fn http_says_what_is_wrong_with_a_request() {
             (format!("{dns} {body} {url}"), "200"),
             (format!("-H content-type:text/plain {body} {url}"), "415"),
             (format!("{dns} {large} {url}"), "413"),
+            (format!("-I {url}?dns={good}"), "200"),
+            (format!("-H accept:application/dns-json {url}?dns={good}"), "200"),
+            (format!("-H x-large:{} {url}?dns={good}", "a".repeat(20_000)), "431"),
         ] {
             let status = curl(&format!("{version} -o /dev/null -w %{{http_code}} {words}"));
             assert_eq!(status, expected, "{version} {words}");
@@ -117,6 +120,10 @@ fn http_says_what_is_wrong_with_a_request() {
         for line in ["content-type: application/dns-message", "cache-control: max-age=77", "alt-svc: h3="] {
             assert!(head.contains(line), "{line} is missing in\n{head}");
         }
+        // HEAD has what GET has, but for the answer.
+        let length = curl(&format!("{version} -o /dev/null -w %{{size_download}} {url}?dns={good}"));
+        let head = curl(&format!("{version} -I {url}?dns={good}")).to_ascii_lowercase();
+        assert!(head.contains(&format!("content-length: {length}\r")) && head.contains("max-age=77"), "{length}: {head}");
         // As long as its SOA record says that there is none.
         let absent = URL_SAFE_NO_PAD.encode(query(0, "absent.service.consul", &[]));
         let head = curl(&format!("{version} -D - -o /dev/null {url}?dns={absent}")).to_ascii_lowercase();

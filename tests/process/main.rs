@@ -4,6 +4,7 @@
 //!
 //! Start with `walkthrough`; `support` holds what the tests start and ask.
 
+mod attacks;
 mod blocking;
 mod cache;
 mod clients;
