@@ -20,13 +20,16 @@ use crate::problem::Problem;
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long whoever reads from a socket may take to take what is there, or to say that it will.
 const READER: Duration = Duration::from_secs(2);
+/// How long after a failure that was told the next one is told: on a disk that is nearly full, some writes fit and some do not.
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
 /// Octets that are written at once.
 const WRITE: usize = 256 << 10;
 
 /// Starts the thread.
 pub(super) fn start(config: Config, orders: Receiver<Order>, counts: Arc<Counts>) -> io::Result<()> {
     thread::Builder::new().name("query-log".into()).spawn(move || {
-        let mut writer = Writer { config, counts, sink: None, failed: None, buffer: Vec::new(), entries: 0 };
+        let mut writer =
+            Writer { config, counts, sink: None, failed: None, told: None, is_end_due: false, buffer: Vec::new(), entries: 0 };
         // What cannot be opened is told before the first query.
         writer.open();
         writer.run(&orders);
@@ -41,6 +44,9 @@ struct Writer {
     sink: Option<Sink>,
     /// When something last went wrong, until it goes well again.
     failed: Option<Instant>,
+    /// When a failure was last told, and whether its end is to be told.
+    told: Option<Instant>,
+    is_end_due: bool,
     /// What is to be written, of so many entries.
     buffer: Vec<u8>,
     entries: u64,
@@ -127,7 +133,7 @@ impl Writer {
         match written {
             Some(Ok(())) => {
                 self.counts.written.raise(entries);
-                if self.failed.take().is_some() {
+                if self.failed.take().is_some() && std::mem::take(&mut self.is_end_due) {
                     tracing::info!("queries are logged again");
                 }
             }
@@ -159,7 +165,7 @@ impl Writer {
         }
     }
 
-    /// Takes note of a failure, and tells it if it is the first in a row.
+    /// Takes note of a failure, and tells it if it is the first in a row, and in a while.
     fn fail(&mut self, what: &str) {
         let problem = Problem::new(what).warning();
         let problem = match &self.config.target {
@@ -171,7 +177,9 @@ impl Writer {
                 problem.in_file(path).hint("somebody has to read there; queries are answered meanwhile, and it is tried again")
             }
         };
-        if self.failed.replace(Instant::now()).is_none() {
+        let now = Instant::now();
+        if self.failed.replace(now).is_none() && self.told.is_none_or(|told| now - told >= TOLD_AGAIN) {
+            (self.told, self.is_end_due) = (Some(now), true);
             tracing::warn!("{problem}");
         }
     }
