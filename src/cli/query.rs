@@ -170,6 +170,8 @@ impl Asked {
     fn exchange(&self, tcp: bool) -> Result<Answer, Error> {
         let mut query = Message::new(fastrand::u16(..), MessageType::Query, OpCode::Query);
         query.metadata.recursion_desired = true;
+        // Tell whether the answer is proved (RFC 6840, 5.7).
+        query.metadata.authentic_data = true;
         query.add_query(Query::query(self.name.clone(), self.kind));
         let mut edns = Edns::new();
         edns.set_max_payload(PAYLOAD_MAX);
@@ -359,6 +361,9 @@ impl Answer {
         output.line(format_args!("  from {} over {}", asked.server, self.transport))?;
         if self.meaning(asked) != Meaning::Failed {
             output.line(format_args!("  {}", self.origin()))?;
+            if self.message.metadata.authentic_data {
+                output.line("  authentic: validated (DNSSEC), as the server says")?;
+            }
         }
         output.line(format_args!("  {:.1} ms, {} octets", self.took.as_secs_f64() * 1e3, self.size))
     }

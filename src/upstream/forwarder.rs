@@ -24,7 +24,7 @@ use super::link::{Bootstrap, Link, Place};
 use super::sentry::{self, Sentry};
 use super::tally::{Counters, Tally};
 use super::validator::{Validator, Verdict};
-use super::{system, tls, udp};
+use super::{system, tls, udp, validator};
 use crate::dns::{Class, Edns, ExtendedError, Flags, Message, Name, PlainQuery, Query, Question, Rcode, Type, is_bare};
 use crate::duration;
 use crate::limits;
@@ -123,7 +123,7 @@ impl Config {
         })
     }
 
-    /// What is wrong with those files. They are read again for each connection.
+    /// What is wrong with those files. Those of authorities are read again for each connection.
     pub fn check(&self) -> Vec<Problem> {
         let routed = self.route.iter().filter_map(|route| match &route.upstreams {
             Some(Whom::Own(upstreams)) => Some(upstreams),
@@ -142,7 +142,8 @@ impl Config {
             let problem = Problem::new(format!("forward.timeout: expected {least:?} to {most:?}, got {timeout:?}"));
             problem.hint("a look-up that takes longer than 2.5s is of no use to most clients")
         });
-        files.filter_map(wrong).chain(wrong_time).collect()
+        let anchors = self.dnssec.trust_anchor_file.iter().flat_map(|file| validator::read_anchors(file).1);
+        files.filter_map(wrong).chain(wrong_time).chain(anchors).collect()
     }
 }
 

@@ -11,6 +11,7 @@ use std::fs;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -106,18 +107,9 @@ impl Validator {
         let mut problems = Vec::new();
         let mut anchors = config.trust_anchors.clone();
         if let Some(file) = &config.trust_anchor_file {
-            match fs::read_to_string(file) {
-                Ok(text) => {
-                    let (found, wrong) = Anchor::read_all(&text);
-                    anchors.extend(found);
-                    let told = wrong.into_iter().take(limits::PROBLEMS_PER_FILE_MAX);
-                    problems.extend(told.map(|(line, message)| Problem::new(format!("line {line}: {message}")).in_file(file)));
-                }
-                Err(error) => {
-                    let problem = Problem::new(format!("cannot read trust anchors: {error}")).in_file(file);
-                    problems.push(problem.hint("names below them are judged by the anchors of the domains above"));
-                }
-            }
+            let (found, wrong) = read_anchors(file);
+            anchors.extend(found);
+            problems.extend(wrong);
         }
         if !anchors.iter().any(|anchor| anchor.zone.is_root()) {
             anchors.extend(Anchor::root());
@@ -220,6 +212,22 @@ impl Validator {
         };
         let problem = Problem::new(format!("no answer can be validated below {zone}: {fault}")).hint(hint);
         tracing::error!("{problem}");
+    }
+}
+
+/// The trust anchors of a file, and what is wrong with the others.
+pub(super) fn read_anchors(file: &Path) -> (Vec<Anchor>, Vec<Problem>) {
+    match fs::read_to_string(file) {
+        Ok(text) => {
+            let (anchors, wrong) = Anchor::read_all(&text);
+            let told = wrong.into_iter().take(limits::PROBLEMS_PER_FILE_MAX);
+            let told = told.map(|(line, message)| Problem::new(format!("line {line}: {message}")).in_file(file));
+            (anchors, told.collect())
+        }
+        Err(error) => {
+            let problem = Problem::new(format!("cannot read trust anchors: {error}")).in_file(file);
+            (Vec::new(), vec![problem.hint("names below them are judged by the anchors of the domains above")])
+        }
     }
 }
 

@@ -3,17 +3,20 @@
 use std::fs;
 use std::net::UdpSocket;
 use std::path::Path;
-use std::sync::Mutex;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
 use crate::support::dns::{Reply, Signatures};
-use crate::support::rollcall::{Launch, Rollcall, directory};
+use crate::support::rollcall::{BINARY, Launch, Rollcall, directory};
 use crate::support::signed::Tree;
-use crate::support::slack;
-use crate::support::upstream::Scripted;
+use crate::support::tools::run;
+use crate::support::upstream::{Scripted, Server};
+use crate::support::{slack, within};
 
 /// Asks this upstream and validates by these rules.
 fn serve(directory: &Path, upstream: std::net::SocketAddr, rules: &str) -> Rollcall {
@@ -161,8 +164,9 @@ fn rfc4035_5_each_answer_is_judged_as_unbound_judges_it() {
         found.and_then(|count| count.parse::<u64>().ok()).unwrap_or_else(|| panic!("{line} in {page}"))
     };
     assert!(counted("secure") > 50 && counted("insecure") > 5 && counted("bogus") > 5, "{page}");
-    let query = Launch::bare(directory.path()).with("query").with("www.expired.example");
-    let said = query.with(format!("@{}", rollcall.dns)).run().failed();
+    let query = |name: &str| Launch::bare(directory.path()).with("query").with(name).with(format!("@{}", rollcall.dns)).run();
+    assert!(query("www.good.example").ok().contains("authentic: validated"));
+    let said = query("www.expired.example").failed();
     assert!(said.contains("signature expired") && said.contains("rollcall explain"), "{said}");
 }
 
@@ -251,6 +255,60 @@ fn an_upstream_that_strips_signatures_is_told_of_once_and_an_island_is_not_taken
         assert_eq!(reply.rcode(), ResponseCode::ServFail, "{name}: an anchor says that it is signed: {reply:?}");
     }
     assert_eq!(Signatures::WANTED.ask(rollcall.dns, "www.three.example", "A").rcode(), ResponseCode::NoError);
+}
+
+#[test]
+fn rfc8767_4_what_is_bogus_takes_the_place_of_nothing_that_was_proved() {
+    let directory = directory();
+    let tree = Tree::plant(directory.path());
+    let resolver = tree.resolver.address;
+    let strips = Arc::new(AtomicBool::new(false));
+    let stripped = strips.clone();
+    let upstream = Scripted::start(move |heard| {
+        let mut query = heard.octets.clone();
+        let length = query.len();
+        if stripped.load(Ordering::SeqCst) {
+            query[length - 4] = 0;
+        }
+        ask_on(resolver, &query).into_iter().collect()
+    });
+    let rules = format!("trust_anchors = [\"{}\"]\n[forward.cache]\nmax_ttl = 1", tree.anchor);
+    let rollcall = serve(directory.path(), upstream.address, &rules);
+    let asked = |name: &str| Signatures::WANTED.ask(rollcall.dns, name, "A");
+    assert!(asked("www.good.example").is_authentic());
+    strips.store(true, Ordering::SeqCst);
+    let (stale, _) = within(slack(Duration::from_secs(2)), "a stale answer", || {
+        let reply = asked("www.good.example");
+        assert_eq!((reply.rcode(), reply.is_authentic()), (ResponseCode::NoError, true), "{reply:?}");
+        if code(&reply) == Some(3) { Ok(reply) } else { Err(format!("{reply:?}")) }
+    });
+    assert_eq!(stale.types(), [RecordType::A, RecordType::A, RecordType::RRSIG]);
+    assert_eq!(asked("www.three.example").rcode(), ResponseCode::ServFail);
+}
+
+#[test]
+fn what_dnsmasq_validates_the_import_of_its_configuration_validates() {
+    let directory = directory();
+    let tree = Tree::plant(directory.path());
+    let digest = tree.ds_of("");
+    let words: Vec<&str> = digest.split_ascii_whitespace().skip_while(|word| *word != "DS").skip(1).collect();
+    let anchor = format!("{},{}", words[..3].join(","), words[3..].concat());
+    let place = tree.resolver.address;
+    let config = directory.path().join("import.conf");
+    let text = format!("no-resolv\nno-hosts\nserver={}#{}\ndnssec\ntrust-anchor=.,{anchor}\n", place.ip(), place.port());
+    fs::write(&config, text).expect("written");
+    let dnsmasq = Server::dnsmasq(directory.path(), &config);
+    let toml = directory.path().join("rollcall.toml");
+    run(Command::new(BINARY).args(["import", "dnsmasq"]).arg(&config).arg("--output").arg(&toml)).ok();
+    let rollcall = Launch::serve(directory.path()).option("--config", &toml).start();
+    for name in ["www.good", "far.good", "www.three", "no.three", "www.insecure", "www.wrongkey", "www.mangled", "www.stripped"]
+    {
+        let told = |server| {
+            let reply = Signatures::WANTED.ask(server, &format!("{name}.example"), "A");
+            (reply.rcode(), reply.is_authentic())
+        };
+        assert_eq!(told(rollcall.dns), told(dnsmasq.address), "{name}");
+    }
 }
 
 #[test]

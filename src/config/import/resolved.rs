@@ -152,11 +152,14 @@ impl Resolved {
             "LLMNR" | "MulticastDNS" => {
                 return Err(Left::new("rollcall asks no neighbours (mDNS, LLMNR)").hint("avahi-daemon and libnss-mdns do"));
             }
-            "DNSSEC" if is_off => self.remarks.needless(origin, "rollcall does not validate"),
-            "DNSSEC" => {
-                return Err(Left::new("rollcall does not validate; records of DNSSEC pass through unchanged")
-                    .hint("name upstreams that validate, over a network that you trust"));
+            "DNSSEC" if is_off => self.remarks.needless(origin, "rollcall validates only when it is told to"),
+            "DNSSEC" if value == "allow-downgrade" => {
+                return Err(Left::new(
+                    "rollcall validates all answers or none: with less, whoever strips signatures has his way",
+                )
+                .hint("`validate = true` in [forward.dnssec], if the servers pass signatures on"));
             }
+            "DNSSEC" => self.draft.set(Section::Dnssec, "validate", "true", from()),
             "DNSOverTLS" => {
                 let tls = match value {
                     _ if is_off => Tls::Never,
@@ -359,7 +362,8 @@ mod tests {
         let route = &table["forward"]["route"][0];
         assert_eq!((&route["domains"], &route["upstreams"]), (&vec!["corp.example"].into(), &vec!["tls://10.0.0.2"].into()));
         let lost: Vec<_> = remarks.iter().filter(|(fate, _)| *fate == Fate::LeftOut).map(|(_, line)| line.unwrap()).collect();
-        assert_eq!(lost, [3, 4, 6]);
+        assert_eq!(lost, [3, 6]);
+        assert_eq!(table["forward"]["dnssec"]["validate"].as_bool(), Some(true));
         let (table, ..) = import("[Resolve]\nDNS=10.0.0.2\nDomains=~. ~corp.example\n", "");
         assert_eq!(table["forward"]["upstreams"], vec!["10.0.0.2"].into());
     }

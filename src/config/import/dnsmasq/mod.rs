@@ -26,6 +26,7 @@ use super::{Disk, Found, Import, Left, Origin, Remarks, absolute, texts};
 use crate::dns::{Name, Type};
 use crate::limits;
 use crate::problem::Problem;
+use crate::resolve::dnssec::Anchor;
 use crate::resolve::local::RecordConfig;
 
 /// What a handler makes of a value.
@@ -80,6 +81,7 @@ struct Dnsmasq {
     /// Names with records, and where those lead that are aliases.
     claimed: HashMap<Name, Option<String>>,
     bogus: Vec<Item>,
+    trust_anchors: Vec<Item>,
     ignored: Vec<Item>,
     without: Vec<Item>,
     translate: Vec<Item>,
@@ -131,6 +133,7 @@ impl Dnsmasq {
             reversed: HashSet::new(),
             claimed: HashMap::new(),
             bogus: Vec::new(),
+            trust_anchors: Vec::new(),
             ignored: Vec::new(),
             without: Vec::new(),
             translate: Vec::new(),
@@ -257,6 +260,7 @@ impl Dnsmasq {
             "dns-rr" => self.dns_rr(origin, value),
             "domain" | "domain-suffix" => self.domain(origin, value),
             "alias" => self.alias(origin, value),
+            "trust-anchor" => self.trust_anchor(origin, value),
             "bogus-nxdomain" | "ignore-address" => {
                 let network = network(value)?;
                 let item = Item { value: quoted(network.to_string()), from: vec![origin.clone()] };
@@ -677,6 +681,21 @@ impl Dnsmasq {
         Ok(())
     }
 
+    fn trust_anchor(&mut self, origin: &Origin, value: &str) -> Taken {
+        let fields = fields(value);
+        // The class may stand in front.
+        let (zone, data) = match &fields[..] {
+            [class, zone, data @ ..] if class.eq_ignore_ascii_case("IN") => (zone, data),
+            [zone, data @ ..] => (zone, data),
+            [] => return Err(expected("DOMAIN,KEYTAG,ALGORITHM,DIGESTTYPE,DIGEST", value)),
+        };
+        let zone = if zone.ends_with('.') { zone.clone() } else { format!("{zone}.") };
+        let text = format!("{zone} DS {}", data.join(" "));
+        text.parse::<Anchor>().map_err(|_| expected("DOMAIN,KEYTAG,ALGORITHM,DIGESTTYPE,DIGEST", value))?;
+        self.trust_anchors.push(Item { value: quoted(text), from: vec![origin.clone()] });
+        Ok(())
+    }
+
     fn rebind_domain_ok(&mut self, origin: &Origin, value: &str) -> Taken {
         for domain in value.split('/').filter(|part| !part.is_empty() || value.is_empty()) {
             let domain = plain(domain);
@@ -775,6 +794,18 @@ mod tests {
         let (table, _) = import("no-resolv\nserver=/corp.example/10.0.0.2@eth0\nserver=/corp.example/10.0.0.3\n");
         assert_eq!(strings(&table["forward"]["route"][0]["upstreams"]), ["10.0.0.3"]);
         assert_eq!(strings(&table["forward"]["upstreams"]), [""; 0], "and nobody is asked about the rest");
+    }
+
+    #[test]
+    fn validation_comes_over_with_its_anchors() {
+        let anchors = "trust-anchor=corp.example,4711,13,2,ABCD\ntrust-anchor=IN,.,20326,8,2,EF01\ntrust-anchor=x,1\n";
+        let (table, lost) = import(&format!("no-resolv\ndnssec\ndnssec-check-unsigned\n{anchors}"));
+        let own = &table["forward"]["dnssec"];
+        assert_eq!(own["validate"].as_bool(), Some(true));
+        assert_eq!(strings(&own["trust_anchors"]), ["corp.example. DS 4711 13 2 ABCD", ". DS 20326 8 2 EF01"]);
+        assert_eq!(lost.iter().map(|(line, _)| line.unwrap()).collect::<Vec<_>>(), [6], "{lost:?}");
+        let (table, _) = import(&format!("no-resolv\n{anchors}"));
+        assert!(table["forward"].get("dnssec").is_none(), "without dnssec they have no effect");
     }
 
     #[test]

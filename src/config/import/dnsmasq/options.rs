@@ -8,18 +8,18 @@ const FIREWALL: &str = "what depends on it would fail open or shut: keep dnsmasq
 const AUTHORITY: &str = "put the zone's master file into `zones.folder`, and transfer zones with an authoritative server";
 
 /// Options that become something here.
-const CARRIED: &str = "address addn-hosts alias bogus-nxdomain bogus-priv caa-record cache-size cname conf-dir conf-file dns-rr \
+const CARRIED: &str = "address addn-hosts alias bogus-nxdomain bogus-priv caa-record cache-size cname conf-dir conf-file dns-rr dnssec \
     domain domain-needed domain-suffix edns-packet-max except-interface expand-hosts filter-A filter-AAAA \
     filter-rr host-record hostsdir ignore-address interface interface-name listen-address local local-ttl \
     log-facility log-queries max-cache-ttl max-ttl min-cache-ttl mx-host naptr-record no-hosts no-negcache no-resolv port ptr-record \
     rebind-domain-ok rebind-localhost-ok resolv-file rev-server server servers-file srv-host stop-dns-rebind \
-    strict-order all-servers txt-record";
+    strict-order all-servers trust-anchor txt-record";
 
 /// Those that dnsmasq takes once; a second one is an error there, and left out here.
 const ONCE: &str = "cache-size edns-packet-max local-ttl max-cache-ttl max-ttl min-cache-ttl port servers-file";
 
 /// Flags, which take no value.
-const FLAGS: &str = "all-servers bogus-priv domain-needed expand-hosts filter-A filter-AAAA no-hosts no-negcache no-resolv \
+const FLAGS: &str = "all-servers bogus-priv dnssec domain-needed expand-hosts filter-A filter-AAAA no-hosts no-negcache no-resolv \
     rebind-localhost-ok stop-dns-rebind strict-order";
 
 /// Options of dnsmasq that have no effect here: names, why, and what to do instead.
@@ -47,9 +47,19 @@ const LEFT_OUT: &[(&str, &str, &str)] = &[
     ("connmark-allowlist connmark-allowlist-enable", "rollcall has no lists of allowed names for each mark", FIREWALL),
     ("conntrack", "rollcall passes no connection marks on to upstreams", FIREWALL),
     (
-        "dnssec dnssec-check-unsigned dnssec-debug",
-        "rollcall does not validate; records of DNSSEC pass through unchanged",
-        "name upstreams that validate, over a network that you trust, or put Unbound behind it",
+        "dnssec-debug",
+        "who asks without CD gets no answer that is bogus, and who asks with it gets what there is",
+        "take the line out; `rollcall explain NAME --ask` says why an answer is bogus",
+    ),
+    (
+        "dnssec-no-timecheck dnssec-timestamp",
+        "signatures hold only for their time, whatever the clock says",
+        "`forward.dnssec.exceptions` leaves the names of the time servers unvalidated, until the clock is right",
+    ),
+    (
+        "proxy-dnssec",
+        "the AD bit is passed on only from upstreams that are encrypted or on this host",
+        "write the others as { url = \"192.0.2.1\", trust_ad = true } in `forward.upstreams`",
     ),
     (
         "auth-server auth-zone auth-ttl auth-soa auth-sec-servers auth-peer",
@@ -122,12 +132,9 @@ const NEEDLESS: &[(&str, &str)] = &[
     ("bind-interfaces bind-dynamic", "rollcall binds each address by itself"),
     ("dns-forward-max max-tcp-connections port-limit", "rollcall has its own limits"),
     ("cache-rr", "all types are kept"),
-    ("proxy-dnssec", "the AD bit of upstreams is passed on"),
     ("no-0x20-encode no-ident no-round-robin", "rollcall does so anyway"),
-    (
-        "trust-anchor dnssec-no-timecheck dnssec-timestamp dnssec-limits",
-        "it matters to whoever validates, which rollcall does not",
-    ),
+    ("dnssec-check-unsigned", "what is not signed has to be proved to be so, whenever answers are validated"),
+    ("dnssec-limits", "rollcall has its own limits"),
     ("no-poll clear-on-reload", "upstreams are read at the start and on SIGHUP, and the cache goes with them"),
     ("test help version", "it is for the command line"),
     ("local-service", "who may ask is in `[clients]`: other names are for local clients alone, as this would have it"),

@@ -27,6 +27,7 @@ impl Dnsmasq {
         self.write_upstreams();
         self.write_routes();
         self.write_filter();
+        self.write_dnssec();
         self.write_cache();
         self.write_log();
         for (flag, key) in [("strict-order", "strict"), ("all-servers", "parallel")] {
@@ -285,6 +286,20 @@ impl Dnsmasq {
             if !items.is_empty() {
                 self.draft.add(Section::Filter, key, std::mem::take(items));
             }
+        }
+    }
+
+    fn write_dnssec(&mut self) {
+        let (validate, anchors) = (self.take("dnssec"), std::mem::take(&mut self.trust_anchors));
+        if validate.is_empty() {
+            for origin in anchors.iter().flat_map(|item| &item.from) {
+                self.remarks.needless(origin, "without dnssec it has no effect");
+            }
+            return;
+        }
+        self.draft.set(Section::Dnssec, "validate", "true", validate);
+        if !anchors.is_empty() {
+            self.draft.add(Section::Dnssec, "trust_anchors", anchors);
         }
     }
 
