@@ -1041,7 +1041,7 @@ impl Forwarder {
             Verdict::Bogus(fault) => {
                 counters.bogus.raise(1);
                 let Question { name, qtype, .. } = &query.question;
-                tracing::info!("bogus: {qtype} of {name}: {fault}");
+                tracing::debug!("bogus: {qtype} of {name}: {fault}");
                 let text = format!("{fault}; is it so for others too? {EXCEPTION}");
                 let octets = self.failure(query, Some((fault.code, &text)));
                 return Some(Found { octets, holds_for: None, bogus: Some(fault.code) });

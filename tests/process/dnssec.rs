@@ -1,6 +1,8 @@
 //! DNSSEC, with zones that are really signed: what passes, and what validation makes of it.
 
-use std::fs;
+use std::net::UdpSocket;
+use std::process::Command;
+use std::{env, fs, thread};
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
@@ -108,5 +110,56 @@ fn rfc6840_5_7_what_a_trusted_upstream_calls_authentic_is_called_so() {
         let answers =
             [Signatures::WANTED, unchecked].map(|asking| asking.ask(rollcall.dns, "www.expired.example", "A").rcode());
         assert_eq!(answers, [ResponseCode::ServFail, ResponseCode::NoError], "what passes with CD is nobody else's");
+    }
+}
+
+/// Set in the process that runs inside.
+const INSIDE: &str = "ROLLCALL_TEST_INSIDE_DNSSEC_NAMESPACE";
+
+/// Runs itself again where there is an address that is not this host's loopback, and nobody else.
+#[test]
+fn rfc4035_4_9_3_what_comes_over_a_way_that_is_open_to_others_is_not_called_authentic() {
+    if env::var_os(INSIDE).is_some() {
+        return inside();
+    }
+    let mut command = Command::new("unshare");
+    command.args([
+        "--net",
+        "--",
+        "sh",
+        "-c",
+        "ip link set lo up && ip address add 192.168.77.1/32 dev lo && exec \"$@\"",
+        "inside",
+    ]);
+    command.arg(env::current_exe().expect("a test knows its own path"));
+    let name = "dnssec::rfc4035_4_9_3_what_comes_over_a_way_that_is_open_to_others_is_not_called_authentic";
+    let status = command.args(["--exact", name, "--nocapture"]).env(INSIDE, "1").status();
+    let status = status.expect("unshare starts; scripts/test installs what the tests run");
+    assert!(status.success(), "inside the namespace: {status}; making one needs root, iproute2 and util-linux");
+}
+
+fn inside() {
+    let socket = UdpSocket::bind("192.168.77.1:5300").expect("an address of the namespace");
+    thread::spawn(move || {
+        let mut room = [0; 4096];
+        while let Ok((length, from)) = socket.recv_from(&mut room) {
+            let end = 17 + room[12..length].iter().position(|octet| *octet == 0).expect("a question");
+            // Authentic, it says of one A record.
+            let fixed = [&room[..2], &[0x81, 0xa0, 0, 1, 0, 1, 0, 0, 0, 0], &room[12..end]].concat();
+            let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1];
+            drop(socket.send_to(&[&fixed[..], &record].concat(), from));
+        }
+    });
+    let asking = Signatures { authentic_data: true, ..Signatures::WANTED };
+    for (upstream, is_believed) in
+        [("\"192.168.77.1:5300\"", false), ("{ url = \"192.168.77.1:5300\", trust_ad = true }", true)]
+    {
+        let directory = directory();
+        let rollcall = serve(directory.path(), &format!("[forward]\nupstreams = [{upstream}]\n"));
+        // By a look-up first, then by the worker itself, and from the cache.
+        for n in [1, 2, 3, 4, 1, 4] {
+            let answer = asking.ask(rollcall.dns, &format!("n{n}.example.net"), "A");
+            assert_eq!((answer.answers().len(), answer.is_authentic()), (1, is_believed), "{upstream}, {n}");
+        }
     }
 }
