@@ -428,10 +428,13 @@ fn warn(problems: &[Problem]) {
     }
 }
 
+/// What is heard of libraries: of HTTP/2 nothing that clients do wrong, of which they could fill the log.
+const OTHERS: &str = "h2=error,warn";
+
 /// Logs go to standard error; `RUST_LOG` may say more than the configuration. The journal has its own clock.
 fn log_to_stderr(level: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .or_else(|_| tracing_subscriber::EnvFilter::try_new(format!("rollcall={level},warn")))
+        .or_else(|_| tracing_subscriber::EnvFilter::try_new(format!("rollcall={level},{OTHERS}")))
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(io::stderr);
     let builder = builder.with_ansi(io::stderr().is_terminal());
