@@ -156,6 +156,10 @@ pub const ZONE_ANSWERS_OCTETS_MAX: u64 = 16 << 20;
 /// 256 x 65,536 (RFC 5452, 9.2). They are bound as they are needed.
 pub const UPSTREAM_SOCKETS: usize = 256;
 
+/// Such sockets of all workers and upstreams together, however many files there may be. Where there may be few, a quarter of
+/// them; what is asked beyond that leaves by a socket that is open.
+pub const UPSTREAM_SOCKETS_MAX: usize = 65_536;
+
 /// Queries after which such a socket is replaced by one on another port.
 pub const UPSTREAM_SOCKET_USES: u32 = 10_000;
 

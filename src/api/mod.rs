@@ -26,7 +26,7 @@ mod status;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -94,11 +94,15 @@ impl Api {
     }
 }
 
+/// How often it is told that connections cannot be accepted.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
 /// Answers what comes to `listener` until told to stop; then lets answers that are under way go out.
 pub async fn serve(listener: TcpListener, api: Api, shutdown: CancellationToken) {
     let service = router(api);
     let places = Arc::new(Semaphore::new(limits::HTTP_CONNECTIONS_MAX));
     let connections = TaskTracker::new();
+    let mut told = None;
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -115,7 +119,10 @@ pub async fn serve(listener: TcpListener, api: Api, shutdown: CancellationToken)
             (Err(_), _) => break,
             (_, Err(error)) => {
                 // Out of descriptors, most likely: give those that are open the time to close.
-                tracing::warn!(%error, "cannot accept an HTTP connection");
+                if told.is_none_or(|told: Instant| told.elapsed() >= TOLD_EVERY) {
+                    tracing::warn!(%error, "cannot accept an HTTP connection");
+                    told = Some(Instant::now());
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }

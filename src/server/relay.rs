@@ -27,7 +27,7 @@ use crate::dns::{Edns, LetterCase, Message, PlainQuery, Reply, question};
 use crate::limits;
 use crate::resolve::cache::Key;
 use crate::resolve::forward::is_success;
-use crate::upstream::{self, Favourite, FirstAttempt, add_edns, clear_ad};
+use crate::upstream::{self, Allowance, Allowed, Favourite, FirstAttempt, add_edns, clear_ad};
 
 /// What stands for the clients' socket in epoll; a port is told by its place.
 const CLIENTS: u64 = u64::MAX;
@@ -51,6 +51,7 @@ pub(super) struct Relay {
     ports: Vec<Port>,
     /// The first of the ports of each upstream.
     ways: Vec<(SocketAddr, usize)>,
+    allowance: Allowance,
     /// Questions under way, by the port and the id of the reply.
     flights: HashMap<Spot, Flight, RandomState>,
     /// Those of them whose askers wait here.
@@ -64,6 +65,8 @@ pub(super) struct Relay {
 #[derive(Default)]
 struct Port {
     socket: Option<UdpSocket>,
+    /// What it was opened by.
+    _allowed: Option<Allowed>,
     uses: u32,
     /// Flights under way.
     open: usize,
@@ -149,6 +152,7 @@ impl Relay {
             setup: None,
             ports: Vec::new(),
             ways: Vec::new(),
+            allowance: Allowance::default(),
             flights: HashMap::default(),
             asked: HashMap::default(),
             batch: None,
@@ -417,7 +421,8 @@ impl Relay {
         None
     }
 
-    /// A random port for this upstream; one that has served its time is replaced by another.
+    /// A random port for this upstream; one that has served its time is replaced by another. Where no more may be opened, one
+    /// that is open.
     fn port(&mut self, upstream: SocketAddr) -> Option<usize> {
         let first = match self.ways.iter().find(|(address, _)| *address == upstream) {
             Some((_, first)) => *first,
@@ -436,13 +441,39 @@ impl Relay {
                 return Some(number);
             }
             if port.open == 0 {
-                // Closing a socket takes it out of epoll.
-                *port =
-                    Port { socket: Some(connected(upstream, &self.epoll, number as u64).ok()?), uses: 0, open: 0, strays: 0 };
-                return Some(number);
+                return self.renew(number, upstream).or_else(|| self.spare(first, upstream));
             }
         }
-        None
+        self.spare(first, upstream)
+    }
+
+    /// Opens a socket where nothing is awaited, if one more may be.
+    fn renew(&mut self, number: usize, upstream: SocketAddr) -> Option<usize> {
+        let port = self.ports.get_mut(number)?;
+        // Closing a socket takes it out of epoll.
+        *port = Port::default();
+        let allowed = self.allowance.take()?;
+        let socket = connected(upstream, &self.epoll, number as u64).ok()?;
+        *port = Port { socket: Some(socket), _allowed: Some(allowed), ..Port::default() };
+        Some(number)
+    }
+
+    /// Where no more may be opened: a port of this upstream that is open, or else one more instead of another upstream's that
+    /// is not needed now.
+    fn spare(&mut self, first: usize, upstream: SocketAddr) -> Option<usize> {
+        let at = usize::from(self.entropy.next()?) % limits::UPSTREAM_SOCKETS;
+        let find = |ports: &[Port], is_meant: fn(&Port) -> bool| {
+            let mut own = (at..).take(limits::UPSTREAM_SOCKETS).map(|number| first + number % limits::UPSTREAM_SOCKETS);
+            own.find(|number| ports.get(*number).is_some_and(is_meant))
+        };
+        if let Some(number) = find(&self.ports, |port| port.socket.is_some() && port.uses < limits::UPSTREAM_SOCKET_USES) {
+            return Some(number);
+        }
+        let number = find(&self.ports, |port| port.open == 0)?;
+        if let Some(idle) = self.ports.iter_mut().find(|port| port.socket.is_some() && port.open == 0) {
+            *idle = Port::default();
+        }
+        self.renew(number, upstream)
     }
 }
 
@@ -504,5 +535,31 @@ impl Entropy {
         let octets = *self.octets.get(self.used..)?.first_chunk()?;
         self.used += N;
         Some(octets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn where_files_are_few_upstreams_share_the_open_sockets() {
+        let clients = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut relay = Relay { allowance: Allowance::of(3), ..Relay::new(&clients).unwrap() };
+        let open = |relay: &Relay| relay.ports.iter().filter(|port| port.socket.is_some()).count();
+        let (first, second) = (SocketAddr::from(([127, 0, 0, 1], 5301)), SocketAddr::from(([127, 0, 0, 1], 5302)));
+        let ports: HashSet<usize> = (0..100).map(|_| relay.port(first).expect("a port")).collect();
+        assert_eq!((ports.len(), open(&relay)), (3, 3));
+        // Another upstream gets the place of one that is idle, and keeps what it has.
+        let port = relay.port(second).expect("a port");
+        assert!(!ports.contains(&port));
+        assert_eq!((0..100).map(|_| relay.port(second)).collect::<HashSet<_>>(), HashSet::from([Some(port)]));
+        assert_eq!(open(&relay), 3);
+        // Where something is awaited everywhere, nothing is taken away.
+        relay.ports.iter_mut().filter(|port| port.socket.is_some()).for_each(|port| port.open = 1);
+        assert_eq!(relay.port(SocketAddr::from(([127, 0, 0, 1], 5303))), None);
+        assert_eq!(open(&relay), 3);
     }
 }

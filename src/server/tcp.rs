@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
@@ -39,6 +39,9 @@ pub(super) const WRITE: Duration = Duration::from_secs(10);
 /// How long all may take that comes before the first query: what a proxy says, and a handshake.
 pub(super) const GREETING: Duration = Duration::from_secs(5);
 
+/// How often it is told that connections cannot be accepted.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
 /// What a listener has whose clients connect.
 #[derive(Debug)]
 pub(super) struct Reception {
@@ -72,6 +75,7 @@ pub(super) enum Protocol {
 
 /// Accepts connections until it is to stop.
 pub(super) async fn serve(listener: TcpListener, protocol: Protocol, reception: Arc<Reception>, stop: CancellationToken) {
+    let mut told = None;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -81,7 +85,10 @@ pub(super) async fn serve(listener: TcpListener, protocol: Protocol, reception: 
             Ok((stream, peer)) => receive(stream, peer, &protocol, &reception),
             Err(error) => {
                 // Out of descriptors, most likely; those who hold them need a moment to finish.
-                tracing::warn!("cannot accept a TCP connection: {error}");
+                if told.is_none_or(|told: Instant| told.elapsed() >= TOLD_EVERY) {
+                    tracing::warn!("cannot accept a TCP connection: {error}");
+                    told = Some(Instant::now());
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }

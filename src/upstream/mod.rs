@@ -13,6 +13,7 @@ mod link;
 mod peer;
 mod quic;
 mod sentry;
+mod sockets;
 mod spelling;
 pub mod system;
 mod tally;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 
 use link::{Bootstrap, Link, Place};
 
+pub use self::sockets::{Allowance, Allowed};
 pub use self::udp::{GUESSED_AT, OTHER_CASE};
 pub use address::{Host, Identity, Pin, Protocol, Upstream};
 pub use forwarder::{

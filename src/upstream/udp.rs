@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::set_id;
+use super::sockets::{Allowance, Allowed};
 use crate::dns::{LetterCase, Message, Reply, question};
 use crate::limits;
 
@@ -29,6 +30,7 @@ pub const OTHER_CASE: io::ErrorKind = io::ErrorKind::InvalidData;
 pub(super) struct Pool {
     bind: SocketAddr,
     sockets: Mutex<Vec<Option<Arc<Port>>>>,
+    allowance: Allowance,
 }
 
 /// One socket, and who waits on it.
@@ -37,6 +39,8 @@ struct Port {
     socket: Arc<UdpSocket>,
     waiting: Arc<Waiting>,
     uses: Arc<AtomicU32>,
+    /// None of one without which nobody could be asked.
+    _allowed: Option<Allowed>,
     /// Ends the task that reads it.
     _reader: DropGuard,
 }
@@ -65,7 +69,7 @@ impl Pool {
 
     fn new(bind: SocketAddr) -> Self {
         let sockets = (0..limits::UPSTREAM_SOCKETS).map(|_| None).collect();
-        Self { bind, sockets: Mutex::new(sockets) }
+        Self { bind, sockets: Mutex::new(sockets), allowance: Allowance::default() }
     }
 
     /// Sends a query, its question in this case, and waits for its reply, for as long as the caller does. Both are the
@@ -94,7 +98,8 @@ impl Pool {
         Ok(octets)
     }
 
-    /// A socket at random; one that has served its time is replaced by another, on another port.
+    /// A socket at random; one that has served its time is replaced by another, on another port. Where no more may be opened,
+    /// one that is open.
     async fn port(&self) -> io::Result<Arc<Port>> {
         let at = usize::from(random()?) % limits::UPSTREAM_SOCKETS;
         if let Some(Some(port)) = lock(&self.sockets).get(at)
@@ -102,16 +107,33 @@ impl Pool {
         {
             return Ok(port.clone());
         }
-        let socket = Arc::new(UdpSocket::bind(self.bind).await?);
+        let allowed = self.allowance.take();
+        if allowed.is_none()
+            && let Some(port) = self.open_port(at)
+        {
+            return Ok(port);
+        }
+        let socket = match UdpSocket::bind(self.bind).await {
+            Ok(socket) => Arc::new(socket),
+            Err(error) => return self.open_port(at).ok_or(error),
+        };
         let waiting = Arc::new(Waiting::default());
         let stop = CancellationToken::new();
         let uses = Arc::new(AtomicU32::new(1));
         tokio::spawn(read(socket.clone(), waiting.clone(), uses.clone(), stop.clone()));
-        let port = Arc::new(Port { socket, waiting, uses, _reader: stop.drop_guard() });
+        let port = Arc::new(Port { socket, waiting, uses, _allowed: allowed, _reader: stop.drop_guard() });
         if let Some(place) = lock(&self.sockets).get_mut(at) {
             *place = Some(port.clone());
         }
         Ok(port)
+    }
+
+    /// The next socket that is open and has not served its time.
+    fn open_port(&self, at: usize) -> Option<Arc<Port>> {
+        let sockets = lock(&self.sockets);
+        let (before, behind) = sockets.split_at_checked(at)?;
+        let is_usable = |port: &&Arc<Port>| port.uses.fetch_add(1, Ordering::Relaxed) < limits::UPSTREAM_SOCKET_USES;
+        behind.iter().chain(before).flatten().find(is_usable).cloned()
     }
 }
 
@@ -347,6 +369,29 @@ mod tests {
         let sockets = lock(&pool.sockets);
         let used: Vec<u32> = sockets.iter().flatten().map(|port| port.uses.load(Ordering::Relaxed)).collect();
         assert_eq!(used, [limits::UPSTREAM_SOCKET_USES]);
+    }
+
+    #[tokio::test]
+    async fn where_files_are_few_open_sockets_do() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        for (allowed, sockets) in [(0, 1), (3, 3)] {
+            let (address, asked) = (server.local_addr().unwrap(), query("www.example.net"));
+            let pool = Pool { allowance: Allowance::of(allowed), ..Pool::v4() };
+            let mut ports = HashSet::new();
+            for _ in 0..50 {
+                let answer = async {
+                    let mut buffer = [0; 512];
+                    let (length, client) = server.recv_from(&mut buffer).await.unwrap();
+                    ports.insert(client.port());
+                    server.send_to(&reply_to(&buffer[..length], 1), client).await.unwrap();
+                };
+                tokio::join!(pool.ask(address, &asked, None), answer).0.unwrap();
+            }
+            assert_eq!(ports.len(), sockets, "with {allowed} allowed");
+            let retired = lock(&pool.sockets).iter().flatten().next().unwrap().clone();
+            retired.uses.store(limits::UPSTREAM_SOCKET_USES, Ordering::Relaxed);
+            assert!(!Arc::ptr_eq(&pool.port().await.unwrap(), &retired), "one that has served its time is not used");
+        }
     }
 
     #[tokio::test]
