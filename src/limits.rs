@@ -128,6 +128,9 @@ pub const BLOCKS_MAX: usize = 64;
 /// Aliases of an answer that are looked up in block lists: no resolver follows more.
 pub const ALIASES_JUDGED_MAX: usize = 16;
 
+/// Addresses of an answer that are looked up in block lists, each by as many probes as there are lengths of networks.
+pub const ADDRESSES_JUDGED_MAX: usize = 64;
+
 /// Octets of all files of one import together, and how many there may be: the longest lists of unwanted names included.
 pub const IMPORT_OCTETS_MAX: u64 = 64 << 20;
 pub const IMPORT_FILES_MAX: usize = 1_000;

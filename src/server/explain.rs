@@ -35,7 +35,8 @@ impl Responder {
             kept.retain(|entry| entry.qtype() == question.qtype);
             let entries: Vec<_> = kept.iter().map(|entry| entry.shown(now)).collect();
             map.insert("kept".into(), json!(entries));
-            if let Some(verdict) = kept.iter().find_map(|entry| setup.blocks.judge_answer(&question, entry.octets())) {
+            let client = told_to(client);
+            if let Some(verdict) = kept.iter().find_map(|entry| setup.blocks.judge_answer(&question, client, entry.octets())) {
                 map.insert("source".into(), json!("blocked"));
                 map.insert("because".into(), json!(blocked_by(&verdict)));
             }
@@ -55,7 +56,7 @@ impl Responder {
         if standing == Standing::Nothing {
             return refused("the client is in clients.refused, or not in clients.allowed");
         }
-        let client = Client { address: client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), transport: Transport::Tcp };
+        let client = told_to(client);
         let catalog = self.catalog();
         let holder = setup.holder(&catalog, &query, client, &mut fastrand::Rng::new(), unix_time());
         let name = &question.name;
@@ -68,7 +69,7 @@ impl Responder {
                 let because = "a hosts file or a [[record]] of the configuration has this very name";
                 ("local", because.to_owned(), Some(message.rcode))
             }
-            Holder::Blocked(verdict) => ("blocked", blocked_by(verdict), Some(verdict.message(&query).rcode)),
+            Holder::Blocked(verdict) => ("blocked", blocked_by(verdict), verdict.message(&query).map(|message| message.rcode)),
             Holder::Route(message) => {
                 let because = "a [[forward.route]] of the configuration answers it, and nobody else is asked";
                 ("local", because.to_owned(), Some(message.rcode))
@@ -122,11 +123,16 @@ fn refused(because: &str) -> serde_json::Map<String, Value> {
     told.into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect()
 }
 
+/// The client that is meant, who takes answers of any size.
+fn told_to(client: Option<IpAddr>) -> Client {
+    Client { address: client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), transport: Transport::Tcp }
+}
+
 /// Which list has it, and where.
 fn blocked_by(verdict: &Verdict<'_>) -> String {
-    let (path, line) = verdict.place();
+    let (has, path, line) = verdict.place();
     let line = line.map_or_else(String::new, |line| format!(":{line}"));
-    format!("{}: {}{line} has {}", verdict.reason(), path.display(), verdict.zone())
+    format!("{}: {}{line} has {has}", verdict.reason(), path.display())
 }
 
 const FORWARDED: &str = "forwarded";

@@ -50,9 +50,15 @@ impl Setup {
                 step => return Holder::Discovery(step),
             }
         }
-        if let Some(verdict) = self.blocks.judge(&query.question) {
-            return Holder::Blocked(verdict);
+        match self.blocks.judge(&query.question, client) {
+            Some(verdict) => Holder::Blocked(verdict),
+            None => self.elsewhere(query),
         }
+    }
+
+    /// Who has what is neither known here nor blocked.
+    pub(super) fn elsewhere(&self, query: &Query) -> Holder<'_> {
+        let (name, consul) = (&query.question.name, self.is_consul());
         let way = self.forwarder.way(&query.question);
         if let Way::Here(here) = &way {
             return Holder::Route(self.local.answer_here(query, here, self.parents.contains(name)));

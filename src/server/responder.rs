@@ -448,8 +448,8 @@ pub(super) enum Wait {
     Chase(Box<Chase>),
     /// For a zone's first answer to this question.
     Zone,
-    /// For where an alias in local data leads.
-    Complete(Box<Message>),
+    /// For where an alias leads that this source has.
+    Complete(Source, Box<Message>),
 }
 
 impl Responder {
@@ -601,6 +601,7 @@ impl Responder {
                 && let Some(NearOf { of, near }) = near.get_mut(setup.place)
                 && ptr::eq(of.as_ptr(), Arc::as_ptr(setup))
                 && !is_reverse(plain)
+                && !setup.blocks.knows(client.address)
                 && let Some(entry) = near.get(plain, *now)
                 && entry.size() <= client.transport.room(plain.payload_size())
             {
@@ -761,7 +762,7 @@ impl Responder {
             Kept::Nothing { key, group } => return Found::Nowhere { key, group },
             Kept::Elsewhere => return Found::Elsewhere(Wait::Forward(None)),
         };
-        if let Some(verdict) = setup.blocks.judge_answer(&query.question, entry.octets()) {
+        if let Some(verdict) = setup.blocks.judge_answer(&query.question, client, entry.octets()) {
             return blocked(&verdict, query, client, out);
         }
         write_kept(&entry, query, octets, client.transport, worker.now, out);
@@ -769,8 +770,9 @@ impl Responder {
         if entry.is_due(worker.now) && entry.is_popular() {
             self.prefetch.put(setup, &entry, octets);
         }
-        // A connection is too short-lived, and there are too many, for each to have a cache of its own.
-        if let Some(plain) = plain.filter(|_| client.transport == Transport::Udp) {
+        // A connection is too short-lived, and there are too many, for each to have a cache of its own. And what a client gets
+        // of whom a list says something is not for all.
+        if let Some(plain) = plain.filter(|_| client.transport == Transport::Udp && !setup.blocks.knows(client.address)) {
             worker.have_near(setup, plain, entry);
         }
         Found::Answered(Source::Cache)
@@ -802,7 +804,9 @@ impl Responder {
             }
         }
         let found = match setup.holder(worker.catalog.load(), query, client, &mut worker.rng, worker.clock) {
-            Holder::Local(message) if open_alias(&message).is_some() => Found::Elsewhere(Wait::Complete(Box::new(message))),
+            Holder::Local(message) if open_alias(&message).is_some() => {
+                Found::Elsewhere(Wait::Complete(Source::Local, Box::new(message)))
+            }
             Holder::Local(message) | Holder::Route(message) | Holder::Special(message) => {
                 fit(message, query, client.transport, out);
                 Found::Answered(Source::Local)
@@ -846,21 +850,21 @@ impl Responder {
     async fn found(&self, Pending { setup, query, octets, client, .. }: &Pending, wait: Wait) -> (Source, Vec<u8>) {
         let client = *client;
         match wait {
-            Wait::Forward(first) => forward(setup, query, octets, client, first).await,
+            Wait::Forward(first) => self.forward(setup, query, octets, client, first).await,
             Wait::Chase(chase) => {
                 let mut step = Step::Chase(chase);
                 loop {
                     step = match step {
                         Step::Chase(chase) => {
                             let question = chase.question().clone();
-                            let heard = match self.known(setup, client, &question).await {
-                                Some(message) => Some(self.completed(setup, client, message).await),
+                            let heard = match self.known(setup, client, &question, false).await {
+                                Some(message) => Some(self.completed(setup, client, message, false).await),
                                 None => None,
                             };
                             chase.resume(heard)
                         }
                         Step::Reply(message) => return (Source::Discovery, setup.discovery.compose(&message)),
-                        Step::Forward => return forward(setup, query, octets, client, None).await,
+                        Step::Forward => return self.forward(setup, query, octets, client, None).await,
                     };
                 }
             }
@@ -868,26 +872,55 @@ impl Responder {
                 let mut out = Vec::new();
                 let message = setup.zones.message(query).await;
                 if open_alias(&message).is_some() {
-                    fit(self.completed(setup, client, message).await, query, client.transport, &mut out);
+                    fit(self.completed(setup, client, message, false).await, query, client.transport, &mut out);
                 } else {
                     setup.zones.answer(query, client.transport.room(query.payload_size()), &mut out).await;
                 }
                 (Source::Zone, out)
             }
-            Wait::Complete(message) => {
+            Wait::Complete(source, message) => {
                 let mut out = Vec::new();
-                fit(self.completed(setup, client, *message).await, query, client.transport, &mut out);
-                (Source::Local, out)
+                let is_judged = source == Source::Blocked;
+                fit(self.completed(setup, client, *message, is_judged).await, query, client.transport, &mut out);
+                (source, out)
             }
         }
     }
 
+    /// What others answer, and who had it.
+    async fn forward(
+        &self,
+        setup: &Arc<Setup>,
+        query: &Query,
+        octets: &[u8],
+        client: Client,
+        first: Option<FirstAttempt>,
+    ) -> (Source, Vec<u8>) {
+        let (answered, answer) = setup.forwarder.resolve(query, octets, client.transport, first).await;
+        let verdict = setup.blocks.judge_answer(&query.question, client, &answer);
+        if let Some(verdict) = verdict {
+            let mut out = Vec::new();
+            if let Found::Elsewhere(Wait::Complete(_, message)) = blocked(&verdict, query, client, &mut out) {
+                fit(self.completed(setup, client, *message, true).await, query, client.transport, &mut out);
+            }
+            return (Source::Blocked, out);
+        }
+        let source = match answered {
+            Answered::Kept => Source::Cache,
+            Answered::Stale => Source::Stale,
+            Answered::Asked => Source::Forwarded,
+            Answered::Nobody => Source::Failed,
+        };
+        (source, answer)
+    }
+
     /// Follows an alias that leads out of what is known here: a stub resolver expects the whole chain (RFC 1034, 5.2.2).
-    async fn completed(&self, setup: &Arc<Setup>, client: Client, mut message: Message) -> Message {
+    /// With `is_judged`, block lists have had their say.
+    async fn completed(&self, setup: &Arc<Setup>, client: Client, mut message: Message, is_judged: bool) -> Message {
         for _ in 0..ALIASES_MAX {
             let (Some(target), Some(asked)) = (open_alias(&message), message.questions.first()) else { break };
             let question = Question { name: target, qtype: asked.qtype, qclass: Class::IN };
-            let Some(more) = self.known(setup, client, &question).await else { break };
+            let Some(more) = self.known(setup, client, &question, is_judged).await else { break };
             if more.answers.is_empty() {
                 message.rcode = more.rcode;
                 message.authorities = more.authorities;
@@ -900,14 +933,17 @@ impl Responder {
 
     /// What anybody says of a question of our own; `None` when nobody answers, or an instance's alias would have to be
     /// followed once more.
-    async fn known(&self, setup: &Arc<Setup>, client: Client, question: &Question) -> Option<Message> {
+    async fn known(&self, setup: &Arc<Setup>, client: Client, question: &Question, is_judged: bool) -> Option<Message> {
         let query = Query::of(question.clone());
         let client = Client { transport: Transport::Tcp, ..client };
-        let holder = setup.holder(&self.catalog(), &query, client, &mut fastrand::Rng::new(), unix_time());
+        let mut holder = setup.holder(&self.catalog(), &query, client, &mut fastrand::Rng::new(), unix_time());
+        if is_judged && matches!(holder, Holder::Blocked(_)) {
+            holder = setup.elsewhere(&query);
+        }
         match holder {
             Holder::Local(message) | Holder::Route(message) | Holder::Special(message) => Some(message),
             Holder::Zone => Some(setup.zones.message(&query).await),
-            Holder::Blocked(verdict) => Some(verdict.message(&query)),
+            Holder::Blocked(verdict) => verdict.message(&query),
             Holder::Discovery(Step::Reply(message)) => Some(*message),
             Holder::Discovery(_) | Holder::Nobody(_) => None,
             Holder::Upstreams => setup.forwarder.ask(question.clone()).await,
@@ -936,44 +972,27 @@ fn refuse(setup: &Setup, query: &Query, client: Client, standing: Standing, out:
     out.extend(error(query, Rcode::REFUSED, Some((ExtendedError::Prohibited, standing.reason()))).compose(true));
 }
 
-/// What others answer, and who had it.
-async fn forward(
-    setup: &Setup,
-    query: &Query,
-    octets: &[u8],
-    client: Client,
-    first: Option<FirstAttempt>,
-) -> (Source, Vec<u8>) {
-    let (answered, answer) = setup.forwarder.resolve(query, octets, client.transport, first).await;
-    if let Some(verdict) = setup.blocks.judge_answer(&query.question, &answer) {
-        let mut out = Vec::new();
-        blocked(&verdict, query, client, &mut out);
-        return (Source::Blocked, out);
-    }
-    let source = match answered {
-        Answered::Kept => Source::Cache,
-        Answered::Stale => Source::Stale,
-        Answered::Asked => Source::Forwarded,
-        Answered::Nobody => Source::Failed,
-    };
-    (source, answer)
-}
-
 /// Answers what is blocked.
 fn blocked(verdict: &Verdict<'_>, query: &Query, client: Client, out: &mut Vec<u8>) -> Found {
     verdict.note();
-    fit(verdict.message(query), query, client.transport, out);
+    match verdict.message(query) {
+        Some(message) if open_alias(&message).is_some() => {
+            return Found::Elsewhere(Wait::Complete(Source::Blocked, Box::new(message)));
+        }
+        Some(message) => fit(message, query, client.transport, out),
+        None => {}
+    }
     Found::Answered(Source::Blocked)
 }
 
-/// Writes what the block lists say to a plain query over UDP for what an upstream answered to it, if they say something.
-pub(super) fn pass_blocked(setup: &Setup, reply: &[u8], octets: &[u8], client: Client, out: &mut Vec<u8>) -> bool {
+/// Judges what an upstream answered to a plain query over UDP.
+pub(super) fn judge_reply(setup: &Setup, reply: &[u8], octets: &[u8], client: Client, out: &mut Vec<u8>) -> Option<Found> {
     if !setup.blocks.concerns(reply) {
-        return false;
+        return None;
     }
-    let Ok(query) = Query::parse(octets) else { return false };
-    let verdict = setup.blocks.judge_answer(&query.question, reply);
-    verdict.map(|verdict| blocked(&verdict, &query, client, out)).is_some()
+    let query = Query::parse(octets).ok()?;
+    let verdict = setup.blocks.judge_answer(&query.question, client, reply)?;
+    Some(blocked(&verdict, &query, client, out))
 }
 
 /// Writes what an upstream said to a plain query over UDP: `reply`, which is `kept` if it may be. `octets` are the query's.

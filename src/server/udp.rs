@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use super::batch::{Datagram, Inbox, Outbox, Return, Wait};
 use super::query_log::Noted;
 use super::relay::{Asker, Flight, Landing, Relay};
-use super::responder::{self, Outcome, Pending, Responder, Setup, Worker};
+use super::responder::{self, Found, Outcome, Pending, Responder, Setup, Worker};
 use super::tally::{Listened, Source};
 use crate::resolve::answer::{Client, Transport};
 use crate::upstream::FirstAttempt;
@@ -128,11 +128,16 @@ impl Listener {
                 for Asker { octets, origin } in flight.askers() {
                     let out = self.outbox.next();
                     let who = client(origin);
-                    let (source, upstream) = match responder::pass_blocked(setup, reply, octets, who, out) {
-                        true => (Source::Blocked, None),
-                        false => {
+                    let (source, upstream) = match responder::judge_reply(setup, reply, octets, who, out) {
+                        None => {
                             responder::pass_on(kept.as_deref(), reply, octets, now, out);
                             (Source::Forwarded, Some(flight.upstream()))
+                        }
+                        Some(Found::Answered(source)) => (source, None),
+                        // Another name is given in its place, which has to be looked up in turn.
+                        Some(_) => {
+                            self.look_up(setup, octets, origin, None);
+                            continue;
                         }
                     };
                     let (client, since) = (who.address, flight.sent());

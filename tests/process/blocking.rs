@@ -2,6 +2,7 @@
 //! it all.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use hickory_proto::op::ResponseCode;
 
 use crate::support::rollcall::{Launch, Rollcall, directory};
-use crate::support::tools::dig;
+use crate::support::tools::{dig, sorted_lines};
 use crate::support::upstream::{Server, Witness};
 use crate::support::{dns, within};
 
@@ -177,4 +178,131 @@ fn mistakes_in_lists_are_told_with_their_place() {
     fs::write(directory.path().join("wrong.toml"), "[[block]]\nlists = [\"list\"]\nanswer = \"zero\"\n").expect("written");
     let said = check("wrong.toml").failed();
     assert!(said.contains("\"nxdomain\", \"nodata\", \"null\", \"refused\" or a list of addresses"), "{said}");
+}
+
+/// What a server says to a question over UDP or TCP, but for TTLs and the authority section; or nothing.
+fn seen(server: SocketAddr, name: &str, qtype: &str, by_tcp: bool) -> String {
+    let reply =
+        if by_tcp { dns::tcp(server, name, qtype) } else { dns::udp_within(server, name, qtype, Duration::from_millis(800)) };
+    match reply {
+        Err(_) => "nothing".to_owned(),
+        Ok(reply) => {
+            let records: Vec<String> = reply.records().into_iter().map(|(record, _)| record).collect();
+            format!("{:?}{} {records:?}", reply.rcode(), if reply.truncated() { " TC" } else { "" })
+        }
+    }
+}
+
+const FIRST_ZONE: &str = "\
+$TTL 60
+@ SOA localhost. nobody.invalid. 1 3600 600 86400 60
+@ NS localhost.
+nx.wild.example.net CNAME .
+*.deep.wild.example.net CNAME .
+x.deep.wild.example.net CNAME *.
+nodata.wild.example.net CNAME *.
+pass.wild.example.net CNAME rpz-passthru.
+tcp.wild.example.net CNAME rpz-tcp-only.
+drop.wild.example.net CNAME rpz-drop.
+data.wild.example.net A 198.51.100.7
+data.wild.example.net TXT \"local\"
+alias.wild.example.net CNAME www.example.net.
+garden.wild.example.net CNAME *.wild.example.net.
+32.53.2.0.192.rpz-ip CNAME .
+32.9.0.0.127.rpz-client-ip CNAME *.
+";
+
+const SECOND_ZONE: &str = "\
+$TTL 60
+@ SOA localhost. nobody.invalid. 1 3600 600 86400 60
+@ NS localhost.
+pass.wild.example.net CNAME .
+nx.wild.example.net CNAME *.
+*.wild.example.net CNAME *.
+nx2.wild.example.net CNAME .
+text.example.net A 198.51.100.8
+24.0.100.51.198.rpz-ip A 203.0.113.9
+32.1.100.51.198.rpz-ip CNAME *.
+32.8.0.0.127.rpz-client-ip CNAME rpz-passthru.
+";
+
+/// What Unbound, which has the same zones before the same upstream, says to the same questions.
+#[test]
+fn response_policy_zones_count_as_with_unbound() {
+    let directory = directory();
+    let nsd = Server::nsd(directory.path());
+    let zones = [("first.rpz", FIRST_ZONE), ("second.rpz", SECOND_ZONE)].map(|(name, text)| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).expect("written");
+        path
+    });
+    let unbound = Server::unbound_with_policies(directory.path(), &zones, nsd.address);
+    let rollcall = start(
+        directory.path(),
+        &nsd.address.to_string(),
+        "[[block]]\nlists = [\"first.rpz\"]\n[[block]]\nlists = [\"second.rpz\"]\n",
+    );
+    let mut told = 0;
+    for name in [
+        "nx.wild",
+        "NX.wild",
+        "below.nx.wild",
+        "x.deep.wild",
+        "y.deep.wild",
+        "z.y.deep.wild",
+        "deep.wild",
+        "nodata.wild",
+        "pass.wild",
+        "tcp.wild",
+        "drop.wild",
+        "data.wild",
+        "below.data.wild",
+        "alias.wild",
+        "garden.wild",
+        "nx2.wild",
+        "other.wild",
+        "wild",
+        "www",
+        "text",
+        "ns",
+        "alias",
+        "medium",
+        "big",
+        "absent",
+    ] {
+        for qtype in ["A", "AAAA", "TXT", "MX"] {
+            for by_tcp in [false, true] {
+                if by_tcp && name == "drop.wild" {
+                    continue;
+                }
+                let name = format!("{name}.example.net");
+                let theirs = seen(unbound.address, &name, qtype, by_tcp);
+                // The second time it may be kept.
+                for round in 0..2 {
+                    let ours = seen(rollcall.dns, &name, qtype, by_tcp);
+                    assert_eq!(ours, theirs, "{name} {qtype}, by TCP: {by_tcp}, round {round}");
+                }
+                told += usize::from(!theirs.contains("[]"));
+            }
+        }
+    }
+    assert!(told > 20, "only {told} answers had records");
+    // By who asks: nothing for one of them, and for another all that no earlier zone forbids. Unbound lets the name count although
+    // the client passes; in one zone the client comes before the name (draft-vixie-dnsop-dns-rpz, 5.4), as in BIND.
+    for (client, name) in [("127.0.0.9", "www"), ("127.0.0.9", "pass.wild"), ("127.0.0.8", "nx.wild")] {
+        let words = format!("-b {client} +short {name}.example.net A");
+        assert_eq!(sorted_lines(&dig(rollcall.dns, &words)), sorted_lines(&dig(unbound.address, &words)), "{client} {name}");
+    }
+    assert_eq!(dig(rollcall.dns, "-b 127.0.0.8 +short nx2.wild.example.net A").trim(), "192.0.2.99");
+    // What is near for others is not for a client of whom something is said.
+    for _ in 0..3 {
+        assert_eq!(rollcall.ask("www.example.net", "A").answers().len(), 2);
+    }
+    assert_eq!(dig(rollcall.dns, "-b 127.0.0.9 +short www.example.net A"), "");
+    let told = rollcall.cli(["explain", "ns.example.net"]).ok();
+    assert!(told.contains("first.rpz:15 has the address 192.0.2.53/32"), "{told}");
+    let told = rollcall.cli(["explain", "garden.wild.example.net"]).ok();
+    assert!(told.contains("first.rpz:14 has garden.wild.example.net."), "{told}");
+    let page = rollcall.http.get("/metrics").body;
+    assert!(page.contains(&format!("rollcall_block_names{{list=\"{}\"}} 13", zones[0].display())), "{page}");
 }

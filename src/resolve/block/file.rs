@@ -4,8 +4,10 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::Form;
 use super::list::{self, Entry, Fault, Reading};
-use crate::limits::{BLOCK_LINE_OCTETS_MAX, BLOCK_OCTETS_MAX, PROBLEMS_PER_FILE_MAX};
+use super::rpz::{self, Effect, Trigger};
+use crate::limits::{BLOCK_LINE_OCTETS_MAX, BLOCK_OCTETS_MAX, PROBLEMS_PER_FILE_MAX, ZONE_OCTETS_MAX};
 use crate::problem::{Place, Problem};
 
 /// What tells whether a file is as it was.
@@ -30,13 +32,22 @@ impl Stamp {
     }
 }
 
+/// What a file says.
+#[derive(Debug)]
+pub(super) enum Item {
+    /// Of a list of names.
+    Entry(Entry),
+    /// Of a response policy zone.
+    Policy(Trigger, Effect),
+}
+
 /// Reads a list, with `each` told of every entry and the number of its line. What is wrong with lines is told; a file that
 /// is no list at all is an error. Of `room`, the octets that may be read, it takes what it has.
 pub(super) fn read(
     path: &Path,
     reading: Reading,
     room: &mut u64,
-    each: &mut impl FnMut(usize, Entry),
+    each: &mut impl FnMut(usize, Item),
 ) -> Result<Vec<Problem>, Problem> {
     let unreadable = |error: io::Error| {
         Problem::new(format!("expected a readable list, got: {error}")).in_file(path).hint("`lists` of [[block]] names it")
@@ -48,7 +59,15 @@ pub(super) fn read(
             format!("expected at most {} MB of block lists together, and this one goes above that", BLOCK_OCTETS_MAX >> 20);
         return Err(Problem::new(message).in_file(path).hint("leave out lists that others contain"));
     }
-    let mut lines = Lines { from: BufReader::with_capacity(64 << 10, file.take(*room)), line: Vec::new(), number: 0 };
+    let mut from = BufReader::with_capacity(64 << 10, file.take(*room));
+    let is_zone = match reading.form {
+        Form::Auto => rpz::is_zone(from.fill_buf().map_err(unreadable)?),
+        form => form == Form::Rpz,
+    };
+    if is_zone {
+        return zone(path, from, room, each);
+    }
+    let mut lines = Lines { from, line: Vec::new(), number: 0 };
     let mut told = Told { path, problems: Vec::new(), more: 0, foreign: 0, is_for_browsers: false };
     let mut entries = 0usize;
     while let Some(line) = lines.next().map_err(unreadable)? {
@@ -70,7 +89,7 @@ pub(super) fn read(
         told.is_for_browsers |= text.starts_with("||") || text.starts_with("@@") || text.starts_with("[Adblock");
         let entry = &mut |entry| {
             entries += 1;
-            each(number, entry);
+            each(number, Item::Entry(entry));
         };
         list::read(text, reading, entry, &mut |fault| match fault {
             Fault::Wrong { word, message, hint } if !told.is_for_browsers => told.wrong(number, text, word, message, hint),
@@ -78,6 +97,25 @@ pub(super) fn read(
         });
     }
     told.finish(entries)
+}
+
+/// Reads a response policy zone, whose entries may have several lines, so that it is in memory as a whole meanwhile.
+fn zone(path: &Path, mut from: impl Read, room: &mut u64, each: &mut impl FnMut(usize, Item)) -> Result<Vec<Problem>, Problem> {
+    let mut octets = Vec::new();
+    let most = ZONE_OCTETS_MAX as u64;
+    let wrong = |message| Problem::new(message).in_file(path);
+    from.by_ref().take(most + 1).read_to_end(&mut octets).map_err(|error| wrong(format!("cannot read this file: {error}")))?;
+    if octets.len() as u64 > most {
+        return Err(wrong(format!("expected a zone of at most {} MB, and this one goes above that", most >> 20)));
+    }
+    *room = room.saturating_sub(octets.len() as u64);
+    let text = String::from_utf8(octets).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+    let (mut problems, count) = rpz::read(path, &text, &mut |line, trigger, effect| each(line, Item::Policy(trigger, effect)));
+    if count == 0 && problems.iter().any(|problem| !problem.is_warning) {
+        let first = problems.swap_remove(0);
+        return Err(Problem { message: format!("expected a response policy zone: {}", first.message), ..first });
+    }
+    Ok(problems)
 }
 
 /// What is told of one file.
@@ -167,7 +205,6 @@ impl<R: BufRead> Lines<R> {
 mod tests {
     use std::fs;
 
-    use super::super::Form;
     use super::*;
 
     const AUTO: Reading = Reading { form: Form::Auto, below: None };
@@ -177,7 +214,12 @@ mod tests {
         let path = folder.path().join("list");
         fs::write(&path, octets).unwrap();
         let mut found = Vec::new();
-        let read = read(&path, AUTO, &mut 1_000_000, &mut |line, entry| found.push(format!("{line} {}", entry.name)));
+        let read = read(&path, AUTO, &mut 1_000_000, &mut |line, entry| {
+            found.push(match entry {
+                Item::Entry(entry) => format!("{line} {}", entry.name),
+                Item::Policy(trigger, _) => format!("{line} {trigger}"),
+            })
+        });
         let short = |problem: Problem| match &problem.place {
             Some(place) => format!("{}:{}: {}", place.line, place.column, problem.message),
             None => problem.message,
@@ -229,7 +271,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("list");
         fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
-        let mut each = |_, entry: Entry| panic!("{entry:?}");
+        let mut each = |_, entry: Item| panic!("{entry:?}");
         let problem = read(&path, AUTO, &mut { BLOCK_OCTETS_MAX }, &mut each).unwrap_err();
         assert!(problem.message.contains("MB of block lists"), "{problem}");
         for path in ["/dev/zero", "/nonexistent/list", "/"] {

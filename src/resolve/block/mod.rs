@@ -1,5 +1,5 @@
 //! Which names are not to be had? Block lists: files of names, one `[[block]]` of the configuration for those that are
-//! answered alike.
+//! answered alike, and response policy zones, which say themselves what is answered.
 //!
 //! Not here: data of our own, which is never blocked, and watching the files. A [`Blocks`] is loaded once and never changes;
 //! when a file did, another is loaded, which takes over from the former one what is as it was, and what cannot be read now.
@@ -10,8 +10,10 @@
 mod file;
 mod list;
 mod names;
+mod networks;
+mod rpz;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -21,12 +23,15 @@ use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Error as _, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use self::file::Stamp;
-use self::list::Reading;
+use self::file::{Item, Stamp};
+use self::list::{Entry, Reading};
 use self::names::{Action, Hasher, Lower, Names, Reach, Rule};
+use self::networks::{Network, Networks};
+use self::rpz::{Effect, Trigger};
+use super::answer::{Client, Transport};
 use super::local::{files, respond, soa};
-use crate::dns::{Class, ExtendedError, Given, Message, Name, Query, Question, Rcode, Record, Type, given};
-use crate::limits::{ALIASES_JUDGED_MAX, BLOCK_NAMES_MAX, BLOCK_OCTETS_MAX, BLOCKS_MAX};
+use crate::dns::{Class, ExtendedError, Given, Message, Name, Query, Question, RData, Rcode, Record, Type, given};
+use crate::limits::{ADDRESSES_JUDGED_MAX, ALIASES_JUDGED_MAX, BLOCK_NAMES_MAX, BLOCK_OCTETS_MAX, BLOCKS_MAX};
 use crate::metrics::Count;
 use crate::problem::Problem;
 
@@ -40,7 +45,8 @@ pub struct Config {
     /// Whether an entry holds for all names below it too; by its form when unset: a hosts file's holds for one name, a domain
     /// for all that is below it.
     pub below: Option<bool>,
-    pub answer: Answer,
+    /// What is said of a blocked name; what the list says when unset, else that there is no such name.
+    pub answer: Option<Answer>,
     /// Domains that are spared, with all names below them, whatever the lists say.
     pub except: Vec<Name>,
     /// Lists of such.
@@ -57,7 +63,7 @@ impl Default for Config {
             lists: Vec::new(),
             form: Form::default(),
             below: None,
-            answer: Answer::default(),
+            answer: None,
             except: Vec::new(),
             except_lists: Vec::new(),
             aliases: true,
@@ -94,13 +100,14 @@ pub enum Form {
     Hosts,
     /// A domain a line, or `||DOMAIN^` as browsers' lists have it.
     Domains,
+    /// A response policy zone, as a master file.
+    Rpz,
 }
 
 /// What is said of a blocked name.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// There is no such name.
-    #[default]
     Nxdomain,
     /// It has no such data.
     Nodata,
@@ -145,6 +152,12 @@ impl<'de> Deserialize<'de> for Answer {
 pub struct Blocks {
     hasher: Hasher,
     blocks: Box<[Block]>,
+    /// Something is said of clients.
+    by_client: bool,
+    /// Something is said of the addresses of answers.
+    by_address: bool,
+    /// Something is said of the aliases of answers.
+    by_alias: bool,
 }
 
 /// Lists whose names are answered alike.
@@ -152,7 +165,81 @@ pub struct Blocks {
 struct Block {
     config: Config,
     lists: Vec<List>,
+    rules: Rules,
+}
+
+/// What the lists of a block say.
+#[derive(Debug, Default)]
+struct Rules {
     names: Names,
+    clients: Networks,
+    addresses: Networks,
+    data: Data,
+}
+
+/// The records that are given, with their TTLs, by the list that says so and when.
+type Data = HashMap<(u16, Trigger), Vec<(u32, RData)>, foldhash::fast::RandomState>;
+
+/// Rules while they are read.
+#[derive(Debug, Default)]
+struct Rows {
+    names: Vec<(u64, Rule)>,
+    clients: Vec<(Network, Rule)>,
+    addresses: Vec<(Network, Rule)>,
+    data: Data,
+}
+
+impl Rows {
+    fn len(&self) -> usize {
+        self.names.len() + self.clients.len() + self.addresses.len() + self.data.len()
+    }
+
+    fn put_name(&mut self, hasher: &Hasher, name: &Name, rule: Rule) {
+        self.names.push((hasher.hash(Lower::of(name.wire()).wire()), rule));
+    }
+
+    /// Notes that the names above one are there.
+    fn put_above(&mut self, hasher: &Hasher, name: &Name, number: u16) {
+        let rule = Rule::new(number, Action::Given, Reach::NOTHING);
+        let lower = Lower::of(name.wire());
+        self.names.extend(lower.upwards().skip(1).map(|name| (hasher.hash(name), rule)));
+    }
+
+    fn put(&mut self, hasher: &Hasher, number: u16, trigger: Trigger, Effect { action, data }: Effect) {
+        let rule = |reach| Rule::new(number, action, reach);
+        match &trigger {
+            Trigger::Name(name) => {
+                self.put_name(hasher, name, rule(Reach::ITSELF));
+                self.put_above(hasher, name, number);
+            }
+            Trigger::Below(name) => {
+                self.put_name(hasher, name, rule(Reach::BELOW));
+                self.put_above(hasher, name, number);
+            }
+            Trigger::Client(network) => self.clients.push((*network, rule(Reach::ITSELF))),
+            Trigger::Address(network) => self.addresses.push((*network, rule(Reach::ITSELF))),
+        }
+        if let Some(data) = data {
+            self.data.entry((number, trigger)).or_default().push(data);
+        }
+    }
+
+    /// Takes over what a list said that was numbered otherwise, up to so many names.
+    fn take_over(&mut self, rules: &Rules, former: u16, number: u16, room: usize) {
+        let own = |rule: Rule| (rule.list() == former).then(|| rule.renumbered(number));
+        let of =
+            |networks: &Networks| networks.rows().filter_map(|(network, rule)| Some((network, own(rule)?))).collect::<Vec<_>>();
+        self.names.extend(rules.names.rows().filter_map(|(hash, rule)| Some((hash, own(rule)?))).take(room));
+        self.clients.extend(of(&rules.clients));
+        self.addresses.extend(of(&rules.addresses));
+        let data = rules.data.iter().filter(|((list, _), _)| *list == former);
+        self.data.extend(data.map(|((_, trigger), data)| ((number, trigger.clone()), data.clone())));
+    }
+
+    fn into_rules(self) -> Rules {
+        let Self { names, clients, addresses, data } = self;
+        Rules { names: Names::new(names), clients: Networks::new(clients), addresses: Networks::new(addresses), data }
+    }
 }
 
 /// One file.
@@ -192,8 +279,12 @@ impl Blocks {
             problems.push(problem.hint("`lists = [\"ads.txt\", \"folder/\"]`"));
         }
         let load = |config: &Config| Block::load(config, &hasher, former, &mut room, &mut problems);
-        let blocks = configs.iter().take(BLOCKS_MAX).map(load).collect();
-        (Self { hasher, blocks }, problems)
+        let blocks: Box<[Block]> = configs.iter().take(BLOCKS_MAX).map(load).collect();
+        let any = |what: fn(&Block) -> bool| blocks.iter().any(what);
+        let (by_client, by_address) =
+            (any(|block| !block.rules.clients.is_empty()), any(|block| !block.rules.addresses.is_empty()));
+        let by_alias = any(|block| block.config.aliases && !block.rules.names.is_empty());
+        (Self { hasher, blocks, by_client, by_address, by_alias }, problems)
     }
 
     /// The same lists as they are now, when any of their files has changed.
@@ -226,54 +317,83 @@ impl Blocks {
         lists.map(|list| (list.path.as_path(), list.names, list.answered.get()))
     }
 
-    /// Is this question blocked, and by what? On the way of all that is not near, so without an allocation when it is not.
-    pub fn judge(&self, question: &Question) -> Option<Verdict<'_>> {
+    /// Is something said of this client? Then what is near, which is the same for all, is not for it.
+    pub fn knows(&self, client: IpAddr) -> bool {
+        self.by_client && self.blocks.iter().any(|block| block.rules.clients.of(client).next().is_some())
+    }
+
+    /// What becomes of this question before anybody is asked? On the way of all that is not near, so without an allocation when
+    /// nothing does.
+    pub fn judge(&self, question: &Question, client: Client) -> Option<Verdict<'_>> {
         if self.blocks.is_empty() || !matches!(question.qclass, Class::IN | Class::ANY) {
             return None;
         }
-        self.judge_name(&question.name, &mut 0, false)
+        match self.rule(&question.name, Seen { client: Some(client), ..Seen::default() }, client, &mut 0) {
+            Ruling::Of(verdict) => Some(verdict),
+            Ruling::None | Ruling::Passthru => None,
+        }
     }
 
-    /// Is this question blocked for what others answer to it? `octets` are their answer.
-    pub fn judge_answer(&self, question: &Question, octets: &[u8]) -> Option<Verdict<'_>> {
+    /// What becomes of this question after what others answer to it? `octets` are their answer.
+    pub fn judge_answer(&self, question: &Question, client: Client, octets: &[u8]) -> Option<Verdict<'_>> {
         if !self.concerns(octets) || !matches!(question.qclass, Class::IN | Class::ANY) {
             return None;
         }
-        // A name that is spared is so with all that it leads to.
-        let mut spared = 0;
-        let found = self.judge_name(&question.name, &mut spared, false);
-        found.or_else(|| {
-            let aliases = given(octets).filter_map(|given| match given {
-                Given::Alias(name) => Some(name),
-                Given::Address(_) => None,
-            });
-            aliases.take(ALIASES_JUDGED_MAX).find_map(|alias| self.judge_name(&alias, &mut spared, true))
-        })
+        let (mut names, mut addresses) = (vec![question.name.clone()], Vec::new());
+        for given in given(octets) {
+            match given {
+                Given::Alias(name) if names.len() <= ALIASES_JUDGED_MAX => names.push(name),
+                Given::Address(address) if addresses.len() < ADDRESSES_JUDGED_MAX => addresses.push(address),
+                _ => {}
+            }
+        }
+        // Whom a block spares it spares with all that the name leads to. The addresses are those of the last name.
+        let (mut spared, last) = (0, names.len() - 1);
+        for (number, name) in names.iter().enumerate() {
+            let addresses = if number == last { &addresses[..] } else { &[] };
+            let seen = Seen { client: (number == 0).then_some(client), addresses, is_alias: number > 0 };
+            match self.rule(name, seen, client, &mut spared) {
+                Ruling::Of(verdict) => return Some(verdict),
+                Ruling::Passthru => return None,
+                Ruling::None => {}
+            }
+        }
+        None
     }
 
     /// Has an answer of others anything that is judged?
     pub fn concerns(&self, octets: &[u8]) -> bool {
-        self.blocks.iter().any(|block| block.config.aliases) && given(octets).any(|given| matches!(given, Given::Alias(_)))
+        (self.by_alias || self.by_address)
+            && given(octets).any(|given| match given {
+                Given::Alias(_) => self.by_alias,
+                Given::Address(_) => self.by_address,
+            })
     }
 
-    /// The first block that has this name. Bits of `spared` are those that do not count.
-    fn judge_name(&self, name: &Name, spared: &mut u64, is_alias: bool) -> Option<Verdict<'_>> {
+    /// The first block that says something of a name. Bits of `spared` are those that do not count.
+    fn rule(&self, name: &Name, seen: Seen<'_>, client: Client, spared: &mut u64) -> Ruling<'_> {
         let lower = Lower::of(name.wire());
         for (bit, block) in self.blocks.iter().enumerate().map(|(number, block)| (1 << (number % BLOCKS_MAX), block)) {
-            if *spared & bit != 0 || is_alias && !block.config.aliases {
+            if *spared & bit != 0 {
                 continue;
             }
-            match block.judge(&self.hasher, &lower) {
-                Judged::Unknown => {}
-                Judged::Spared => *spared |= bit,
-                Judged::Blocked { list, above } => {
-                    let zone = (0..above).try_fold(name.clone(), |name, _| name.parent())?;
-                    let alias = is_alias.then(|| name.clone());
-                    return Some(Verdict { block, list: block.lists.get(usize::from(list))?, zone, alias });
+            let Some(hit) = block.hit(&self.hasher, &lower, &seen) else { continue };
+            match hit.rule.action() {
+                Action::Except => *spared |= bit,
+                Action::Passthru => return Ruling::Passthru,
+                // By a stream it comes through.
+                Action::TcpOnly if client.transport != Transport::Udp && block.config.answer.is_none() => {
+                    return Ruling::Passthru;
+                }
+                action => {
+                    let Some(list) = block.lists.get(usize::from(hit.rule.list())) else { continue };
+                    let trigger = hit.trigger(name);
+                    let alias = seen.is_alias.then(|| name.clone());
+                    return Ruling::Of(Verdict { block, list, number: hit.rule.list(), action, trigger, alias });
                 }
             }
         }
-        None
+        Ruling::None
     }
 
     /// A former list of this file that was read like this: its block and its number there.
@@ -289,22 +409,58 @@ impl Blocks {
     }
 }
 
-/// What a block has to say of a name.
-enum Judged {
-    Unknown,
-    Spared,
-    /// By this list, with the name that is so many labels above.
-    Blocked {
-        list: u16,
-        above: usize,
-    },
+/// What is judged besides a name.
+#[derive(Debug, Default, Clone, Copy)]
+struct Seen<'a> {
+    /// Who asks, where that is judged with it.
+    client: Option<Client>,
+    /// The addresses of the name in others' answer.
+    addresses: &'a [IpAddr],
+    /// The name is none that was asked for, but an alias in others' answer.
+    is_alias: bool,
+}
+
+/// What all blocks together say.
+enum Ruling<'a> {
+    None,
+    /// Nothing happens, whatever others of them say.
+    Passthru,
+    Of(Verdict<'a>),
+}
+
+/// The rule of a block that counts.
+struct Hit {
+    rule: Rule,
+    by: By,
+}
+
+/// What it is of.
+enum By {
+    /// The name that is so many labels above.
+    Name(usize),
+    Client(Network),
+    Address(Network),
+}
+
+impl Hit {
+    /// When the rule holds, if it does for this name.
+    fn trigger(&self, name: &Name) -> Trigger {
+        match self.by {
+            By::Client(network) => Trigger::Client(network),
+            By::Address(network) => Trigger::Address(network),
+            By::Name(0) => Trigger::Name(name.clone()),
+            By::Name(above) => {
+                Trigger::Below((0..above).try_fold(name.clone(), |name, _| name.parent()).unwrap_or_else(Name::root))
+            }
+        }
+    }
 }
 
 impl Block {
     fn load(config: &Config, hasher: &Hasher, former: Option<&Blocks>, room: &mut Room, problems: &mut Vec<Problem>) -> Self {
-        let (mut lists, mut rows) = (Vec::new(), Vec::new());
+        let (mut lists, mut rows) = (Vec::new(), Rows::default());
         for name in &config.except {
-            rows.push((hasher.hash(Lower::of(name.wire()).wire()), Rule::new(CONFIGURATION, Action::Except, Reach::BOTH)));
+            rows.put_name(hasher, name, Rule::new(CONFIGURATION, Action::Except, Reach::BOTH));
         }
         for (path, spares) in config.paths() {
             for file in files(path) {
@@ -318,25 +474,49 @@ impl Block {
                 lists.push(list);
             }
         }
-        Self { config: config.clone(), lists, names: Names::new(rows) }
+        Self { config: config.clone(), lists, rules: rows.into_rules() }
     }
 
-    fn judge(&self, hasher: &Hasher, lower: &Lower) -> Judged {
-        if self.names.is_empty() {
-            return Judged::Unknown;
+    /// The rule that counts: what spares a name before all, then that of the first list; in one list, of the client before the
+    /// name before its addresses, and of the longer name or network (draft-vixie-dnsop-dns-rpz, 5).
+    fn hit(&self, hasher: &Hasher, lower: &Lower, seen: &Seen<'_>) -> Option<Hit> {
+        let Rules { names, clients, addresses, .. } = &self.rules;
+        let mut first: Option<Hit> = None;
+        let mut put = |rule: Rule, by: By| {
+            if first.as_ref().is_none_or(|first| rule.list() < first.rule.list()) {
+                first = Some(Hit { rule, by });
+            }
+        };
+        if let Some(client) = seen.client.filter(|_| !clients.is_empty()) {
+            clients.of(client.address).for_each(|(network, rule)| put(rule, By::Client(network)));
         }
-        let mut found: Option<(u16, usize)> = None;
-        for (above, name) in lower.upwards().enumerate() {
-            for rule in self.names.rules(hasher.hash(name)).iter().filter(|rule| rule.holds(above)) {
-                match rule.action() {
-                    Action::Except => return Judged::Spared,
-                    // Of one list, what is said of the longer name counts.
-                    Action::Given if found.is_none_or(|(list, _)| rule.list() < list) => found = Some((rule.list(), above)),
-                    Action::Given => {}
+        if !names.is_empty() && (!seen.is_alias || self.config.aliases) {
+            let mut hidden = [0u64; Rule::LISTS as usize / 64];
+            for (above, name) in lower.upwards().enumerate() {
+                let rules = names.rules(hasher.hash(name));
+                for rule in rules.iter().filter(|rule| rule.holds(above)) {
+                    if rule.action() == Action::Except {
+                        return Some(Hit { rule: *rule, by: By::Name(above) });
+                    }
+                    let (word, bit) = (rule.list() / 64, 1 << (rule.list() % 64));
+                    if hidden.get(usize::from(word)).is_none_or(|word| word & bit == 0) {
+                        put(*rule, By::Name(above));
+                    }
+                }
+                for list in rules.iter().filter(|rule| rule.hides()).map(|rule| rule.list()) {
+                    if let Some(word) = hidden.get_mut(usize::from(list / 64)) {
+                        *word |= 1 << (list % 64);
+                    }
                 }
             }
         }
-        found.map_or(Judged::Unknown, |(list, above)| Judged::Blocked { list, above })
+        if !addresses.is_empty() {
+            // Of several networks the longest counts, and of several as long the first.
+            let mut found: Vec<_> = seen.addresses.iter().flat_map(|address| addresses.of(*address)).collect();
+            found.sort_by(|(one, _), (other, _)| one.first_before(other));
+            found.into_iter().for_each(|(network, rule)| put(rule, By::Address(network)));
+        }
+        first
     }
 }
 
@@ -350,7 +530,7 @@ impl List {
         hasher: &Hasher,
         former: Option<&Blocks>,
         room: &mut Room,
-        rows: &mut Vec<(u64, Rule)>,
+        rows: &mut Rows,
         problems: &mut Vec<Problem>,
     ) -> Self {
         let stamp = Stamp::of(&path);
@@ -358,32 +538,38 @@ impl List {
         let known = former.and_then(|former| former.find(&path, config.reading(), spares));
         let known = known.and_then(|(block, number)| Some((block, number, block.lists.get(usize::from(number))?)));
         let before = rows.len();
-        let take_over = |rows: &mut Vec<(u64, Rule)>, room: &mut Room| {
+        let take_over = |rows: &mut Rows, room: &mut Room| {
             let Some((block, former, list)) = known else { return 0 };
-            let own = block.names.rows().filter(|(_, rule)| rule.list() == former);
-            rows.extend(own.map(|(hash, rule)| (hash, rule.renumbered(number))).take(room.names));
-            room.names -= rows.len() - before;
+            rows.take_over(&block.rules, former, number, room.names);
+            room.names = room.names.saturating_sub(rows.len() - before);
             list.names
         };
         if stamp.is_some() && known.is_some_and(|(_, _, list)| list.stamp == stamp) {
             let names = take_over(rows, room);
             return Self { path, spares, stamp, names, answered };
         }
-        let mut left_out = 0;
-        let read = file::read(&path, config.reading(), &mut room.octets, &mut |_, entry| {
+        let (mut left_out, mut names) = (0, 0);
+        let read = file::read(&path, config.reading(), &mut room.octets, &mut |_, item| {
             if rows.len() - before >= room.names {
                 left_out += 1;
                 return;
             }
-            let action = if spares || entry.is_exception { Action::Except } else { Action::Given };
-            let hash = hasher.hash(Lower::of(entry.name.wire()).wire());
-            rows.push((hash, Rule::new(number, action, entry.reach)));
+            names += 1;
+            match item {
+                Item::Entry(Entry { name, reach, is_exception }) => {
+                    let action = if spares || is_exception { Action::Except } else { Action::Given };
+                    rows.put_name(hasher, &name, Rule::new(number, action, reach));
+                }
+                Item::Policy(trigger, _) if spares => {
+                    rows.put(hasher, number, trigger, Effect { action: Action::Except, data: None });
+                }
+                Item::Policy(trigger, effect) => rows.put(hasher, number, trigger, effect),
+            }
         });
         let names = match read {
             Ok(told) => {
                 problems.extend(told);
-                let names = rows.len() - before;
-                room.names -= names;
+                room.names = room.names.saturating_sub(rows.len() - before);
                 names
             }
             Err(problem) => {
@@ -415,9 +601,11 @@ impl List {
 pub struct Verdict<'a> {
     block: &'a Block,
     list: &'a List,
-    /// The name that the list has.
-    zone: Name,
-    /// The name of the answer that is blocked, when it is not that of the question.
+    /// That of the list.
+    number: u16,
+    action: Action,
+    trigger: Trigger,
+    /// The name of the answer that is meant, when it is not that of the question.
     alias: Option<Name>,
 }
 
@@ -427,24 +615,37 @@ impl Verdict<'_> {
         self.list.answered.raise(1);
     }
 
-    /// What is answered.
-    pub fn message(&self, query: &Query) -> Message {
+    /// What is answered; `None` for nothing. Where an alias in it leads is for the caller to add.
+    pub fn message(&self, query: &Query) -> Option<Message> {
         let Config { answer, ttl, .. } = &self.block.config;
-        let rcode = match answer {
-            Answer::Nxdomain => Rcode::NXDOMAIN,
-            Answer::Nodata | Answer::Addresses(_) => Rcode::NOERROR,
-            Answer::Refused => Rcode::REFUSED,
+        let (name, qtype) = (&query.question.name, query.question.qtype);
+        let wanted = |record: &Record| [record.record_type(), Type::ANY].contains(&qtype);
+        let addressed = |addresses: &[IpAddr]| {
+            let records = addresses.iter().map(|address| Record::address(name.clone(), *ttl, *address));
+            records.filter(wanted).collect()
+        };
+        let (rcode, answers): (_, Vec<Record>) = match (answer, self.action) {
+            (Some(Answer::Addresses(addresses)), _) => (Rcode::NOERROR, addressed(addresses)),
+            (Some(Answer::Refused), _) => (Rcode::REFUSED, Vec::new()),
+            (Some(Answer::Nodata), _) | (None, Action::Nodata) => (Rcode::NOERROR, Vec::new()),
+            (None, Action::Drop) => return None,
+            (None, Action::TcpOnly) => {
+                let mut message = respond(query, Rcode::NOERROR);
+                (message.flags.authoritative, message.flags.truncated) = (false, true);
+                return Some(message);
+            }
+            (None, Action::Data) => (Rcode::NOERROR, self.data(name, qtype)),
+            (Some(Answer::Nxdomain), _) | (None, _) => (Rcode::NXDOMAIN, Vec::new()),
         };
         let mut message = respond(query, rcode);
         // We say it, but not in the name of whoever has the zone.
         message.flags.authoritative = false;
-        let question = &query.question;
-        if let Answer::Addresses(addresses) = answer {
-            let records = addresses.iter().map(|address| Record::address(question.name.clone(), *ttl, *address));
-            message.answers.extend(records.filter(|record| [record.record_type(), Type::ANY].contains(&question.qtype)));
-        }
+        message.answers = answers;
         if message.answers.is_empty() && rcode != Rcode::REFUSED {
-            let zone = if self.alias.is_some() { &question.name } else { &self.zone };
+            let zone = match &self.trigger {
+                Trigger::Name(zone) | Trigger::Below(zone) if self.alias.is_none() => zone,
+                _ => name,
+            };
             message.authorities.push(soa(zone.clone(), *ttl));
         }
         // RFC 8914, 4.5 and 4.16.
@@ -452,31 +653,62 @@ impl Verdict<'_> {
         if let Some(edns) = &mut message.edns {
             edns.options.push(code.to_option(&self.reason()));
         }
-        message
+        Some(message)
+    }
+
+    /// The records that the list gives.
+    fn data(&self, name: &Name, qtype: Type) -> Vec<Record> {
+        let data = self.block.rules.data.get(&(self.number, self.trigger.clone())).map_or(&[][..], Vec::as_slice);
+        let alias = data.iter().find_map(|(ttl, data)| match data {
+            RData::Cname(target) => Some((ttl, target)),
+            _ => None,
+        });
+        if let Some((ttl, target)) = alias {
+            // `*.garden.example.`: the name in question, below that.
+            let target = match target.labels().next() {
+                Some(b"*") => target.parent().and_then(|garden| garden.prefixed(name.labels())),
+                _ => Some(target.clone()),
+            };
+            return target.map(|target| Record::new(name.clone(), *ttl, RData::Cname(target))).into_iter().collect();
+        }
+        let records = data.iter().map(|(ttl, data)| Record::new(name.clone(), *ttl, data.clone()));
+        records.filter(|record| [record.record_type(), Type::ANY].contains(&qtype)).collect()
     }
 
     /// Why, in a few words.
     pub fn reason(&self) -> String {
-        match &self.alias {
-            Some(alias) => format!("blocked by {}, as an alias of {alias}", self.list.name()),
-            None => format!("blocked by {}", self.list.name()),
+        let list = self.list.name();
+        match (&self.alias, &self.trigger) {
+            (_, Trigger::Client(_)) => format!("blocked by {list}, as a client"),
+            (_, Trigger::Address(network)) => format!("blocked by {list}, as the address {network}"),
+            (Some(alias), _) => format!("blocked by {list}, as an alias of {alias}"),
+            (None, _) => format!("blocked by {list}"),
         }
     }
 
-    /// The name that the list has.
-    pub fn zone(&self) -> &Name {
-        &self.zone
+    /// Where it stands: what the list has, the file, and the line if it is still there. Reads the file.
+    pub fn place(&self) -> (String, &Path, Option<usize>) {
+        let line = self.line_of(|item| match (item, &self.trigger) {
+            (Item::Entry(entry), Trigger::Name(name) | Trigger::Below(name)) => entry.name == *name,
+            (Item::Entry(_), _) => false,
+            (Item::Policy(trigger, _), own) => trigger == own,
+        });
+        let has = match (&self.trigger, self.action) {
+            // A list of names does not tell the two apart.
+            (Trigger::Below(name), Action::Given) => name.to_string(),
+            (trigger, _) => trigger.to_string(),
+        };
+        (has, &self.list.path, line)
     }
 
-    /// Where it stands: the file, and the line if it is still there. Reads the file.
-    pub fn place(&self) -> (&Path, Option<usize>) {
+    fn line_of(&self, is_it: impl Fn(&Item) -> bool) -> Option<usize> {
         let mut line = None;
-        let _ = file::read(&self.list.path, self.block.config.reading(), &mut { BLOCK_OCTETS_MAX }, &mut |number, entry| {
-            if line.is_none() && entry.name == self.zone {
+        let _ = file::read(&self.list.path, self.block.config.reading(), &mut { BLOCK_OCTETS_MAX }, &mut |number, item| {
+            if line.is_none() && is_it(&item) {
                 line = Some(number);
             }
         });
-        (&self.list.path, line)
+        line
     }
 }
 
@@ -487,7 +719,9 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::dns::{Edns, RData};
+    use crate::dns::Edns;
+
+    const CLIENT: Client = Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), transport: Transport::Udp };
 
     fn folder(files: &[(&str, &str)]) -> TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -506,8 +740,8 @@ mod tests {
 
     fn judged(blocks: &Blocks, name: &str) -> Option<String> {
         blocks
-            .judge(&query(name, Type::A).question)
-            .map(|verdict| format!("{} {}", verdict.list.name(), verdict.zone.to_lowercase()))
+            .judge(&query(name, Type::A).question, CLIENT)
+            .map(|verdict| format!("{} {}", verdict.list.name(), verdict.place().0.to_lowercase()))
     }
 
     /// What others answer: an alias of an alias of a name with an address.
@@ -542,7 +776,7 @@ mod tests {
             assert_eq!(judged(&blocks, name).as_deref(), expected, "{name}");
         }
         let chaos = Question { qclass: Class::CH, ..query("ads.example", Type::TXT).question };
-        assert!(blocks.judge(&chaos).is_none());
+        assert!(blocks.judge(&chaos, CLIENT).is_none());
         let lists: Vec<_> = blocks.lists().map(|(path, names, _)| (path.file_name().unwrap().to_owned(), names)).collect();
         assert_eq!(lists, [("hosts".into(), 1), ("domains".into(), 2)]);
     }
@@ -572,30 +806,30 @@ mod tests {
     fn an_alias_of_a_blocked_name_is_blocked_too() {
         let folder = folder(&[("ads", "ads.example\n@@||shop.example^\n")]);
         let (blocks, _) = Blocks::load(&[config(&folder, &["ads"])], None);
-        let query = query("www.news.example", Type::A);
+        let news = query("www.news.example", Type::A);
         let verdict = |query: &Query, aliases| {
             let octets = aliased(query, aliases);
-            blocks.judge_answer(&query.question, &octets).map(|verdict| verdict.reason())
+            blocks.judge_answer(&query.question, CLIENT, &octets).map(|verdict| verdict.reason())
         };
-        assert_eq!(verdict(&query, &[]), None);
-        assert_eq!(verdict(&query, &["cdn.example"]), None);
+        assert_eq!(verdict(&news, &[]), None);
+        assert_eq!(verdict(&news, &["cdn.example"]), None);
         let expected = "blocked by ads, as an alias of x.ads.example.";
-        assert_eq!(verdict(&query, &["cdn.example", "x.ads.example"]).as_deref(), Some(expected));
-        assert_eq!(verdict(&self::query("shop.example", Type::A), &["x.ads.example"]), None, "who is spared may lead there");
+        assert_eq!(verdict(&news, &["cdn.example", "x.ads.example"]).as_deref(), Some(expected));
+        assert_eq!(verdict(&query("shop.example", Type::A), &["x.ads.example"]), None, "who is spared may lead there");
         let many: Vec<String> = (0..2000).map(|n| format!("{n}.cdn.example")).collect();
-        assert_eq!(verdict(&query, &many.iter().map(String::as_str).collect::<Vec<_>>()), None);
+        assert_eq!(verdict(&news, &many.iter().map(String::as_str).collect::<Vec<_>>()), None);
         let (blocks, _) = Blocks::load(&[Config { aliases: false, ..config(&folder, &["ads"]) }], None);
-        assert!(blocks.judge_answer(&query.question, &aliased(&query, &["x.ads.example"])).is_none());
+        assert!(blocks.judge_answer(&news.question, CLIENT, &aliased(&news, &["x.ads.example"])).is_none());
     }
 
     #[test]
     fn answers_say_why_and_are_of_our_own_making() {
         let folder = folder(&[("ads.txt", "ads.example\n")]);
         let answered = |answer: &str, qtype| {
-            let answer = serde_json::from_str(answer).unwrap();
+            let answer = Some(serde_json::from_str(answer).unwrap());
             let (blocks, _) = Blocks::load(&[Config { answer, ..config(&folder, &["ads.txt"]) }], None);
             let query = query("x.ads.example", qtype);
-            blocks.judge(&query.question).unwrap().message(&query)
+            blocks.judge(&query.question, CLIENT).unwrap().message(&query).unwrap()
         };
         let null = r#""null""#;
         for (answer, qtype, rcode, answers, soa) in [
@@ -631,7 +865,7 @@ mod tests {
         let (blocks, problems) = Blocks::load(&[config(&folder, &["ads", "more"])], None);
         assert_eq!(problems, []);
         assert!(blocks.reload().is_none(), "nothing has changed");
-        blocks.judge(&query("ads.example", Type::A).question).unwrap().note();
+        blocks.judge(&query("ads.example", Type::A).question, CLIENT).unwrap().note();
         // Another list in the place of one, while the other is gone.
         fs::write(folder.path().join("new"), "other.example\nads.example\n").unwrap();
         fs::rename(folder.path().join("new"), folder.path().join("more")).unwrap();
@@ -653,7 +887,7 @@ mod tests {
         assert_eq!(problems, []);
         assert_eq!(judged(&blocks, "third.example").as_deref(), Some("ads third.example."));
         assert_eq!(judged(&blocks, "ads.example").as_deref(), Some("more ads.example."));
-        assert_eq!(blocks.judge(&query("third.example", Type::A).question).unwrap().place().1, Some(1));
+        assert_eq!(blocks.judge(&query("third.example", Type::A).question, CLIENT).unwrap().place().2, Some(1));
         // Of a configuration that reads it otherwise, nothing is taken over.
         let other = Config { below: Some(true), ..config(&folder, &["ads"]) };
         let (blocks, _) = Blocks::load(&[other], Some(&blocks));
@@ -685,10 +919,87 @@ mod tests {
         let query = query("a.long.name.that.nobody.has.example", Type::A);
         let octets = aliased(&query, &[]);
         let count = allocation_counter::measure(|| {
-            assert!(blocks.judge(&query.question).is_none());
-            assert!(blocks.judge(&longest.question).is_none());
-            assert!(blocks.judge_answer(&query.question, &octets).is_none());
+            assert!(blocks.judge(&query.question, CLIENT).is_none());
+            assert!(blocks.judge(&longest.question, CLIENT).is_none());
+            assert!(blocks.judge_answer(&query.question, CLIENT, &octets).is_none());
         });
         assert_eq!(count.count_total, 0, "{count:?}");
+    }
+
+    /// What a policy says to a question, in short.
+    fn said(blocks: &Blocks, client: Client, query: &Query, answer: &[u8]) -> String {
+        let verdict = blocks.judge(&query.question, client);
+        let Some(verdict) = verdict.or_else(|| blocks.judge_answer(&query.question, client, answer)) else { return "-".into() };
+        let Some(message) = verdict.message(query) else { return format!("{} drop", verdict.list.name()) };
+        let data = message.answers.iter().map(|record| format!(" {:?}", record.data));
+        let cut = if message.flags.truncated { " TC" } else { "" };
+        format!("{} {}{cut}{}", verdict.list.name(), message.rcode, data.collect::<String>())
+    }
+
+    #[test]
+    fn rpz_5_the_first_list_counts_then_the_client_the_name_and_the_address() {
+        let one = "$TTL 60\n32.9.0.0.127.rpz-client-ip CNAME rpz-drop.\n24.0.2.0.192.rpz-ip CNAME *.\n32.7.2.0.192.rpz-ip CNAME .\n\
+            a.example CNAME *.\n*.a.example CNAME .\nx.a.example CNAME rpz-passthru.\ny.z.example A 192.0.2.99\ntcp.example CNAME rpz-tcp-only.\n";
+        let two = "$TTL 60\na.example CNAME .\nx.a.example CNAME .\nb.example CNAME .\ng.example CNAME *.garden.example.\n\
+            *.z.example TXT \"z\"\n8.0.0.0.198.rpz-ip CNAME .\n";
+        let folder = folder(&[("one", one), ("two", two)]);
+        for separate in [false, true] {
+            let configs = match separate {
+                false => vec![config(&folder, &["one", "two"])],
+                true => vec![config(&folder, &["one"]), config(&folder, &["two"])],
+            };
+            let (blocks, problems) = Blocks::load(&configs, None);
+            assert_eq!(problems, []);
+            let given = |name: &str, addresses: &[[u8; 4]]| {
+                let query = query(name, Type::A);
+                let mut message = query.response(Rcode::NOERROR);
+                let owner = query.question.name.clone();
+                message.answers.extend(addresses.iter().map(|address| Record::address(owner.clone(), 60, (*address).into())));
+                (query, message.compose(true))
+            };
+            let stream = Client { transport: Transport::Tcp, ..CLIENT };
+            let dropped = Client { address: [127, 0, 0, 9].into(), ..CLIENT };
+            for (name, addresses, client, expected) in [
+                ("a.example", &[][..], CLIENT, "one NOERROR"),
+                ("q.r.a.example", &[], CLIENT, "one NXDOMAIN"),
+                // RFC 4592, 3.3.1: the nearer name hides the wildcard.
+                ("q.x.a.example", &[], CLIENT, "-"),
+                ("x.a.example", &[[192, 0, 2, 7]], CLIENT, "-"),
+                ("a.example", &[], dropped, "one drop"),
+                ("b.example", &[], CLIENT, "two NXDOMAIN"),
+                ("tcp.example", &[], CLIENT, "one NOERROR TC"),
+                ("tcp.example", &[[192, 0, 2, 7]], stream, "-"),
+                ("free.example", &[[192, 0, 2, 1]], CLIENT, "one NOERROR"),
+                ("free.example", &[[192, 0, 2, 1], [192, 0, 2, 7]], CLIENT, "one NXDOMAIN"),
+                ("free.example", &[[198, 1, 2, 3], [192, 0, 2, 1]], CLIENT, "one NOERROR"),
+                ("free.example", &[[198, 1, 2, 3]], CLIENT, "two NXDOMAIN"),
+                ("free.example", &[[203, 0, 113, 1]], CLIENT, "-"),
+                ("y.z.example", &[], CLIENT, "one NOERROR A(192.0.2.99)"),
+                ("g.example", &[], CLIENT, "two NOERROR Cname(g.example.garden.example.)"),
+            ] {
+                let (query, answer) = given(name, addresses);
+                assert_eq!(said(&blocks, client, &query, &answer), expected, "{name} {addresses:?} {separate}");
+            }
+            assert!(blocks.knows(dropped.address) && !blocks.knows(CLIENT.address));
+            // An earlier alias of a chain counts before a later one, whatever the lists.
+            let query = query("www.example", Type::A);
+            assert_eq!(said(&blocks, CLIENT, &query, &aliased(&query, &["b.example", "a.example"])), "two NXDOMAIN");
+            assert_eq!(said(&blocks, CLIENT, &query, &aliased(&query, &["x.a.example", "b.example"])), "-", "passed through");
+            let (taken, problems) = Blocks::load(&configs, Some(&blocks));
+            assert_eq!(problems, []);
+            assert_eq!(said(&taken, CLIENT, &given("y.z.example", &[]).0, &[]), "one NOERROR A(192.0.2.99)", "taken over");
+            fs::write(folder.path().join("one"), "").unwrap();
+            fs::write(folder.path().join("two"), "$TTL 60\nz CNAME *.\n").unwrap();
+            let (other, problems) = taken.reload().unwrap();
+            assert_eq!(problems, []);
+            assert_eq!(said(&other, CLIENT, &given("y.z.example", &[]).0, &[]), "-");
+            fs::write(folder.path().join("one"), one).unwrap();
+            fs::write(folder.path().join("two"), two).unwrap();
+        }
+        // Whoever sets an answer gets it for all but what is passed through.
+        let (blocks, _) = Blocks::load(&[Config { answer: Some(Answer::Refused), ..config(&folder, &["one"]) }], None);
+        for (name, expected) in [("y.z.example", "one REFUSED"), ("tcp.example", "one REFUSED"), ("x.a.example", "-")] {
+            assert_eq!(said(&blocks, CLIENT, &query(name, Type::A), &[]), expected);
+        }
     }
 }

@@ -23,10 +23,23 @@ pub(super) enum Action {
     Given,
     /// The lists of this `[[block]]` do not count.
     Except,
+    /// There is no such name.
+    Nxdomain,
+    /// It has no such data.
+    Nodata,
+    /// Nothing, and what other lists say does not count.
+    Passthru,
+    /// There is no answer.
+    Drop,
+    /// The client is to ask again by a stream.
+    TcpOnly,
+    /// Records are given in the place of others.
+    Data,
 }
 
 impl Action {
-    const ALL: [Self; 2] = [Self::Given, Self::Except];
+    const ALL: [Self; 8] =
+        [Self::Given, Self::Except, Self::Nxdomain, Self::Nodata, Self::Passthru, Self::Drop, Self::TcpOnly, Self::Data];
 }
 
 /// Which names are meant.
@@ -37,6 +50,8 @@ pub(super) struct Reach {
 }
 
 impl Reach {
+    /// None: the name is there, since others are below it or something is said of them.
+    pub(super) const NOTHING: Self = Self { itself: false, below: false };
     pub(super) const ITSELF: Self = Self { itself: true, below: false };
     pub(super) const BELOW: Self = Self { itself: false, below: true };
     pub(super) const BOTH: Self = Self { itself: true, below: true };
@@ -65,6 +80,11 @@ impl Rule {
     /// The same of a list that has another number now.
     pub(super) fn renumbered(self, list: u16) -> Self {
         Self::new(list, self.action(), self.reach())
+    }
+
+    /// Is it of a zone, where what is nearer to a name hides what is farther away (RFC 4592, 3.3.1)?
+    pub(super) fn hides(self) -> bool {
+        !matches!(self.action(), Action::Given | Action::Except) || self.reach() == Reach::NOTHING
     }
 
     /// Does it hold for a name that is `above` labels below the one that the rule is of?

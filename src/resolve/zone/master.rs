@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::presentation::{read_data, read_type};
+use super::super::presentation::{DataError, read_data, read_type};
 use crate::dns::{Name, RData, Record, Type};
 use crate::file;
 use crate::limits::{PROBLEMS_PER_FILE_MAX, RRSET_RECORDS_MAX, ZONE_INCLUDES_MAX, ZONE_OCTETS_MAX};
@@ -26,28 +26,51 @@ pub(super) struct Master {
 /// Reads a zone from its file. Names without a dot at their end are below `origin` until `$ORIGIN` says otherwise; the
 /// zone starts at the owner of the SOA record.
 pub(super) fn read(path: &Path, origin: &Name) -> Result<Master, Vec<Problem>> {
-    let mut reader = Reader {
-        origin: origin.clone(),
-        owner: None,
-        default_ttl: None,
-        last_ttl: None,
-        records: Vec::new(),
-        problems: Vec::new(),
-        room: ZONE_OCTETS_MAX,
+    let mut records = Vec::new();
+    let mut take = |record, source| {
+        records.push((record, source));
+        Ok(())
     };
+    let mut reader = Reader::new(origin, &mut take);
     reader.read_file(path, 0);
-    reader.finish(path)
+    let problems = reader.problems;
+    finish(records, problems, path)
 }
 
-struct Reader {
+/// Has `take` told of every record of a text that came from elsewhere and is not served as a zone, with the number of its
+/// line; what it says of one is wrong with it. Names without a dot at their end are below the root. Other files are not
+/// included, and a mistake does not keep the records behind it out.
+pub(in crate::resolve) fn each_record(
+    path: &Path,
+    text: &str,
+    mut take: impl FnMut(Record, usize) -> Result<(), String>,
+) -> Vec<Problem> {
+    let mut take = |record, source: Source| take(record, source.line);
+    let mut reader = Reader { is_whole: false, last_ttl: Some(LIST_TTL), ..Reader::new(&Name::root(), &mut take) };
+    reader.read_text(path, text, 0);
+    if reader.more > 0 {
+        reader.problems.push(Problem::new(format!("{} more entries of this kind are left out", reader.more)).in_file(path));
+    }
+    reader.problems
+}
+
+/// Seconds that a record of such a text may be remembered when it says nothing.
+const LIST_TTL: u32 = 60;
+
+struct Reader<'t> {
     origin: Name,
     /// The owner of the last record: an indented entry has the same.
     owner: Option<Name>,
     /// `$TTL`.
     default_ttl: Option<u32>,
     last_ttl: Option<u32>,
-    records: Vec<(Record, Source)>,
+    /// Who gets the records, and says what is wrong with one.
+    take: &'t mut dyn FnMut(Record, Source) -> Result<(), String>,
     problems: Vec<Problem>,
+    /// Further ones of their kind.
+    more: usize,
+    /// Nothing counts with a mistake in it, and it may have parts in other files.
+    is_whole: bool,
     /// Octets that may still be read.
     room: usize,
 }
@@ -75,7 +98,13 @@ impl Fault {
     }
 }
 
-impl Reader {
+impl<'t> Reader<'t> {
+    fn new(origin: &Name, take: &'t mut dyn FnMut(Record, Source) -> Result<(), String>) -> Self {
+        let (owner, default_ttl, last_ttl, problems, more) = Default::default();
+        let (origin, room) = (origin.clone(), ZONE_OCTETS_MAX);
+        Self { origin, owner, default_ttl, last_ttl, take, problems, more, is_whole: true, room }
+    }
+
     fn read_file(&mut self, path: &Path, depth: usize) {
         let text = file::read(path, self.room as u64).map_err(|error| match error.kind() {
             io::ErrorKind::FileTooLarge => format!("expected at most {} MB of one zone", ZONE_OCTETS_MAX >> 20),
@@ -93,10 +122,14 @@ impl Reader {
             Err(message) => return self.problems.push(Problem::new(message).in_file(path)),
         };
         self.room = self.room.saturating_sub(text.len());
+        self.read_text(path, &text, depth);
+    }
+
+    fn read_text(&mut self, path: &Path, text: &str, depth: usize) {
         let file: Arc<Path> = path.into();
         let mut line = 1;
         let mut counted = 0;
-        for entry in entries(&text) {
+        for entry in entries(text) {
             let read = entry.and_then(|entry| {
                 let Some(first) = entry.words.first() else { return Ok(()) };
                 let start = first.span.start;
@@ -105,13 +138,17 @@ impl Reader {
                 self.read_entry(&entry, &Source { file: file.clone(), line }, path, depth)
             });
             if let Err(fault) = read {
-                let problem = Problem::new(fault.message).in_file(path).at(Place::of(&text, fault.span));
+                if self.problems.len() >= PROBLEMS_PER_FILE_MAX {
+                    self.more += 1;
+                    continue;
+                }
+                let problem = Problem::new(fault.message).in_file(path).at(Place::of(text, fault.span));
                 let problem = problem.hint("an entry is NAME [TTL] [IN] TYPE DATA, as in RFC 1035, 5.1");
                 self.problems.push(match fault.hint {
                     Some(hint) => problem.hint(hint),
                     None => problem,
                 });
-                if self.problems.len() >= PROBLEMS_PER_FILE_MAX {
+                if self.is_whole && self.problems.len() >= PROBLEMS_PER_FILE_MAX {
                     return;
                 }
             }
@@ -136,6 +173,9 @@ impl Reader {
             }
             "$INCLUDE" => {
                 let word = argument()?;
+                if !self.is_whole {
+                    return Err(Fault::new(word.span.clone(), "expected all entries in this file, got $INCLUDE"));
+                }
                 if depth >= ZONE_INCLUDES_MAX {
                     return Err(Fault::new(
                         word.span.clone(),
@@ -197,18 +237,21 @@ impl Reader {
             .owner
             .clone()
             .ok_or_else(|| Fault::new(kind_word.span.clone(), "expected an owner: no entry before this one has any"))?;
-        let rest = words.as_slice();
-        let origin = self.origin.to_string();
-        let text: Vec<&str> = rest.iter().map(|word| if word.text == "@" { origin.as_str() } else { word.text }).collect();
-        let span = match (rest.first(), rest.last()) {
-            (Some(first), Some(last)) => first.span.start..last.span.end,
-            _ => kind_word.span.clone(),
+        let data = match (kind, words.as_slice()) {
+            // A policy zone has a million of them.
+            (Type::CNAME, [target]) if !target.text.starts_with('\\') => RData::Cname(self.name(target)?),
+            (kind, rest) => {
+                let origin = self.origin.to_string();
+                let text: Vec<&str> =
+                    rest.iter().map(|word| if word.text == "@" { origin.as_str() } else { word.text }).collect();
+                let span = match (rest.first(), rest.last()) {
+                    (Some(first), Some(last)) => first.span.start..last.span.end,
+                    _ => kind_word.span.clone(),
+                };
+                let wrong = |error: DataError| Fault { span, message: error.to_string(), hint: error.hint() };
+                read_data(kind, &text.join(" "), &self.origin).map_err(wrong)?
+            }
         };
-        let data = read_data(kind, &text.join(" "), &self.origin).map_err(|error| Fault {
-            span,
-            message: error.to_string(),
-            hint: error.hint(),
-        })?;
         let minimum = match &data {
             RData::Soa(soa) => Some(soa.minimum),
             _ => None,
@@ -219,8 +262,8 @@ impl Reader {
             Fault::new(kind_word.span.clone(), "expected a TTL for this record").hint("write `$TTL 300` at the top of the file")
         })?;
         self.last_ttl = Some(ttl);
-        self.records.push((Record::new(owner, ttl, data), Source { file: source.file.clone(), line: source.line }));
-        Ok(())
+        let source = Source { file: source.file.clone(), line: source.line };
+        (self.take)(Record::new(owner, ttl, data), source).map_err(|message| Fault::new(entry.span(), message))
     }
 
     /// A name, below the origin unless it ends with a dot.
@@ -239,69 +282,68 @@ impl Reader {
             Fault::new(word.span.clone(), format!("expected a name of at most 255 octets with its origin {}", self.origin))
         })
     }
+}
 
-    /// What only the whole zone shows.
-    fn finish(mut self, path: &Path) -> Result<Master, Vec<Problem>> {
-        if !self.problems.is_empty() {
-            return Err(self.problems);
-        }
-        let at = |source: &Source, message: String| {
-            // The line's text is not kept; its number is enough to find it.
-            let place = Place { line: source.line, column: 1, text: String::new(), width: 1 };
-            let mut problem = Problem::new(message).in_file(&*source.file);
-            if let Ok(text) = file::read_text(&source.file, ZONE_OCTETS_MAX as u64)
-                && let Some(line) = text.lines().nth(source.line - 1)
-            {
-                problem = problem.at(Place { text: line.to_owned(), width: line.chars().count().max(1), ..place });
-            }
-            problem
-        };
-        let mut starts = self.records.iter().filter(|(record, _)| record.record_type() == Type::SOA);
-        let apex = match (starts.next(), starts.next()) {
-            (Some((record, _)), None) => record.owner.clone(),
-            (Some(_), Some((_, source))) => return Err(vec![at(source, "expected one SOA record, got a second one".into())]),
-            (None, _) => {
-                let problem = Problem::new("expected an SOA record, which starts a zone, and there is none").in_file(path);
-                return Err(vec![problem.hint("for example `@ 300 SOA ns hostmaster 1 3600 600 86400 60`")]);
-            }
-        };
-        let mut types: HashMap<&Name, usize> = HashMap::new();
-        let mut sets: HashMap<(&Name, Type), usize> = HashMap::new();
-        for (record, source) in &self.records {
-            *types.entry(&record.owner).or_default() += 1;
-            let set = sets.entry((&record.owner, record.record_type())).or_default();
-            *set += 1;
-            if *set == RRSET_RECORDS_MAX + 1 {
-                let told = format!(
-                    "expected at most {RRSET_RECORDS_MAX} records of one name and type, as a message has at most 65535 octets"
-                );
-                self.problems.push(at(source, told));
-            }
-        }
-        for (record, source) in &self.records {
-            if !record.owner.is_within(&apex) {
-                self.problems
-                    .push(at(source, format!("expected a name within {apex}, where this zone starts, got {}", record.owner)));
-            }
-            let others = types.get(&record.owner).copied().unwrap_or_default();
-            if record.record_type() == Type::CNAME && others > 1 {
-                let problem = at(
-                    source,
-                    format!("a CNAME is the only record of its name (RFC 1034, 3.6.2), and {} has others", record.owner),
-                );
-                self.problems.push(problem);
-            }
-            if self.problems.len() >= PROBLEMS_PER_FILE_MAX {
-                break;
-            }
-        }
-        if !self.problems.is_empty() {
-            return Err(self.problems);
-        }
-        let mut records: Vec<Record> = self.records.into_iter().map(|(record, _)| record).collect();
-        level_ttls(&mut records);
-        Ok(Master { apex, records })
+/// What only the whole zone shows.
+fn finish(records: Vec<(Record, Source)>, mut problems: Vec<Problem>, path: &Path) -> Result<Master, Vec<Problem>> {
+    if !problems.is_empty() {
+        return Err(problems);
     }
+    let at = |source: &Source, message: String| {
+        // The line's text is not kept; its number is enough to find it.
+        let place = Place { line: source.line, column: 1, text: String::new(), width: 1 };
+        let mut problem = Problem::new(message).in_file(&*source.file);
+        if let Ok(text) = file::read_text(&source.file, ZONE_OCTETS_MAX as u64)
+            && let Some(line) = text.lines().nth(source.line - 1)
+        {
+            problem = problem.at(Place { text: line.to_owned(), width: line.chars().count().max(1), ..place });
+        }
+        problem
+    };
+    let mut starts = records.iter().filter(|(record, _)| record.record_type() == Type::SOA);
+    let apex = match (starts.next(), starts.next()) {
+        (Some((record, _)), None) => record.owner.clone(),
+        (Some(_), Some((_, source))) => return Err(vec![at(source, "expected one SOA record, got a second one".into())]),
+        (None, _) => {
+            let problem = Problem::new("expected an SOA record, which starts a zone, and there is none").in_file(path);
+            return Err(vec![problem.hint("for example `@ 300 SOA ns hostmaster 1 3600 600 86400 60`")]);
+        }
+    };
+    let mut types: HashMap<&Name, usize> = HashMap::new();
+    let mut sets: HashMap<(&Name, Type), usize> = HashMap::new();
+    for (record, source) in &records {
+        *types.entry(&record.owner).or_default() += 1;
+        let set = sets.entry((&record.owner, record.record_type())).or_default();
+        *set += 1;
+        if *set == RRSET_RECORDS_MAX + 1 {
+            let told = format!(
+                "expected at most {RRSET_RECORDS_MAX} records of one name and type, as a message has at most 65535 octets"
+            );
+            problems.push(at(source, told));
+        }
+    }
+    for (record, source) in &records {
+        if !record.owner.is_within(&apex) {
+            problems.push(at(source, format!("expected a name within {apex}, where this zone starts, got {}", record.owner)));
+        }
+        let others = types.get(&record.owner).copied().unwrap_or_default();
+        if record.record_type() == Type::CNAME && others > 1 {
+            let problem = at(
+                source,
+                format!("a CNAME is the only record of its name (RFC 1034, 3.6.2), and {} has others", record.owner),
+            );
+            problems.push(problem);
+        }
+        if problems.len() >= PROBLEMS_PER_FILE_MAX {
+            break;
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let mut records: Vec<Record> = records.into_iter().map(|(record, _)| record).collect();
+    level_ttls(&mut records);
+    Ok(Master { apex, records })
 }
 
 /// Gives each RRset one TTL (RFC 2181, 5.2): its lowest.

@@ -22,6 +22,7 @@ use moka::sync::Cache;
 use serde::Deserialize;
 
 use self::authority::Authority;
+pub(super) use self::master::each_record;
 use super::open_alias;
 use crate::dns::{Class, Edns, Message, Name, Opcode, Query, Rcode, Type};
 use crate::limits;

@@ -86,6 +86,22 @@ impl Server {
         Self::start("unbound", &["-d", "-c"], &directory.join("unbound.conf"), &config, port)
     }
 
+    /// Unbound with these response policy zones, the first one first, before an upstream.
+    pub(crate) fn unbound_with_policies(directory: &Path, zones: &[PathBuf], upstream: SocketAddr) -> Self {
+        let port = free_port();
+        let mut config = format!(
+            "server:\n  interface: 127.0.0.1\n  port: {port}\n  num-threads: 1\n  do-daemonize: no\n  username: \"\"\n  chroot: \"\"\n  pidfile: \"\"\n  \
+             use-syslog: no\n  module-config: \"respip iterator\"\n  do-not-query-localhost: no\n\
+             remote-control:\n  control-enable: no\nforward-zone:\n  name: \".\"\n  forward-addr: {}@{}\n",
+            upstream.ip(),
+            upstream.port()
+        );
+        for (number, zone) in zones.iter().enumerate() {
+            config.push_str(&format!("rpz:\n  name: \"policy{number}.test\"\n  zonefile: \"{}\"\n", zone.display()));
+        }
+        Self::start("unbound", &["-d", "-c"], &directory.join("unbound-policies.conf"), &config, port)
+    }
+
     /// dnsmasq with this configuration, which says nothing of its port.
     pub(crate) fn dnsmasq(directory: &Path, config: &Path) -> Self {
         let port = free_port();
