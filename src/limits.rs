@@ -131,6 +131,9 @@ pub const ALIASES_JUDGED_MAX: usize = 16;
 /// Addresses of an answer that are looked up in block lists, each by as many probes as there are lengths of networks.
 pub const ADDRESSES_JUDGED_MAX: usize = 64;
 
+/// `[[rewrite]]`s: each is looked at beside each other one when they are read, to find circles.
+pub const REWRITES_MAX: usize = 1_000;
+
 /// Octets of all files of one import together, and how many there may be: the longest lists of unwanted names included.
 pub const IMPORT_OCTETS_MAX: u64 = 64 << 20;
 pub const IMPORT_FILES_MAX: usize = 1_000;

@@ -29,6 +29,7 @@ use crate::registry::{self, Registry};
 use crate::resolve::answer::{Discovery, Settings};
 use crate::resolve::block::{self, Blocks};
 use crate::resolve::local::{self, Local};
+use crate::resolve::rewrite::Rewrites;
 use crate::resolve::zone::{self, Zones};
 use crate::server::{
     self, BindError, Clients, Cookies, Interfaces, ListenError, Listeners, QueryLog, QueryLogConfig, Responder, Setup, Waiting,
@@ -408,7 +409,11 @@ async fn answering(
         (None, None) => Cookies::default(),
     };
     let setup = Setup::new(Discovery::new(settings), local, zones, forwarder);
-    (setup.with_blocks(blocks).with_nsid(config.nsid.as_deref()).with_cookies(cookies), problems)
+    // All views have the same ones, and what is wrong with them is told once.
+    let (rewrites, more) = Rewrites::new(&config.rewrites, config.local.local_ttl);
+    problems.extend(more.into_iter().filter(|_| main.is_none()));
+    let setup = setup.with_blocks(blocks).with_rewrites(rewrites);
+    (setup.with_nsid(config.nsid.as_deref()).with_cookies(cookies), problems)
 }
 
 /// The log of queries that is wanted; the one that is written already, if it is that.

@@ -14,6 +14,7 @@ use crate::problem::Problem;
 use crate::registry::definition::{self, Form};
 use crate::resolve::block::Blocks;
 use crate::resolve::local::Local;
+use crate::resolve::rewrite::Rewrites;
 use crate::resolve::zone::{self, Zones};
 
 /// Find mistakes in configuration, services files and zones, without starting.
@@ -101,6 +102,7 @@ fn configuration(path: &Path) -> (String, Vec<Problem>) {
         problems.extend(more);
         holds.push(format!("zones: {}", zones.apexes().len()));
     }
+    problems.extend(Rewrites::new(&config.rewrites, config.local.local_ttl).1);
     if !config.blocks.is_empty() {
         let (blocks, more) = Blocks::load(&config.blocks, None);
         problems.extend(more);

@@ -22,7 +22,7 @@ use crate::limits::{self, NSID_OCTETS_MAX};
 use crate::problem::Problem;
 use crate::registry::{self, Identity};
 use crate::resolve::answer::{Compat, DnsConfig, RecursorStrategy, Settings};
-use crate::resolve::{block, local, zone};
+use crate::resolve::{block, local, rewrite, zone};
 use crate::server::{self, ClientsConfig, Listen, ListenAddress, Network, QueryLogConfig, QueryLogFormat, QueryLogTarget, Way};
 use crate::upstream::{self, Sequential};
 
@@ -81,6 +81,7 @@ pub struct Config {
     pub local: local::Config,
     pub zones: zone::Config,
     pub blocks: Vec<block::Config>,
+    pub rewrites: Vec<rewrite::Config>,
     pub forward: upstream::Config,
     pub clients: ClientsConfig,
     pub views: Vec<View>,
@@ -103,6 +104,7 @@ struct File {
     view: Vec<view::Section>,
     record: Vec<local::RecordConfig>,
     block: Vec<block::Config>,
+    rewrite: Vec<rewrite::Config>,
     hosts: Vec<PathBuf>,
     hosts_domain: Option<Name>,
     local_ttl: u32,
@@ -125,6 +127,7 @@ impl Default for File {
             view: Vec::new(),
             record: local.record,
             block: Vec::new(),
+            rewrite: Vec::new(),
             hosts: local.hosts,
             hosts_domain: local.hosts_domain,
             local_ttl: local.local_ttl,
@@ -320,6 +323,7 @@ fn load_own(options: &Options) -> Result<Config, Vec<Problem>> {
         },
         zones: file.zones,
         blocks: file.block,
+        rewrites: if consul { Vec::new() } else { file.rewrite },
         forward,
         clients: if consul { as_consul(file.clients) } else { file.clients },
         views,
@@ -430,6 +434,7 @@ fn load_agent(options: &Options, flags: &Agent) -> Result<Config, Vec<Problem>> 
         local: local::Config { hosts: Vec::new(), record: Vec::new(), ..local::Config::default() },
         zones: zone::Config::default(),
         blocks: Vec::new(),
+        rewrites: Vec::new(),
         forward,
         clients: as_consul(ClientsConfig::default()),
         views: Vec::new(),

@@ -11,6 +11,7 @@ pub mod filter;
 pub mod forward;
 pub mod local;
 mod presentation;
+pub mod rewrite;
 pub mod route;
 pub mod zone;
 

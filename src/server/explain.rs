@@ -65,6 +65,12 @@ impl Responder {
                 let because = "a hosts file or a [[record]] has it, as an alias of a name that is looked up in turn";
                 ("local", because.to_owned(), None)
             }
+            Holder::Rewritten(message) => {
+                let target = open_alias(message).map_or_else(|| "another name".to_owned(), |target| target.to_string());
+                let because =
+                    format!("a [[rewrite]] of the configuration has it stand for {target}, which is looked up in turn");
+                ("local", because, None)
+            }
             Holder::Local(message) => {
                 let because = "a hosts file or a [[record]] of the configuration has this very name";
                 ("local", because.to_owned(), Some(message.rcode))

@@ -14,6 +14,8 @@ use crate::resolve::route::Way;
 pub(super) enum Holder<'a> {
     /// A hosts file or a `[[record]]` has exactly this name; the answer may be an alias that leads on.
     Local(Message),
+    /// It stands for another name, to which this alias leads.
+    Rewritten(Message),
     Zone,
     /// It is in the discovery domain, or the reverse name of what is; never [`Step::Forward`].
     Discovery(Step),
@@ -37,6 +39,9 @@ impl Setup {
         if !consul {
             if let Some(message) = self.local.answer(query) {
                 return Holder::Local(message);
+            }
+            if let Some(message) = self.rewrites.answer(query) {
+                return Holder::Rewritten(message);
             }
             // A zone within the discovery domain has only the names that stand in it.
             if self.zones.covers(name) && (!is_ours || self.zones.has(name)) {

@@ -3,7 +3,7 @@
 //! [`Responder::answer`] runs on the listener's own thread and never waits: what is known here is answered at once. What
 //! must wait for somebody else becomes [`Pending`], which [`Responder::finish`] carries to its end.
 //!
-//! The order in which it is asked who knows a name: data of exactly this name (hosts files, `[[record]]`, zones), the
+//! The order in which it is asked who knows a name: data of exactly this name (hosts files, `[[record]]`, `[[rewrite]]`, zones), the
 //! discovery domain and the reverse names of what is in it, block lists, a route that answers by itself or names its own
 //! upstreams, names that never leave a host, what is kept of upstreams' answers, the upstreams. What upstreams say, kept or
 //! new, meets the block lists again before it is passed on: the name may be an alias of a blocked one.
@@ -36,6 +36,7 @@ use crate::resolve::block::{Blocks, Verdict};
 use crate::resolve::cache::{self, Entry, Key, Names, Near};
 use crate::resolve::local::Local;
 use crate::resolve::open_alias;
+use crate::resolve::rewrite::Rewrites;
 use crate::resolve::zone::Zones;
 use crate::upstream::{Answered, FirstAttempt, Forwarder, Kept, truncated, write_kept};
 
@@ -67,6 +68,7 @@ pub struct Setup {
     cookies: Cookies,
     pub zones: Arc<Zones>,
     pub blocks: Arc<Blocks>,
+    pub(super) rewrites: Arc<Rewrites>,
     pub forwarder: Arc<Forwarder>,
 }
 
@@ -104,6 +106,7 @@ impl Setup {
             place: 0,
             zones,
             blocks: Arc::default(),
+            rewrites: Arc::default(),
             forwarder,
         }
     }
@@ -248,6 +251,15 @@ impl Setup {
     /// What this client may ask for.
     pub(super) fn standing(&self, client: IpAddr) -> Standing {
         self.clients.standing(client)
+    }
+
+    /// The same with names that stand for others.
+    #[must_use]
+    pub fn with_rewrites(mut self, rewrites: Rewrites) -> Self {
+        let settings = self.discovery.settings();
+        let has_ours = settings.alt_domain.iter().chain([&settings.domain]).any(|domain| rewrites.has_within(domain));
+        self.at_once &= !has_ours;
+        Self { rewrites: Arc::new(rewrites), ..self }
     }
 
     /// The same with block lists.
@@ -807,6 +819,7 @@ impl Responder {
             Holder::Local(message) if open_alias(&message).is_some() => {
                 Found::Elsewhere(Wait::Complete(Source::Local, Box::new(message)))
             }
+            Holder::Rewritten(message) => Found::Elsewhere(Wait::Complete(Source::Local, Box::new(message))),
             Holder::Local(message) | Holder::Route(message) | Holder::Special(message) => {
                 fit(message, query, client.transport, out);
                 Found::Answered(Source::Local)
@@ -857,8 +870,8 @@ impl Responder {
                     step = match step {
                         Step::Chase(chase) => {
                             let question = chase.question().clone();
-                            let heard = match self.known(setup, client, &question, false).await {
-                                Some(message) => Some(self.completed(setup, client, message, false).await),
+                            let heard = match self.known(setup, client, &question).await {
+                                Some(message) => Some(self.completed(setup, client, message).await),
                                 None => None,
                             };
                             chase.resume(heard)
@@ -872,7 +885,7 @@ impl Responder {
                 let mut out = Vec::new();
                 let message = setup.zones.message(query).await;
                 if open_alias(&message).is_some() {
-                    fit(self.completed(setup, client, message, false).await, query, client.transport, &mut out);
+                    fit(self.completed(setup, client, message).await, query, client.transport, &mut out);
                 } else {
                     setup.zones.answer(query, client.transport.room(query.payload_size()), &mut out).await;
                 }
@@ -880,8 +893,7 @@ impl Responder {
             }
             Wait::Complete(source, message) => {
                 let mut out = Vec::new();
-                let is_judged = source == Source::Blocked;
-                fit(self.completed(setup, client, *message, is_judged).await, query, client.transport, &mut out);
+                fit(self.completed(setup, client, *message).await, query, client.transport, &mut out);
                 (source, out)
             }
         }
@@ -901,7 +913,7 @@ impl Responder {
         if let Some(verdict) = verdict {
             let mut out = Vec::new();
             if let Found::Elsewhere(Wait::Complete(_, message)) = blocked(&verdict, query, client, &mut out) {
-                fit(self.completed(setup, client, *message, true).await, query, client.transport, &mut out);
+                fit(self.completed(setup, client, *message).await, query, client.transport, &mut out);
             }
             return (Source::Blocked, out);
         }
@@ -915,12 +927,11 @@ impl Responder {
     }
 
     /// Follows an alias that leads out of what is known here: a stub resolver expects the whole chain (RFC 1034, 5.2.2).
-    /// With `is_judged`, block lists have had their say.
-    async fn completed(&self, setup: &Arc<Setup>, client: Client, mut message: Message, is_judged: bool) -> Message {
+    async fn completed(&self, setup: &Arc<Setup>, client: Client, mut message: Message) -> Message {
         for _ in 0..ALIASES_MAX {
             let (Some(target), Some(asked)) = (open_alias(&message), message.questions.first()) else { break };
             let question = Question { name: target, qtype: asked.qtype, qclass: Class::IN };
-            let Some(more) = self.known(setup, client, &question, is_judged).await else { break };
+            let Some(more) = self.known(setup, client, &question).await else { break };
             if more.answers.is_empty() {
                 message.rcode = more.rcode;
                 message.authorities = more.authorities;
@@ -928,22 +939,26 @@ impl Responder {
             }
             message.answers.extend(more.answers);
         }
+        setup.rewrites.disguise(&mut message);
         message
     }
 
     /// What anybody says of a question of our own; `None` when nobody answers, or an instance's alias would have to be
     /// followed once more.
-    async fn known(&self, setup: &Arc<Setup>, client: Client, question: &Question, is_judged: bool) -> Option<Message> {
+    async fn known(&self, setup: &Arc<Setup>, client: Client, question: &Question) -> Option<Message> {
         let query = Query::of(question.clone());
         let client = Client { transport: Transport::Tcp, ..client };
         let mut holder = setup.holder(&self.catalog(), &query, client, &mut fastrand::Rng::new(), unix_time());
-        if is_judged && matches!(holder, Holder::Blocked(_)) {
+        // What data of our own leads to is not blocked, nor what a block list does.
+        if matches!(holder, Holder::Blocked(_)) {
             holder = setup.elsewhere(&query);
         }
         match holder {
-            Holder::Local(message) | Holder::Route(message) | Holder::Special(message) => Some(message),
+            Holder::Local(message) | Holder::Rewritten(message) | Holder::Route(message) | Holder::Special(message) => {
+                Some(message)
+            }
             Holder::Zone => Some(setup.zones.message(&query).await),
-            Holder::Blocked(verdict) => verdict.message(&query),
+            Holder::Blocked(_) => None,
             Holder::Discovery(Step::Reply(message)) => Some(*message),
             Holder::Discovery(_) | Holder::Nobody(_) => None,
             Holder::Upstreams => setup.forwarder.ask(question.clone()).await,
