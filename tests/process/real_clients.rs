@@ -47,7 +47,7 @@ impl Machine {
     fn start() -> Self {
         let directory = directory();
         let upstream = Server::nsd(directory.path());
-        let certified = Certified::new(directory.path(), NAME);
+        let certified = Certified::new(directory.path(), [NAME, "127.0.0.1"]);
         let instance = |name: &str, address: String, port: u16| json!({"ID": format!("{name}-{address}"), "Name": name, "Address": address, "Port": port});
         let web = [80, 81].map(|last| instance("web", format!("192.0.2.{last}"), 8080));
         let big = (1..=100).map(|last| instance("big", format!("198.51.100.{last}"), 80));

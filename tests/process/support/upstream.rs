@@ -124,7 +124,7 @@ impl Server {
     /// Unbound with the same names, over TLS and HTTPS too; an authority of its own, whose file is in `directory`,
     /// certifies it as [`Secure::NAME`].
     pub(crate) fn unbound_secure(directory: &Path) -> Secure {
-        let certified = Certified::new(directory, Secure::NAME);
+        let certified = Certified::new(directory, [Secure::NAME]);
         let (port, tls, https) = (free_port(), free_port(), free_port());
         let config = format!(
             "server:\n  interface: 127.0.0.1@{port}\n  interface: 127.0.0.1@{tls}\n  interface: 127.0.0.1@{https}\n  \
@@ -210,14 +210,14 @@ pub(crate) struct Certified {
 }
 
 impl Certified {
-    pub(crate) fn new(directory: &Path, name: &str) -> Self {
+    pub(crate) fn new<const N: usize>(directory: &Path, names: [&str; N]) -> Self {
         let mut authority = CertificateParams::new([]).expect("no names");
         authority.distinguished_name.push(DnType::CommonName, "the tests' authority");
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let signer = KeyPair::generate().expect("a key");
         let root = authority.self_signed(&signer).expect("a certificate");
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new([name.to_owned(), "127.0.0.1".to_owned()]).expect("two names");
+        let params = CertificateParams::new(names.map(str::to_owned)).expect("names");
         let certificate = params.signed_by(&key, &Issuer::new(authority, signer)).expect("a certificate");
         let write = |file: &str, text: String| {
             let path = directory.join(file);
