@@ -79,9 +79,14 @@ impl Asker {
     }
 
     fn end(self) {
+        let answers = || self.answers.load(Ordering::Relaxed);
+        within(SOON, "more than ten answers", || match answers() {
+            11.. => Ok(()),
+            _ if self.thread.is_finished() => Ok(()),
+            few => Err(few.to_string()),
+        });
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("every question had its answer");
-        assert!(self.answers.load(Ordering::Relaxed) > 10);
     }
 }
 
