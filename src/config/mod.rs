@@ -507,7 +507,7 @@ fn taken_twice(dns: &[ListenAddress], http: SocketAddr, encrypted: &server::Conf
 }
 
 fn override_domain(settings: &mut Settings, options: &Options, problems: &mut Vec<Problem>) {
-    match options.domain.as_deref().map(str::parse::<Name>) {
+    match options.domain.as_deref().map(Name::from_idn) {
         None => {}
         Some(Ok(domain)) => settings.domain = domain,
         Some(Err(error)) => problems.push(Problem::new(format!("--domain: {error}"))),

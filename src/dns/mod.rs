@@ -22,7 +22,7 @@ pub use case::LetterCase;
 pub use compose::Composer;
 pub use edns::{ClientSubnet, Edns, EdnsOption, ExtendedError, add_option, find_option, has_option, option, pad};
 pub use message::{Flags, Message, Opcode, Rcode};
-pub use name::{Labels, Name, NameError};
+pub use name::{Labels, Name, NameError, deserialize_domains};
 pub use padding::drop_options;
 pub use plain::PlainQuery;
 pub use query::{Query, Question, Reject};

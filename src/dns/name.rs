@@ -33,6 +33,9 @@ pub enum NameError {
     /// A backslash that starts no valid escape.
     #[error("a backslash is followed by three digits up to 255 or by one character, got {0:?}")]
     Escape(String),
+    /// Letters that no name has in DNS (RFC 5892), or an escape beside letters that have to be encoded.
+    #[error("a name has letters that DNS can carry (IDNA), got {0:?}")]
+    Letters(String),
 }
 
 impl Name {
@@ -102,6 +105,16 @@ impl Name {
         }
         wire.push(0);
         (wire.len() <= WIRE_MAX).then(|| Self { wire: wire.into() })
+    }
+
+    /// A name as a person writes it: master-file form, and the letters of any language as they are asked for (`xn--…`, RFC
+    /// 5891, 4).
+    pub fn from_idn(text: &str) -> Result<Self, NameError> {
+        if text.is_ascii() {
+            return text.parse();
+        }
+        let encoded = Some(text).filter(|text| !text.contains('\\')).and_then(|text| idna::domain_to_ascii(text).ok());
+        encoded.ok_or_else(|| NameError::Letters(text.into()))?.parse()
     }
 
     /// The labels, leftmost first, without the root.
@@ -274,10 +287,31 @@ impl fmt::Debug for Name {
     }
 }
 
+/// As a configuration has it. No text is no name, lest a domain that was forgotten is all there are; the root is `"."`.
 impl<'de> serde::Deserialize<'de> for Name {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error as _;
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        if text.is_empty() {
+            return Err(D::Error::custom("expected a name, got \"\" (`.` is the root, and as a domain all names)"));
+        }
+        Self::from_idn(&text).map_err(D::Error::custom)
+    }
+}
+
+/// A list of domains. Each stands for all names below it, so that what others write as `*.example` is `example`; taken as it
+/// is, it would be the name of an asterisk, which nobody asks for.
+pub fn deserialize_domains<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Name>, D::Error> {
+    let domains = <Vec<Name> as serde::Deserialize>::deserialize(deserializer)?;
+    match domains.iter().find(|domain| domain.wire.contains(&b'*')) {
+        None => Ok(domains),
+        Some(wild) => {
+            let text = wild.to_string();
+            let meant = text.trim_start_matches("*.");
+            let meant = if meant.contains('*') { "each that is meant" } else { meant };
+            let message = format!("expected domains, which stand for all names below them, got {text:?}: write {meant}");
+            Err(serde::de::Error::custom(message))
+        }
     }
 }
 
@@ -305,6 +339,23 @@ mod tests {
         assert!(matches!("abc.".repeat(64).parse::<Name>(), Err(NameError::TooLong(257))));
         assert!(matches!("a\\25".parse::<Name>(), Err(NameError::Escape(_))));
         assert!(matches!("a\\256".parse::<Name>(), Err(NameError::Escape(_))));
+    }
+
+    #[test]
+    fn rfc5891_4_letters_of_all_languages_are_asked_for_encoded() {
+        let read = |text: &str| Name::from_idn(text).map(|name| name.to_string());
+        for (text, name) in [
+            ("münchen.example", "xn--mnchen-3ya.example."),
+            ("MÜNCHEN.Example.", "xn--mnchen-3ya.example."),
+            ("_x.例え。テスト", "_x.xn--r8jz45g.xn--zckzah."),
+            ("A.\\195\\188.example", "A.\\195\\188.example."),
+            (".", "."),
+        ] {
+            assert_eq!(read(text).as_deref(), Ok(name), "{text}");
+        }
+        for text in ["ü\\.example", "\\195.ü", "a\u{fffd}.example", "ü..example", "\\256.example", "\\"] {
+            assert!(read(text).is_err(), "{text}: {:?}", read(text));
+        }
     }
 
     #[test]

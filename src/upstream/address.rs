@@ -161,6 +161,9 @@ impl FromStr for Upstream {
         let path =
             path.map(|path| path.strip_suffix("{?dns}").unwrap_or(path)).filter(|path| *path != "/" || protocol.is_http());
         let (host, port) = host_and_port(rest).ok_or_else(wrong)?;
+        if let Host::Address(address) = host {
+            answerable(address)?;
+        }
         let mut upstream = Self::plain(protocol, host, port.unwrap_or(protocol.port()));
         match path {
             Some(_) if !protocol.is_http() => {
@@ -180,7 +183,7 @@ impl FromStr for Upstream {
             Some(name) => upstream = upstream.identified(|identity| identity.name = Some(name.to_owned()))?,
             None => {}
         }
-        Ok(upstream)
+        if upstream.port == 0 { Err(format!("expected a port from 1 to 65535, got {text:?}")) } else { Ok(upstream) }
     }
 }
 
@@ -196,6 +199,18 @@ impl Upstream {
             }
             _ => Ok(self),
         }
+    }
+}
+
+/// Can one server be there, and can it be asked with nothing known but the address?
+fn answerable(address: IpAddr) -> Result<(), String> {
+    match address {
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Err(format!(
+            "expected an address that holds on every link, got {address}; /etc/resolv.conf may have it with its link"
+        )),
+        IpAddr::V4(v4) if v4.is_broadcast() => Err(format!("expected the address of one server, got {address}")),
+        _ if address.is_multicast() => Err(format!("expected the address of one server, got {address}")),
+        _ => Ok(()),
     }
 }
 
@@ -360,6 +375,16 @@ mod tests {
             "https://x/a b",
             "https://user@x/",
             "https:///dns-query",
+            // What is an address and no server's.
+            "1.2.3.4:0",
+            "1.2.3.4#0",
+            "dns.example:0",
+            "tls://1.2.3.4:0",
+            "255.255.255.255",
+            "224.0.0.251:5353",
+            "ff02::fb",
+            "fe80::1",
+            "[fe80::1%2]:53",
         ] {
             let error = text.parse::<Upstream>().unwrap_err();
             assert!(error.contains("expected") && error.contains("got"), "{text}: {error}");

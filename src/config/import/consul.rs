@@ -76,7 +76,8 @@ impl Consul {
 
     fn write(mut self, agent: agent::Agent) -> Result<Import, Vec<Problem>> {
         self.draft.set(Section::Top, "compat", quoted("consul"), Vec::new());
-        let text = |value: &Option<String>| value.as_ref().map(quoted);
+        // Consul takes an empty text for one that is not there.
+        let text = |value: &Option<String>| value.as_ref().filter(|text| !text.is_empty()).map(quoted);
         self.set(Section::Node, "name", text(&agent.node_name), &["node_name"]);
         self.set(Section::Node, "id", text(&agent.node_id), &["node_id"]);
         self.set(Section::Node, "datacenter", text(&agent.datacenter), &["datacenter"]);

@@ -272,10 +272,15 @@ impl Resolved {
         for word in words {
             match word.strip_prefix('~') {
                 Some(".") => self.takes_all = true,
-                Some(domain) => {
-                    let name = domain.parse::<Name>().map_err(|error| Left::new(error.to_string()))?;
-                    self.routes.push((name, origin.clone()));
-                }
+                // One that cannot be read keeps no other from going its own way.
+                Some(domain) => match Name::from_idn(domain) {
+                    Ok(_) if domain.contains('*') => {
+                        let left = Left::new(format!("nobody asks for a name with an asterisk, such as {domain}"));
+                        self.remarks.left_out(origin, left.hint("a domain stands for all names below it: write it without"));
+                    }
+                    Ok(name) => self.routes.push((name, origin.clone())),
+                    Err(error) => self.remarks.left_out(origin, Left::new(error.to_string())),
+                },
                 None => searched.push(word),
             }
         }
@@ -366,7 +371,14 @@ mod tests {
         assert_eq!(table["forward"]["dnssec"]["validate"].as_bool(), Some(true));
         let (table, ..) = import("[Resolve]\nDNS=10.0.0.2\nDomains=~. ~corp.example\n", "");
         assert_eq!(table["forward"]["upstreams"], vec!["10.0.0.2"].into());
+        // A domain that cannot be read takes no other with it, and an asterisk is no domain.
+        let (table, remarks, text) =
+            import("[Resolve]\nDNS=10.0.0.2\nDomains=~a..b ~*.lab.example ~münchen.example ~corp.example\n", "");
+        let domains = vec!["xn--mnchen-3ya.example", "corp.example"].into();
+        assert_eq!(table["forward"]["route"][0]["domains"], domains, "{text}");
+        assert_eq!(remarks.iter().filter(|(fate, _)| *fate == Fate::LeftOut).count(), 2);
     }
+
     #[test]
     fn what_was_encrypted_stays_encrypted() {
         let servers = "[Resolve]\nDNS=192.0.2.1#dns.example 192.0.2.2:8853#dns.example 2001:db8::1#dns.example 192.0.2.3\n";

@@ -1,7 +1,6 @@
 //! One line of a block list: a hosts file's, a domain by itself, or what adblock rules say of whole domains. Not here: files,
 //! and what becomes of the names.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
 
 use super::Form;
@@ -152,14 +151,9 @@ fn rule(line: &str) -> Option<Entry> {
 /// A name as people write them: letters, digits, hyphens and underscores, and those of all languages (RFC 5891).
 pub(super) fn name(word: &str) -> Result<Name, Fault<'_>> {
     let fault = |message| Fault::Wrong { word, message, hint: "the other entries of this list count" };
-    let is_usual = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_' | b'.');
-    let text = if word.is_ascii() {
-        Cow::Borrowed(word)
-    } else {
-        Cow::Owned(idna::domain_to_ascii(word).map_err(|_| fault(format!("expected a domain, got {word:?}")))?)
-    };
-    match text.parse::<Name>() {
-        Ok(name) if !name.is_root() && text.bytes().all(is_usual) => Ok(name),
+    let is_usual = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
+    match Name::from_idn(word) {
+        Ok(name) if !name.is_root() && !word.contains('\\') && name.labels().flatten().all(is_usual) => Ok(name),
         Ok(_) => Err(fault(format!("expected a domain, got {word:?}"))),
         Err(error) => Err(fault(format!("expected a domain: {error}"))),
     }

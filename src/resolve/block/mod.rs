@@ -48,6 +48,7 @@ pub struct Config {
     /// What is said of a blocked name; what the list says when unset, else that there is no such name.
     pub answer: Option<Answer>,
     /// Domains that are spared, with all names below them, whatever the lists say.
+    #[serde(deserialize_with = "crate::dns::deserialize_domains")]
     pub except: Vec<Name>,
     /// Lists of such.
     pub except_lists: Vec<PathBuf>,

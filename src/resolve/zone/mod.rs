@@ -234,7 +234,7 @@ pub fn check(file: &Path) -> Vec<Problem> {
 
 fn read_zone(file: &Path) -> Result<Authority, Vec<Problem>> {
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    let origin = stem.parse::<Name>().map_err(|error| {
+    let origin = Name::from_idn(stem).map_err(|error| {
         vec![
             Problem::new(format!("expected the name of a zone before `.zone`: {error}"))
                 .in_file(file)

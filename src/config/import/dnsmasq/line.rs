@@ -92,6 +92,14 @@ pub(super) fn name_of(text: &str) -> Result<Name, Left> {
     }
 }
 
+/// A domain with all that is below it, in the letters of any language.
+pub(super) fn domain_of(text: &str) -> Result<Name, Left> {
+    match Name::from_idn(text) {
+        Ok(name) if !name.is_root() && !text.contains(|c: char| c.is_control() || "\\*".contains(c)) => Ok(name),
+        _ => Err(expected("a domain", text)),
+    }
+}
+
 /// A name where a record's data has one beside others.
 pub(super) fn host_of(text: &str) -> Result<Name, Left> {
     name_of(text).and_then(|name| if is_simple(text) { Ok(name) } else { Err(expected("the name of a host", text)) })

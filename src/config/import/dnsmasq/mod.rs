@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use line::{
-    character_strings, domains, expected, fields, generic, host_of, name_data, name_of, network, number, plain, reverse_zones,
-    shown, statement, upstream,
+    character_strings, domain_of, domains, expected, fields, generic, host_of, name_data, name_of, network, number, plain,
+    reverse_zones, shown, statement, upstream,
 };
 
 use super::draft::{Draft, Item, Section, quoted, quoted_name};
@@ -396,7 +396,7 @@ impl Dnsmasq {
                     let left = Left::new(format!("rollcall knows domains of whole labels only, not {domain:?}"));
                     return Err(left.hint("write each domain that is meant"));
                 }
-                let name = name_of(bare)?;
+                let name = domain_of(bare)?;
                 if is_below {
                     self.remarks.changed(origin, format!("the name {name} itself goes this way too"));
                 }
@@ -702,7 +702,7 @@ impl Dnsmasq {
             if domain.is_empty() {
                 return Err(Left::new("rollcall has no word for names of one label here").hint("name each of them"));
             }
-            let item = Item { value: quoted_name(&name_of(&domain)?), from: vec![origin.clone()] };
+            let item = Item { value: quoted_name(&domain_of(&domain)?), from: vec![origin.clone()] };
             self.rebinding_allowed.push(item);
         }
         Ok(())
@@ -806,6 +806,15 @@ mod tests {
         assert_eq!(lost.iter().map(|(line, _)| line.unwrap()).collect::<Vec<_>>(), [6], "{lost:?}");
         let (table, _) = import(&format!("no-resolv\n{anchors}"));
         assert!(table["forward"].get("dnssec").is_none(), "without dnssec they have no effect");
+    }
+
+    #[test]
+    fn domains_are_such_as_are_asked_for() {
+        let (table, lost) = import(
+            "no-resolv\nserver=/münchen.example/a*b.example/10.0.0.2\nstop-dns-rebind\nrebind-domain-ok=/*.corp.example/lan/\n",
+        );
+        assert_eq!(strings(&table["forward"]["route"][0]["domains"]), ["xn--mnchen-3ya.example"]);
+        assert_eq!(lost.iter().map(|(line, _)| line.unwrap()).collect::<Vec<_>>(), [2, 4], "{lost:?}");
     }
 
     #[test]
