@@ -23,7 +23,8 @@ impl Reply {
     pub fn read(octets: &[u8], asked: &[u8]) -> Option<Self> {
         let [_, _, high, low, questions @ ..] = octets.first_chunk::<6>()?;
         let has_question = match questions {
-            _ if high & 0x80 == 0 => return None,
+            // QR, and the operation that was asked for.
+            _ if high & 0xf8 != 0x80 => return None,
             [0, 1] if is_same(question(octets)?, asked) => true,
             // No question and no error is no reply to anything.
             [0, 0] if low & 15 != 0 => false,

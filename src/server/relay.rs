@@ -294,7 +294,10 @@ impl Relay {
                 }
                 self.asked.remove(&flight.key);
                 let is_truncated = octets.get(2).is_none_or(|high| high & 2 != 0);
-                if is_same && is_success(reply.rcode) && reply.has_question && reply.length == octets.len() && !is_truncated {
+                // Who asks without an OPT record gets none (RFC 6891, 7).
+                let is_unasked = reply.has_edns && asked.get(11) != Some(&1);
+                let is_whole = reply.has_question && reply.length == octets.len() && !is_truncated && !is_unasked;
+                if is_same && is_success(reply.rcode) && is_whole {
                     let (favourite, sent) = (flight.favourite, flight.sent);
                     let is_same =
                         |(former, then, _): &(Favourite, Instant, _)| (former.group, *then) == (favourite.group, sent);

@@ -1349,7 +1349,12 @@ impl Forwarder {
 
     /// An answer as this client may have it: its id, its question, its size. `octets` are the query's own.
     fn fitted(&self, query: &Query, octets: &[u8], answer: Result<&[u8], &str>, transport: Transport) -> (Answered, Vec<u8>) {
+        // Who has come by a stream can do nothing with a part of an answer.
+        let is_part = |answer: &[u8]| transport == Transport::Tcp && answer.get(2).is_some_and(|high| high & 2 != 0);
         match answer {
+            Ok(answer) if is_part(answer) => {
+                (Answered::Nobody, self.failure(query, Some((ExtendedError::NoReachableAuthority, PART))))
+            }
             Ok(answer) => (Answered::Asked, self.cut(query, octets, answer, transport)),
             Err(reason) => (Answered::Nobody, self.failure(query, Some((ExtendedError::NoReachableAuthority, reason)))),
         }
@@ -1404,6 +1409,9 @@ impl Forwarder {
 
 /// Why there is no answer, when nobody gave one.
 const SILENCE: &str = "no upstream answered in time";
+
+/// Why a part of an answer is none.
+const PART: &str = "upstreams gave a part of the answer, and none over TCP";
 
 /// What comes of a look-up that is under way.
 async fn outcome(mut told: watch::Receiver<Option<Outcome>>) -> Outcome {
@@ -1605,6 +1613,10 @@ fn completed(mut answer: Vec<u8>, query: &Query) -> Vec<u8> {
         whole.edns = message.edns.or_else(|| own_edns(query)).filter(|_| query.edns.is_some());
         return whole.compose(true);
     }
+    if query.edns.is_none() && message.edns.is_some() {
+        // Who sent no OPT record gets none (RFC 6891, 7).
+        return Message { edns: None, ..message }.compose(true);
+    }
     if let Some(edns) = own_edns(query).filter(|_| message.edns.is_none()) {
         add_edns(&mut answer, edns.dnssec_ok);
     }
@@ -1767,6 +1779,34 @@ mod tests {
             assert_eq!((message.rcode, message.answers.len()), (Rcode::NOERROR, 1), "question {n}");
         }
         assert!(bad.asked() < 6, "who answers with errors is asked now and then only, not {} times", bad.asked());
+    }
+
+    #[tokio::test]
+    async fn rfc6891_7_who_sends_no_opt_record_gets_none() {
+        let eager = |query: &Query| Some(Message { edns: Some(Edns::new(1232)), ..right(query)? });
+        let peer = Peer::start(0, eager).await;
+        let forwarder = forwarder(&config(&[&peer])).await;
+        for edns in [false, true] {
+            let message = ask(&forwarder, &query("www.example.net", edns)).await;
+            assert_eq!((message.answers.len(), message.edns.is_some()), (1, edns), "{message:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_asks_by_tcp_is_not_told_to_ask_by_tcp() {
+        let cut = |query: &Query| {
+            let mut message = query.response(Rcode::NOERROR);
+            message.flags.truncated = true;
+            Some(message)
+        };
+        let peer = Peer::start(0, cut).await;
+        let forwarder = forwarder(&config(&[&peer])).await;
+        for (transport, rcode) in [(Transport::Udp, Rcode::NOERROR), (Transport::Tcp, Rcode::SERVFAIL)] {
+            let query = query("www.example.net", true);
+            let (_, octets) = forwarder.resolve(&query, &query.compose(), transport, None).await;
+            let message = Message::parse(&octets).unwrap();
+            assert_eq!((message.rcode, message.flags.truncated), (rcode, transport == Transport::Udp), "{message:?}");
+        }
     }
 
     #[tokio::test]

@@ -267,12 +267,14 @@ mod tests {
             *other_type.iter_mut().nth_back(2).unwrap() = 28;
             let mut no_response = reply_to(seen, 6);
             no_response[2] = 0;
+            let mut update = reply_to(seen, 8);
+            update[2] |= 5 << 3;
             let mut no_question = seen[..Message::HEADER].to_vec();
             (no_question[2], no_question[3], no_question[5]) = (0x80, 0x70, 0);
             let short = right[..5].to_vec();
             let mut counts = right.clone();
             counts[7] = 1;
-            for wrong in [other_id, other_question, other_type, no_response, no_question, short, counts, Vec::new()] {
+            for wrong in [other_id, other_question, other_type, no_response, update, no_question, short, counts, Vec::new()] {
                 server.send_to(&wrong, client).await.unwrap();
             }
             server.send_to(&right, client).await.unwrap();
