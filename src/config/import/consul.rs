@@ -39,8 +39,7 @@ impl Consul {
             let written = format!("\"{key}\"");
             let line = plain.lines().position(|line| line.contains(&written));
             let shown = line.and_then(|line| text.lines().nth(line)).unwrap_or(&written).trim().to_owned();
-            let shown = if shown.len() > 200 { written } else { shown };
-            let origin = Origin { file: path.to_owned(), line: line.map(|line| line + 1), text: shown };
+            let origin = Origin::new(path, line.map(|line| line + 1), &shown);
             if agent::NEEDLESS.contains(&&**key) {
                 self.remarks.needless(&origin, "it says nothing to a single server");
             } else if !agent::OBEYED.contains(&&**key) {

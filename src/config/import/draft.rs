@@ -1,6 +1,7 @@
 //! A configuration of ours that is being written: settings in their sections, each with the lines that it comes from.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use super::Origin;
@@ -105,10 +106,14 @@ impl Draft {
             settings.len() - 1
         });
         if let Some((_, Value::List(list))) = settings.get_mut(at) {
+            let mut places: HashMap<String, usize> = list.iter().enumerate().map(|(at, own)| (own.value.clone(), at)).collect();
             for item in items {
-                match list.iter_mut().find(|own| own.value == item.value) {
+                match places.get(&item.value).and_then(|at| list.get_mut(*at)) {
                     Some(own) => own.from.extend(item.from),
-                    None => list.push(item),
+                    None => {
+                        places.insert(item.value.clone(), list.len());
+                        list.push(item);
+                    }
                 }
             }
         }
@@ -150,9 +155,14 @@ impl Draft {
                     }
                     Value::List(list) => {
                         let _ = writeln!(text, "{key} = [");
+                        let mut said = Vec::new();
                         for Item { value, from } in list {
-                            from.iter().for_each(|origin| comment(&mut text, "    ", &origin.to_string()));
+                            // A line that many of them come from stands above them once.
+                            if from != said {
+                                from.iter().for_each(|origin| comment(&mut text, "    ", &origin.to_string()));
+                            }
                             let _ = writeln!(text, "    {value},");
+                            said = from;
                         }
                         text.push_str("]\n");
                     }
@@ -198,7 +208,7 @@ mod tests {
 
     #[test]
     fn settings_stand_in_their_sections_with_the_lines_that_they_come_from() {
-        let origin = |line| Origin { file: "a.conf".into(), line: Some(line), text: format!("line\n{line}") };
+        let origin = |line| Origin::new("a.conf".as_ref(), Some(line), &format!("line\n{line}"));
         let item = |value: &str, line| Item { value: quoted(value), from: vec![origin(line)] };
         let mut draft = Draft::default();
         for (name, line) in [("a", 3), ("b\"\\\u{7f}", 4)] {

@@ -17,6 +17,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -78,14 +79,27 @@ impl fmt::Display for Fate {
     }
 }
 
-/// Where a setting stands, and how it reads.
+/// Where a setting stands, and how it reads. All that comes of one line shares it: a line may name domains by the thousand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Origin {
-    pub file: PathBuf,
+    pub file: Arc<Path>,
     /// From 1; none for what concerns the file as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
-    pub text: String,
+    /// No more than can be read at a glance.
+    pub text: Arc<str>,
+}
+
+impl Origin {
+    fn new(file: &Path, line: Option<usize>, text: &str) -> Self {
+        /// Characters of a line that are shown.
+        const SHOWN: usize = 200;
+        let text = match text.char_indices().nth(SHOWN) {
+            Some((end, _)) => format!("{}…", &text[..end]).into(),
+            None => text.into(),
+        };
+        Self { file: file.into(), line, text }
+    }
 }
 
 impl fmt::Display for Origin {

@@ -115,7 +115,7 @@ impl Resolved {
                 continue;
             }
             self.settings += 1;
-            let origin = Origin { file: path.to_owned(), line: Some(number + 1), text: line.to_owned() };
+            let origin = Origin::new(path, Some(number + 1), line);
             let taken = match line.split_once('=') {
                 Some((key, value)) if is_ours => self.setting(&origin, key.trim(), value.trim()),
                 _ => Err(Left::new("expected KEY=VALUE in the section [Resolve]")),

@@ -36,7 +36,7 @@ type Taken = Result<(), Left>;
 pub fn dnsmasq(files: &[PathBuf]) -> Result<Import, Vec<Problem>> {
     let mut disk = Disk::new();
     let texts = texts(files, &mut disk)?;
-    let start = Origin { file: files.first().cloned().unwrap_or_default(), line: None, text: String::new() };
+    let start = Origin::new(files.first().map_or(Path::new(""), PathBuf::as_path), None, "");
     let mut import = Dnsmasq::new(disk, start);
     for (path, text) in &texts {
         import.file(path, text, false);
@@ -104,6 +104,15 @@ struct Domain {
     from: Vec<Origin>,
 }
 
+impl Domain {
+    /// Takes down a line that says something of it, however often it does.
+    fn note(&mut self, origin: &Origin) {
+        if self.from.last() != Some(origin) {
+            self.from.push(origin.clone());
+        }
+    }
+}
+
 impl Dnsmasq {
     fn new(disk: Disk, start: Origin) -> Self {
         Self {
@@ -144,7 +153,7 @@ impl Dnsmasq {
     /// Reads one file; a servers-file may hold nothing but servers.
     fn file(&mut self, path: &Path, text: &str, servers_only: bool) {
         for (number, line) in text.lines().enumerate() {
-            let origin = || Origin { file: path.to_owned(), line: Some(number + 1), text: line.trim().to_owned() };
+            let origin = || Origin::new(path, Some(number + 1), line.trim());
             match statement(line) {
                 Ok(None) => {}
                 Ok(Some((name, value))) => {
@@ -403,7 +412,7 @@ impl Dnsmasq {
                 self.domains.entry(name.to_lowercase().to_string()).or_default()
             }
         };
-        entry.from.push(origin.clone());
+        entry.note(origin);
         Ok(Some(entry))
     }
 
@@ -414,7 +423,7 @@ impl Dnsmasq {
         let upstream = if target.is_empty() { None } else { Some(upstream(&target)) };
         for zone in zones {
             let entry = self.domains.entry(zone).or_default();
-            entry.from.push(origin.clone());
+            entry.note(origin);
             match &upstream {
                 None => entry.nobody = true,
                 Some(Ok(upstream)) => entry.upstreams.push(upstream.clone()),
@@ -440,7 +449,7 @@ impl Dnsmasq {
                 Ok(Some(entry)) => entry,
                 Ok(None) => {
                     let entry = self.domains.entry(".".to_owned()).or_default();
-                    entry.from.push(origin.clone());
+                    entry.note(origin);
                     entry
                 }
                 Err(left) => {
@@ -477,14 +486,17 @@ impl Dnsmasq {
 
     /// `name[,name…],[IPv4],[IPv6][,TTL]`
     fn host_record(&mut self, origin: &Origin, value: &str) -> Taken {
-        let (mut names, mut addresses, mut ttl) = (Vec::new(), Vec::new(), None);
+        // Of two addresses of a kind the last one counts.
+        let (mut names, mut v4, mut v6, mut ttl) = (Vec::new(), None, None, None);
         for field in fields(value).iter().filter(|field| !field.is_empty()) {
             match field.parse::<IpAddr>() {
-                Ok(address) => addresses.push(address),
+                Ok(address) if address.is_ipv4() => v4 = Some(address),
+                Ok(address) => v6 = Some(address),
                 Err(_) if field.chars().all(|c| c.is_ascii_digit()) => ttl = Some(number(field)?),
                 Err(_) => names.push(name_of(field)?),
             }
         }
+        let addresses: Vec<IpAddr> = v4.into_iter().chain(v6).collect();
         if names.is_empty() || addresses.is_empty() {
             return Err(expected("names and addresses", value));
         }
@@ -825,6 +837,34 @@ mod tests {
         let routes = table["forward"]["route"].as_array().unwrap();
         assert_eq!((lost.len(), routes.len()), (0, 2));
         assert!(routes.iter().all(|route| strings(&route["domains"]).len() == 3_000));
+    }
+
+    #[test]
+    fn what_comes_of_a_long_line_grows_with_it_and_not_with_its_square() {
+        const COUNT: usize = 3_000;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("dnsmasq.conf");
+        let list = |form: &str| (0..COUNT).map(|n| form.replace('N', &n.to_string())).collect::<String>();
+        for (text, names) in [
+            (format!("server={}/10.0.0.2", list("/nN.example")), COUNT),
+            (format!("server={}/10.0.0.2", list("/*.nN.example")), COUNT),
+            (format!("server={}/10.0.0.2", list("/one.example")), 1),
+            (format!("address={}/192.0.2.1", list("/nN.example")), COUNT),
+            (format!("stop-dns-rebind\nrebind-domain-ok={}/", list("/nN.example")), COUNT),
+            (format!("host-record={}{}", list("nN.example,"), list("192.0.2.1,").trim_end_matches(',')), COUNT + 1),
+        ] {
+            fs::write(&file, &text).unwrap();
+            let import = dnsmasq(std::slice::from_ref(&file)).unwrap();
+            let remarks: usize = import.remarks.iter().map(|remark| remark.to_string().len()).sum();
+            let (start, octets) = (&text[..20], import.toml.len() + remarks);
+            assert!(octets < 40 * text.len() + 50_000, "{start}: {octets} octets of {}", text.len());
+            let domains = |list: &toml::Value| list.as_array().unwrap().len();
+            let table: toml::Table = import.toml.parse().unwrap();
+            let forward = table.get("forward");
+            let route = forward.and_then(|forward| Some(domains(forward.get("route")?.get(0)?.get("domains")?)));
+            let allowed = forward.and_then(|forward| Some(domains(forward.get("filter")?.get("private_allowed")?)));
+            assert_eq!(route.or(allowed).or(table.get("record").map(domains)), Some(names), "{start}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What was gathered of dnsmasq's lines, written as our configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -192,7 +192,7 @@ impl Dnsmasq {
             files.into_iter().map(|(path, origin)| (path, Some(origin))).collect()
         };
         for (path, origin) in files {
-            let origin = origin.unwrap_or_else(|| Origin { file: path.clone(), line: None, text: String::new() });
+            let origin = origin.unwrap_or_else(|| Origin::new(&path, None, ""));
             match self.disk.nameservers(&path) {
                 Ok(addresses) if addresses.is_empty() => {}
                 Ok(addresses) => {
@@ -351,23 +351,15 @@ impl Domain {
     /// Its addresses and whom a route asks, as dnsmasq decides between lines of one domain: an address without a value comes
     /// before servers, `#` before a server, and a server before nobody.
     fn way(&self) -> Way {
-        let mut addresses: Vec<IpAddr> = Vec::new();
-        for address in &self.addresses {
-            if !addresses.contains(address) {
-                addresses.push(*address);
-            }
-        }
+        let mut seen = HashSet::new();
+        let addresses = self.addresses.iter().copied().filter(|address| seen.insert(*address)).collect();
         let upstreams = if self.nothing {
             Some("[]".to_owned())
         } else if self.default {
             Some(quoted("default"))
         } else if !self.upstreams.is_empty() {
-            let mut upstreams: Vec<String> = Vec::new();
-            for upstream in self.upstreams.iter().map(quoted) {
-                if !upstreams.contains(&upstream) {
-                    upstreams.push(upstream);
-                }
-            }
+            let mut seen = HashSet::new();
+            let upstreams: Vec<String> = self.upstreams.iter().filter(|upstream| seen.insert(*upstream)).map(quoted).collect();
             Some(format!("[{}]", upstreams.join(", ")))
         } else {
             (self.nobody || self.lost).then(|| "[]".to_owned())
