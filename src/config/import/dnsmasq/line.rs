@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
 use super::super::Left;
 use crate::dns::Name;
@@ -121,6 +121,29 @@ pub(super) fn network(text: &str) -> Result<IpNet, Left> {
     let text = plain(text.trim());
     let alone = || text.parse::<IpAddr>().ok().map(IpNet::from);
     text.parse().ok().or_else(alone).map(|network: IpNet| network.trunc()).ok_or_else(|| expected("ADDRESS/LENGTH", &text))
+}
+
+/// The networks of `address/length`, `first,last` and single addresses; what is none of them is passed over.
+pub(super) fn ranges(mut fields: &[String]) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    while let [first, rest @ ..] = fields {
+        let last = rest.first().and_then(|last| last.parse().ok());
+        fields = match (first.parse().ok(), last) {
+            (Some(IpAddr::V4(first)), Some(IpAddr::V4(last))) if first <= last => {
+                networks.extend(Ipv4Subnets::new(first, last, 0).map(IpNet::V4));
+                &rest[1..]
+            }
+            (Some(IpAddr::V6(first)), Some(IpAddr::V6(last))) if first <= last => {
+                networks.extend(Ipv6Subnets::new(first, last, 0).map(IpNet::V6));
+                &rest[1..]
+            }
+            _ => {
+                networks.extend(network(first));
+                rest
+            }
+        };
+    }
+    networks
 }
 
 /// `host[#port][@…]`

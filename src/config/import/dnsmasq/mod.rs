@@ -18,7 +18,7 @@ use ipnet::IpNet;
 
 use line::{
     character_strings, domain_of, domains, expected, fields, generic, host_of, name_data, name_of, network, number, plain,
-    reverse_zones, shown, statement, upstream,
+    ranges, reverse_zones, shown, statement, upstream,
 };
 
 use super::draft::{Draft, Item, Section, quoted, quoted_name};
@@ -182,7 +182,7 @@ impl Dnsmasq {
                 self.remarks.needless(origin, why);
                 return Ok(());
             }
-            Some(Err(left)) => return Err(left),
+            Some(Err(left)) => return Err(self.unanswered(origin, name, &fields(value.unwrap_or_default()), left)),
             None => {}
         }
         let Some(name) = options::carried(name) else {
@@ -401,9 +401,10 @@ impl Dnsmasq {
                     Some(bare) => (bare, true),
                     None => (domain.strip_prefix('.').unwrap_or(domain), false),
                 };
-                if bare.starts_with('*') {
-                    let left = Left::new(format!("rollcall knows domains of whole labels only, not {domain:?}"));
-                    return Err(left.hint("write each domain that is meant"));
+                if let Some(end) = bare.strip_prefix('*') {
+                    let left = Left::new(format!("rollcall knows domains of whole labels only, not {:?}", shown(domain)));
+                    let left = left.hint("write each domain that is meant");
+                    return Err(self.lose(origin, &[end.to_owned()], left));
                 }
                 let name = domain_of(bare)?;
                 if is_below {
@@ -414,6 +415,43 @@ impl Dnsmasq {
         };
         entry.note(origin);
         Ok(Some(entry))
+    }
+
+    /// A line about names that dnsmasq answers by itself did not come over.
+    fn unanswered(&mut self, origin: &Origin, option: &str, fields: &[String], left: Left) -> Left {
+        match option {
+            "synth-domain" => self.lose(origin, fields, left),
+            "dynamic-host" => self.lose(origin, &fields[..fields.len().min(1)], left),
+            "domain" | "domain-suffix" if fields.last().is_some_and(|last| last == "local") => self.lose(origin, fields, left),
+            "auth-zone" => {
+                // A network without a length has the usual one.
+                let with_length = |field: &String| match field.parse::<IpAddr>() {
+                    Ok(IpAddr::V4(_)) => format!("{field}/24"),
+                    Ok(IpAddr::V6(_)) => format!("{field}/64"),
+                    Err(_) => field.clone(),
+                };
+                let fields: Vec<String> = fields.iter().map(with_length).collect();
+                self.lose(origin, &fields, left)
+            }
+            _ => left,
+        }
+    }
+
+    /// `domain[,range…]`: a line that did not come over was about these names and the reverse names of these ranges, which are
+    /// asked of nobody unless another line says of whom.
+    fn lose(&mut self, origin: &Origin, fields: &[String], left: Left) -> Left {
+        let Some((domain, behind)) = fields.split_first() else { return left };
+        let domain = domain_of(domain).ok().map(|domain| domain.to_lowercase().to_string()).filter(|domain| domain != "#.");
+        let zones: Vec<String> = domain.into_iter().chain(ranges(behind).into_iter().flat_map(reverse_zones)).collect();
+        if zones.is_empty() {
+            return left;
+        }
+        for zone in zones {
+            let entry = self.domains.entry(zone).or_default();
+            entry.lost = true;
+            entry.note(origin);
+        }
+        asked_of_nobody(left)
     }
 
     fn rev_server(&mut self, origin: &Origin, value: &str) -> Taken {
@@ -652,8 +690,9 @@ impl Dnsmasq {
 
     fn domain(&mut self, origin: &Origin, value: &str) -> Taken {
         if value.contains(',') {
-            return Err(Left::new("rollcall has one domain for the names of hosts files, whatever their addresses")
-                .hint("write the long names into the hosts file"));
+            let left = Left::new("rollcall has one domain for the names of hosts files, whatever their addresses");
+            let left = left.hint("write the long names into the hosts file");
+            return Err(self.unanswered(origin, "domain", &fields(value), left));
         }
         let name = match &*plain(value) {
             "#" => {
@@ -799,7 +838,9 @@ mod tests {
         // Nor does a domain that cannot be read take its neighbours with it.
         let (table, lost) = import("no-resolv\nserver=192.0.2.1\nserver=/*wild.example/corp.example/10.0.0.2\nlocal=/#/\n");
         assert_eq!(lost.iter().map(|(line, _)| line.unwrap()).collect::<Vec<_>>(), [3, 4], "{lost:?}");
-        assert_eq!(strings(&table["forward"]["route"][0]["domains"]), ["corp.example"]);
+        let route =
+            |domain: &str, target: Option<&str>| (domain.to_owned(), target.into_iter().map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(routes(&table), [route("corp.example", Some("10.0.0.2")), route("wild.example", None)]);
         let (table, _) = import("no-resolv\nrev-server=10.0.0.0/8,10.0.0.2@eth0\n");
         assert_eq!(strings(&table["forward"]["route"][0]["upstreams"]), [""; 0]);
         // Another server of the domain is enough.
@@ -818,6 +859,53 @@ mod tests {
         assert_eq!(lost.iter().map(|(line, _)| line.unwrap()).collect::<Vec<_>>(), [6], "{lost:?}");
         let (table, _) = import(&format!("no-resolv\n{anchors}"));
         assert!(table["forward"].get("dnssec").is_none(), "without dnssec they have no effect");
+    }
+
+    /// Each domain of a route, in order, with whom it asks.
+    fn routes(table: &toml::Table) -> Vec<(String, Vec<String>)> {
+        let routes = table["forward"].get("route").and_then(toml::Value::as_array).into_iter().flatten();
+        let own = |list: &toml::Value| strings(list).into_iter().map(str::to_owned).collect::<Vec<_>>();
+        let each = |route: &toml::Value| -> Vec<(String, Vec<String>)> {
+            own(&route["domains"]).into_iter().map(|domain| (domain, own(&route["upstreams"]))).collect()
+        };
+        let mut all: Vec<_> = routes.flat_map(each).collect();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn names_that_dnsmasq_answers_by_itself_are_asked_of_nobody() {
+        let reverse = "0.0.10.in-addr.arpa";
+        for (line, domains) in [
+            ("domain=corp,10.0.0.0/24,local", &["corp", reverse][..]),
+            ("domain=corp,eth0,local", &["corp"]),
+            ("domain=#,10.0.0.0/24,local", &[reverse]),
+            // Its names were forwarded, but for those of leases and hosts files.
+            ("domain=corp,10.0.0.0/24", &[]),
+            ("synth-domain=Corp,10.0.0.0/24,host-", &["corp", reverse]),
+            ("synth-domain=corp,10.0.0.0,10.0.0.255,host-*", &["corp", reverse]),
+            ("synth-domain=corp,10.0.0.1,10.0.0.2", &["corp", "1.0.0.10.in-addr.arpa", "2.0.0.10.in-addr.arpa"]),
+            ("synth-domain=corp,2001:db8::/32", &["corp", "8.b.d.0.1.0.0.2.ip6.arpa"]),
+            ("synth-domain=corp,10.0.0.2,10.0.0.1", &["corp", "1.0.0.10.in-addr.arpa", "2.0.0.10.in-addr.arpa"]),
+            ("auth-zone=corp", &["corp"]),
+            ("auth-zone=corp,10.0.0.0,exclude:192.0.2.0/24,eth0/6", &["corp", reverse]),
+            ("dynamic-host=host.corp,0.0.0.8,eth0", &["host.corp"]),
+            ("server=/*corp/10.0.0.1", &["corp"]),
+            ("address=/*corp/10.0.0.1", &["corp"]),
+            ("server=/*/10.0.0.1", &[]),
+            ("auth-zone", &[]),
+            ("dynamic-host", &[]),
+        ] {
+            let (table, lost) = import(&format!("no-resolv\nserver=9.9.9.9\n{line}\n"));
+            let wanted: Vec<(String, Vec<String>)> = domains.iter().map(|domain| (domain.to_string(), Vec::new())).collect();
+            let mut found = routes(&table);
+            found.sort_by_key(|(domain, _)| domains.iter().position(|wanted| wanted == domain));
+            assert_eq!(found, wanted, "{line}");
+            assert_eq!((lost.len(), lost[0].1.contains("asked of nobody")), (1, !domains.is_empty()), "{line}: {lost:?}");
+        }
+        // Another line about the domain says where it goes.
+        let (table, _) = import("no-resolv\nauth-zone=corp\nserver=/corp/10.0.0.2\n");
+        assert_eq!(routes(&table), [("corp".to_owned(), vec!["10.0.0.2".to_owned()])]);
     }
 
     #[test]
