@@ -82,8 +82,22 @@ impl Problem {
     }
 }
 
+/// Text with its lines and tabs, and without what would move a terminal's cursor: what a person wrote is shown to another.
+pub fn legible(text: &str) -> String {
+    let is_told = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    text.chars().map(|c| if is_told(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        self.write(&mut text)?;
+        f.write_str(&legible(&text))
+    }
+}
+
+impl Problem {
+    fn write(&self, f: &mut impl fmt::Write) -> fmt::Result {
         match (&self.file, &self.place) {
             (Some(file), Some(place)) => write!(f, "{}:{}:{}: ", file.display(), place.line, place.column)?,
             (Some(file), None) => write!(f, "{}: ", file.display())?,
@@ -120,13 +134,33 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         }
         row.last().copied().unwrap_or(usize::MAX)
     };
-    let best = known.into_iter().map(|other| (distance(other), other)).min()?;
-    (best.0 <= 2.max(word.chars().count() / 3)).then_some(best.1)
+    let length = word.chars().count();
+    let farthest = 2.max(length / 3);
+    // What is longer or shorter by more than that is not compared: words may be as long as a file.
+    let near = known.into_iter().filter(|other| other.chars().count().abs_diff(length) <= farthest);
+    let best = near.map(|other| (distance(other), other)).min()?;
+    (best.0 <= farthest).then_some(best.1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_somebody_wrote_moves_no_cursor() {
+        let text = "a\u{1b}[1m =\t\u{7}\u{9b}2J";
+        let problem = Problem::new(format!("expected a key, got {text}")).at(Place::of(text, 0..1)).in_file("\r.toml");
+        let shown = problem.hint(text).to_string();
+        assert!(shown.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\t')), "{shown:?}");
+        assert_eq!(shown.lines().count(), 5, "{shown}");
+    }
+
+    #[test]
+    fn a_word_as_long_as_a_file_is_like_no_other() {
+        // Each letter compared with each of a list of options would take minutes.
+        assert_eq!(nearest(&"x".repeat(2_000_000), std::iter::repeat_n("bogus-nxdomain", 500)), None);
+        assert_eq!(nearest("bogus-nxdoman", ["x", "bogus-nxdomain"]), Some("bogus-nxdomain"));
+    }
 
     #[test]
     fn a_problem_shows_the_line_and_the_place() {

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use serde_json::Value;
 
 use super::Error;
-use crate::problem::Problem;
+use crate::problem::{Problem, legible};
 
 /// The standard output of a command. Nothing else in the program writes to it.
 pub(super) struct Output {
@@ -83,20 +83,20 @@ impl Output {
     pub(super) fn failure(&self, error: &Error) {
         let mut text = String::new();
         let (red, bold, plain) = if self.complaint_colours { ("\x1b[1;31m", "\x1b[1m", "\x1b[0m") } else { ("", "", "") };
-        text.push_str(&format!("{red}error{plain}: {error}\n"));
+        text.push_str(&format!("{red}error{plain}: {}\n", legible(&error.to_string())));
         let mut said = error.to_string();
         let mut cause = std::error::Error::source(error);
         while let Some(next) = cause {
             // A library's error often repeats its cause.
             let words = next.to_string();
             if !said.contains(&words) {
-                text.push_str(&format!("  {bold}cause{plain}  {words}\n"));
+                text.push_str(&format!("  {bold}cause{plain}  {}\n", legible(&words)));
                 said.push_str(&words);
             }
             cause = next.source();
         }
         if let Some(hint) = error.hint() {
-            text.push_str(&format!("  {bold}hint{plain}   {hint}\n"));
+            text.push_str(&format!("  {bold}hint{plain}   {}\n", legible(&hint)));
         }
         let _ = io::stderr().write_all(text.as_bytes());
     }

@@ -186,7 +186,7 @@ impl Dnsmasq {
             None => {}
         }
         let Some(name) = options::carried(name) else {
-            let left = Left::new(format!("dnsmasq knows no option {name:?}"));
+            let left = Left::new(format!("dnsmasq knows no option {:?}", shown(name)));
             return Err(match options::near(name) {
                 Some(near) => left.hint(format!("did you mean `{near}`?")),
                 None => left,
@@ -505,10 +505,15 @@ impl Dnsmasq {
 
     fn hosts_file(&mut self, origin: &Origin, name: &str, value: &str) -> Taken {
         let path = absolute(&plain(value));
-        if let Err(error) = fs::metadata(&path) {
-            self.remarks.changed(origin, format!("it is carried over, but cannot be read now: {error}"));
-        } else if name == "hostsdir" {
-            self.remarks.changed(origin, "the folder is read at the start and on SIGHUP, not watched");
+        match fs::metadata(&path) {
+            Err(error) => self.remarks.changed(origin, format!("it is carried over, but cannot be read now: {error}")),
+            Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => {
+                return Err(Left::new("expected a regular file or a folder").hint("write its lines into a file"));
+            }
+            Ok(_) if name == "hostsdir" => {
+                self.remarks.changed(origin, "the folder is read at the start and on SIGHUP, not watched");
+            }
+            Ok(_) => {}
         }
         self.hosts.push(Item { value: quoted(path.to_string_lossy()), from: vec![origin.clone()] });
         Ok(())
@@ -977,7 +982,11 @@ mod tests {
         let lost: Vec<_> = import.remarks.iter().filter(|remark| remark.fate == Fate::LeftOut).collect();
         assert_eq!((lost.len(), import.settings), (2, 2 * (limits::IMPORT_DEPTH_MAX + 1)), "{lost:?}");
         assert!(lost[0].why.contains("too deep"), "{lost:?}");
-        for (text, why) in [("conf-file=/dev/zero", "regular file"), ("servers-file=/nonexistent", "No such file")] {
+        for (text, why) in [
+            ("conf-file=/dev/zero", "regular file"),
+            ("servers-file=/nonexistent", "No such file"),
+            ("addn-hosts=/dev/zero", "regular file"),
+        ] {
             fs::write(path(0), text).unwrap();
             let import = dnsmasq(&[path(0)]).unwrap();
             assert!(import.remarks.iter().any(|remark| remark.why.contains(why)), "{text}: {:?}", import.remarks);
