@@ -61,7 +61,7 @@ pub(super) async fn cache(api: Api, request: Request) -> Result<Reply, Refusal> 
 
 /// `GET /v1/rollcall/cache/entries/NAME?type=TYPE`.
 pub(super) async fn entries(api: Api, request: Request) -> Result<Reply, Refusal> {
-    let (name, qtype) = (name(&request.rest)?, request.get("type").map(record_type).transpose()?);
+    let (name, qtype) = (name_of_path(&request)?, request.get("type").map(record_type).transpose()?);
     let shown = with(&api, move |resolver| resolver.kept(&name, qtype)).await?;
     Reply::json(&request, &shown)
 }
@@ -69,10 +69,12 @@ pub(super) async fn entries(api: Api, request: Request) -> Result<Reply, Refusal
 /// `PUT /v1/rollcall/cache/flush?name=NAME`, `?below=DOMAIN` or `?all`.
 pub(super) async fn flush(api: Api, request: Request) -> Result<Reply, Refusal> {
     debug_assert_eq!(request.method, Method::PUT);
-    let what = match (request.get("name"), request.get("below"), request.has("all")) {
-        (Some(text), None, false) => Forget::Name(name(text)?),
-        (None, Some(text), false) => Forget::Below(name(text)?),
-        (None, None, true) => Forget::All,
+    // Each is counted that is there at all: what was meant to be a name and is empty must not be everything.
+    let is_one = ["name", "below", "all"].iter().flat_map(|key| request.all(key)).count() == 1;
+    let what = match (request.get("name"), request.get("below"), request.all("all").next()) {
+        (Some(text), ..) if is_one => Forget::Name(name(text)?),
+        (_, Some(text), _) if is_one => Forget::Below(name(text)?),
+        (.., Some("" | "true")) if is_one => Forget::All,
         _ => return Err(Refusal::bad("expected one of ?name=NAME, ?below=DOMAIN and ?all")),
     };
     let forgotten = with(&api, move |resolver| resolver.forget(what)).await?;
@@ -81,7 +83,7 @@ pub(super) async fn flush(api: Api, request: Request) -> Result<Reply, Refusal> 
 
 /// `GET /v1/rollcall/explain/NAME?type=TYPE&client=ADDRESS&ask`.
 pub(super) async fn explain(api: Api, request: Request) -> Result<Reply, Refusal> {
-    let (name, qtype) = (name(&request.rest)?, request.get("type").map_or(Ok(Type::A), record_type)?);
+    let (name, qtype) = (name_of_path(&request)?, request.get("type").map_or(Ok(Type::A), record_type)?);
     let client = request
         .get("client")
         .map(|text| text.parse().map_err(|_| Refusal::bad(format!("expected the address of a client, got {text:?}"))));
@@ -99,11 +101,13 @@ async fn with<T: Send + 'static>(api: &Api, what: impl FnOnce(&dyn Resolver) -> 
     done.map_err(|error| Refusal::internal(error.to_string()))
 }
 
+/// The name behind the path; the root is none, since a path loses a dot there (RFC 3986, 5.2.4).
+fn name_of_path(request: &Request) -> Result<Name, Refusal> {
+    if request.rest.is_empty() { Ok(Name::root()) } else { name(&request.rest) }
+}
+
 fn name(text: &str) -> Result<Name, Refusal> {
-    if text.is_empty() {
-        return Err(Refusal::bad("expected a name, got none"));
-    }
-    text.parse().map_err(|error| Refusal::bad(format!("expected a name: {error}")))
+    Name::from_idn(text).map_err(|error| Refusal::bad(format!("expected a name: {error}")))
 }
 
 fn record_type(word: &str) -> Result<Type, Refusal> {

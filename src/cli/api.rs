@@ -11,6 +11,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
 use super::output::printable;
+use crate::dns::Name;
 
 /// The address that is asked when none is given.
 const ADDRESS_DEFAULT: &str = "127.0.0.1:8500";
@@ -205,6 +206,11 @@ impl Api {
 /// A name as one segment of a path.
 pub(super) fn escape(segment: &str) -> String {
     utf8_percent_encode(segment, RESERVED).to_string()
+}
+
+/// A name as the last segment of a path; the root is none, since a path loses a dot there (RFC 3986, 5.2.4).
+pub(super) fn escape_name(name: &Name) -> String {
+    if name.is_root() { String::new() } else { escape(&name.to_string()) }
 }
 
 /// An environment variable that is set to something.

@@ -3,9 +3,10 @@
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::Value;
 
-use super::api::{Api, ApiArgs, escape};
+use super::api::{Api, ApiArgs, escape_name};
 use super::output::{Output, printable};
 use super::{Done, Error};
+use crate::dns::Name;
 
 /// See what is kept of upstreams' answers, and forget it.
 #[derive(Debug, Args)]
@@ -40,7 +41,8 @@ struct StatsArgs {
 #[command(after_help = LOOKUP_EXAMPLES)]
 struct LookupArgs {
     /// The name
-    name: String,
+    #[arg(value_parser = super::name)]
+    name: Name,
     /// Only answers of this type
     #[arg(value_name = "TYPE")]
     kind: Option<String>,
@@ -61,11 +63,11 @@ Examples:
 #[command(after_help = FLUSH_EXAMPLES, group = ArgGroup::new("what").required(true))]
 struct FlushArgs {
     /// This very name, with all types
-    #[arg(group = "what")]
-    name: Option<String>,
+    #[arg(group = "what", value_parser = super::name)]
+    name: Option<Name>,
     /// This domain and all names in it
-    #[arg(long, value_name = "DOMAIN", group = "what")]
-    below: Option<String>,
+    #[arg(long, value_name = "DOMAIN", group = "what", value_parser = super::name)]
+    below: Option<Name>,
     /// Everything
     #[arg(long, group = "what")]
     all: bool,
@@ -111,7 +113,7 @@ impl StatsArgs {
 impl LookupArgs {
     fn run(self, output: &mut Output) -> Result<Done, Error> {
         let api = Api::new(self.api)?;
-        let path = format!("/v1/rollcall/cache/entries/{}", escape(&self.name));
+        let path = format!("/v1/rollcall/cache/entries/{}", escape_name(&self.name));
         let query: Vec<(&str, &str)> = self.kind.as_deref().map(|kind| ("type", kind)).into_iter().collect();
         let answer = api.get(&path, &query)?;
         let Value::Array(entries) = &answer else { return Err(api.unexpected(&path, "a list of answers").into()) };
@@ -119,7 +121,7 @@ impl LookupArgs {
         if self.json {
             output.json(&answer)?;
         } else if entries.is_empty() {
-            output.note(format_args!("Nothing is kept of {}.", printable(&self.name)))?;
+            output.note(format_args!("Nothing is kept of {}", self.name))?;
         } else {
             output.table(&rows(entries))?;
         }
@@ -158,12 +160,12 @@ impl FlushArgs {
     fn run(self, output: &mut Output) -> Result<Done, Error> {
         let api = Api::new(self.api)?;
         let query = match (&self.name, &self.below) {
-            (Some(name), _) => ("name", name.as_str()),
-            (None, Some(domain)) => ("below", domain.as_str()),
-            (None, None) => ("all", ""),
+            (Some(name), _) => ("name", name.to_string()),
+            (None, Some(domain)) => ("below", domain.to_string()),
+            (None, None) => ("all", String::new()),
         };
         let path = "/v1/rollcall/cache/flush";
-        let answer = api.order(path, &[query])?;
+        let answer = api.order(path, &[(query.0, &*query.1)])?;
         if self.json {
             output.json(&answer)?;
             return Ok(Done::Yes);

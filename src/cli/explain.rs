@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use clap::Args;
 use serde_json::Value;
 
-use super::api::{Api, ApiArgs, escape};
+use super::api::{Api, ApiArgs, escape_name};
 use super::output::{Output, printable};
 use super::{Done, Error, cache};
+use crate::dns::Name;
 
 /// Tell who answers a name, and why.
 ///
@@ -17,7 +18,8 @@ use super::{Done, Error, cache};
 #[command(after_help = EXAMPLES)]
 pub(super) struct ExplainArgs {
     /// The name
-    name: String,
+    #[arg(value_parser = super::name)]
+    name: Name,
     /// The type [default: A]
     #[arg(value_name = "TYPE")]
     kind: Option<String>,
@@ -43,7 +45,7 @@ Examples:
 impl ExplainArgs {
     pub(super) fn run(self, output: &mut Output) -> Result<Done, Error> {
         let api = Api::new(self.api)?;
-        let path = format!("/v1/rollcall/explain/{}", escape(&self.name));
+        let path = format!("/v1/rollcall/explain/{}", escape_name(&self.name));
         let mut query: Vec<(&str, &str)> = self.kind.as_deref().map(|kind| ("type", kind)).into_iter().collect();
         let client = self.client.map(|client| client.to_string());
         query.extend(client.as_deref().map(|client| ("client", client)));

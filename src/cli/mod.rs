@@ -31,6 +31,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use output::Output;
 
+use crate::dns::Name;
 use crate::problem::Problem;
 
 /// The program: reads the arguments, runs one command, tells how it went by the exit code.
@@ -68,6 +69,15 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()
+}
+
+/// A name as it stands on the command line, the same for all commands: escapes as in a master file, letters of any language,
+/// and `.` for the root.
+fn name(word: &str) -> Result<Name, String> {
+    match word {
+        "" => Err("expected a name, got none; the root is `.`".to_owned()),
+        word => Name::from_idn(word).map_err(|error| error.to_string()),
+    }
 }
 
 /// How a command ended.

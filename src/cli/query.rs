@@ -157,7 +157,9 @@ impl Asked {
         let (name, kind) = match (name.parse::<IpAddr>(), kind) {
             (Ok(address), None) => (Name::from(address), RecordType::PTR),
             (_, kind) => {
-                let read = Name::from_utf8(name).map_err(|error| Error::Name { word: name.clone(), reason: error.to_string() });
+                let wrong = |reason| Error::Name { word: name.clone(), reason };
+                let read = super::name(name).map_err(wrong)?;
+                let read = Name::from_labels(read.labels()).map_err(|error| wrong(error.to_string()));
                 (read?, kind.unwrap_or(RecordType::A))
             }
         };
@@ -558,6 +560,7 @@ mod tests {
     use std::net::{Ipv4Addr, TcpListener};
 
     use hickory_proto::rr::rdata::{A, SOA, TXT};
+    use hickory_proto::serialize::binary::BinEncodable as _;
 
     use super::*;
 
@@ -581,6 +584,25 @@ mod tests {
         assert!(matches!(read("a b @::1"), Err(Error::Type { .. })));
         assert!(matches!(read("a A b @::1"), Err(Error::Word { .. })));
         assert!(matches!(read("@::1"), Err(Error::Name { .. })));
+        for (word, name) in [
+            ("0/25.2.0.192.in-addr.arpa", "0/25.2.0.192.in-addr.arpa."),
+            ("a#b", "a#b."),
+            ("-x", "-x."),
+            ("\\000\\255.example", "\\000\\255.example."),
+            ("é.example", "xn--9ca.example."),
+            (".", "."),
+        ] {
+            let own: crate::dns::Name = super::super::name(word).unwrap();
+            let wire = read(word).unwrap().name.to_bytes().unwrap();
+            assert_eq!((wire.as_slice(), own.to_string().as_str()), (own.wire(), name), "{word}");
+        }
+        for word in ["\\", "\\256.example", "a..b", "\u{fffd}.example", ""] {
+            assert!(Asked::read(&[word.to_owned()], None).is_err(), "{word:?}");
+            for command in [&["explain"][..], &["cache", "lookup"], &["cache", "flush"], &["cache", "flush", "--below"]] {
+                let line = ["rollcall"].iter().chain(command).chain([&word]);
+                assert!(super::super::command().try_get_matches_from(line).is_err(), "{command:?} {word:?}");
+            }
+        }
         assert!(matches!(read("a..b @::1"), Err(Error::Name { .. })));
     }
 

@@ -100,6 +100,16 @@ fn what_is_kept_is_shown_and_forgotten() {
     let after = ["two.example.net.", "example.org.", "notexample.net."].map(|name| witness.count(name));
     assert!(after[0] > before[0], "it was below the domain: {:?}", witness.asked());
     assert_eq!(after[1..], before[1..], "and these were not");
+    // What was to be a name is not everything, and the root and other letters are names as good as any.
+    for query in ["all=no", "name=&all", "name=&below=&all", "name=one.example.net&below=example.net", "name=", ""] {
+        let refused = rollcall.http.put(&format!("/v1/rollcall/cache/flush?{query}"), "");
+        assert_eq!(refused.status, 400, "{query}: {refused:?}");
+    }
+    for name in [".", "é.example", "0/25.2.0.192.in-addr.arpa", "\\000.example", "a\nb"] {
+        let none = rollcall.cli(["cache", "lookup", name]);
+        assert_eq!((none.status, none.stderr.contains("Nothing is kept")), (1, true), "{name}: {none:?}");
+        rollcall.cli(["explain", name]).ok();
+    }
     let all = json(&rollcall.cli(["cache", "flush", "--all", "--json"]).ok());
     assert_eq!(all["forgotten"], 3);
     assert_eq!(json(&rollcall.cli(["cache", "stats", "--json"]).ok())["entries"], 0);
