@@ -973,7 +973,7 @@ mod tests {
         let (asked, now) = (query("www.example.net", false), Instant::now());
         // In the last one a configuration has them crossed.
         for (min_ttl, max_ttl, ttl, kept) in
-            [(30, 90, 5, 30), (30, 90, 60, 60), (30, 90, 900, 90), (30, 90, 1 << 31, 30), (90, 30, 60, 30)]
+            [(30, 90, 5, 30), (30, 90, 60, 60), (30, 90, 900, 90), (30, 90, 1 << 31, 90), (90, 30, 60, 30)]
         {
             let cache = Cache::new(Config { min_ttl, max_ttl, ..Config::default() });
             let entry = cache.put(Key::new(&asked, 0).unwrap(), &response(&asked, &[ttl]).compose(true), now).unwrap();

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -40,6 +41,9 @@ use crate::resolve::route::{self, Routes, To, Way};
 
 /// How long a client waits for a fresh answer when a stale one is at hand.
 const STALE_AFTER: Duration = Duration::from_millis(200);
+/// How long an upstream that has not shown yet that it bears random letter case may take over a question, before it is asked
+/// as the client wrote.
+const TRIAL: Duration = Duration::from_millis(300);
 /// How long each upstream may take that is asked to show how it fares.
 const TRY_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -653,7 +657,7 @@ impl Forwarder {
         let query = Query::of(Question { name: name.clone(), qtype: Type::HINFO, qclass: Class::IN }).compose();
         let reply = async {
             match (link.upstream.protocol, link.address()) {
-                (Protocol::Udp, Some(address)) => self.sockets.of(address).ask(address, &query, None).await,
+                (Protocol::Udp, Some(address)) => self.ask_by_datagram(link, address, &query).await.1,
                 _ => link.ask(&query).await.map(|(_, reply)| reply),
             }
         };
@@ -840,7 +844,7 @@ impl Forwarder {
         let own = self.groups.get(usize::from(group)).filter(|_| !self.is_sequential() && self.filter.is_empty())?;
         let (upstream, patience) = forward::favourite(own.choice, &mut own.lock_conditions(), now, fastrand::u32(..))?;
         let link = own.upstreams.get(upstream).filter(|link| link.upstream.protocol == Protocol::Udp)?;
-        let random_case = self.random_case && link.spelling.is_kept(now);
+        let random_case = self.random_case && link.spelling.is_proved();
         let is_trusted = link.is_trusted();
         Some(Favourite { group, upstream, address: link.address()?, random_case, is_trusted, patience })
     }
@@ -871,6 +875,7 @@ impl Forwarder {
         let group = &self.groups[usize::from(group)];
         for (address, latency) in latencies {
             let upstream = group.upstreams.iter().position(|link| link.address() == Some(address)).unwrap();
+            group.upstreams[upstream].spelling.kept(1);
             group.note(upstream, |condition| {
                 *condition = Condition::default();
                 condition.answered(latency, 1);
@@ -1161,9 +1166,12 @@ impl Forwarder {
             let (forwarder, as_written) = (self.clone(), octets.clone());
             let heard = async move {
                 let reply = reply.await.unwrap_or_else(|_| Err(std::io::ErrorKind::ConnectionRefused.into()));
-                let (sent, reply) = match forwarder.groups.get(number).and_then(|group| group.upstreams.get(upstream)) {
-                    Some(link) => forwarder.in_any_case(link, &as_written, sent, reply).await,
-                    None => (sent, reply),
+                let link = forwarder.groups.get(number).and_then(|group| group.upstreams.get(upstream));
+                let (sent, reply) = match (&reply, link.and_then(|link| Some((link, link.address()?)))) {
+                    (Err(error), Some((link, address))) if error.kind() == udp::OTHER_CASE => {
+                        forwarder.ask_as_written(link, address, &as_written).await
+                    }
+                    _ => (sent, reply),
                 };
                 (0, forwarder.judged(number, upstream, sent, reply))
             };
@@ -1270,15 +1278,7 @@ impl Forwarder {
         tally.sent.raise(1);
         let sent = Instant::now();
         let (sent, reply) = match (link.upstream.protocol, transport, link.address()) {
-            (Protocol::Udp, Transport::Udp, Some(address)) => {
-                let random = self.random_case && is_bare(&octets) && link.spelling.is_kept(sent);
-                let case = random.then(udp::random_case).transpose()?;
-                let reply = self.sockets.of(address).ask(address, &octets, case).await;
-                if case.is_some() && reply.is_ok() {
-                    link.spelling.kept(1);
-                }
-                self.in_any_case(link, &octets, sent, reply).await
-            }
+            (Protocol::Udp, Transport::Udp, Some(address)) => self.ask_by_datagram(link, address, &octets).await,
             // How long a connection takes to be made says nothing of how long the next reply will take. And nobody guesses
             // at what comes on one, whatever it is that ends it.
             _ => match link.ask(&octets).await {
@@ -1289,28 +1289,70 @@ impl Forwarder {
         self.judged(group, upstream, sent, reply)
     }
 
-    /// What comes of an attempt by datagram: where the question came back in another case than that in which it was sent, it
-    /// goes out once more as the client wrote it, and any case will do.
-    async fn in_any_case(
-        &self,
-        link: &Link,
-        octets: &[u8],
-        sent: Instant,
-        reply: std::io::Result<Vec<u8>>,
-    ) -> (Instant, std::io::Result<Vec<u8>>) {
-        match (&reply, link.address()) {
-            (Err(error), Some(address)) if error.kind() == udp::OTHER_CASE => {
-                let now = Instant::now();
-                if link.spelling.changed(now) {
-                    let problem = Problem::new(format!(
-                        "upstream {link}: expected questions back in the letter case in which they are sent"
-                    ));
-                    let hint = "it is asked as clients write them, which is a little easier to forge; try other software there";
-                    tracing::warn!("{}", problem.hint(hint));
-                }
-                (now, self.sockets.of(address).ask(address, octets, None).await)
+    /// Asks by datagram, in random letter case as far as the upstream bears it; since when, and what came of it.
+    async fn ask_by_datagram(&self, link: &Link, address: SocketAddr, octets: &[u8]) -> (Instant, std::io::Result<Vec<u8>>) {
+        let (pool, sent) = (self.sockets.of(address), Instant::now());
+        let random = self.random_case && is_bare(octets) && link.spelling.is_kept(sent);
+        let case = match random.then(udp::random_case).transpose() {
+            Ok(case) => case,
+            Err(error) => return (sent, Err(error)),
+        };
+        if case.is_none() {
+            return (sent, pool.ask(address, octets, None).await);
+        }
+        let (mut in_case, is_proved) = (pin!(pool.ask(address, octets, case)), link.spelling.is_proved());
+        let heard = match is_proved {
+            true => Some(in_case.as_mut().await),
+            false => tokio::time::timeout(TRIAL, in_case.as_mut()).await.ok(),
+        };
+        let refusal = match heard {
+            Some(Ok(reply)) if is_proved || is_good(&reply) => {
+                link.spelling.kept(1);
+                return (sent, Ok(reply));
             }
-            _ => (sent, reply),
+            Some(Err(error)) if error.kind() == udp::OTHER_CASE => return self.ask_as_written(link, address, octets).await,
+            Some(Err(error)) => return (sent, Err(error)),
+            Some(Ok(refusal)) => Some(refusal),
+            None => None,
+        };
+        // It is on trial, and has refused the question, or said nothing yet.
+        let again = Instant::now();
+        let mut as_written = pin!(pool.ask(address, octets, None));
+        let reply = match refusal {
+            None => tokio::select! {
+                Ok(reply) = in_case => {
+                    if is_good(&reply) {
+                        link.spelling.kept(1);
+                    }
+                    return (sent, Ok(reply));
+                }
+                reply = as_written.as_mut() => reply,
+            },
+            Some(refusal) => match tokio::time::timeout(TRIAL, as_written).await {
+                Ok(Ok(reply)) if is_good(&reply) => Ok(reply),
+                _ => return (sent, Ok(refusal)),
+            },
+        };
+        if reply.as_deref().is_ok_and(is_good) {
+            self.note_changed(link);
+        }
+        (again, reply)
+    }
+
+    /// Asks once more, as the client wrote, where a question came back in another case than that in which it was sent.
+    async fn ask_as_written(&self, link: &Link, address: SocketAddr, octets: &[u8]) -> (Instant, std::io::Result<Vec<u8>>) {
+        self.note_changed(link);
+        (Instant::now(), self.sockets.of(address).ask(address, octets, None).await)
+    }
+
+    /// Takes note that an upstream does not bear random letter case.
+    fn note_changed(&self, link: &Link) {
+        if link.spelling.changed(Instant::now()) {
+            let problem = Problem::new(format!(
+                "upstream {link}: expected questions answered, and given back, in the letter case in which they are sent"
+            ));
+            let hint = "it is asked as clients write them, which is a little easier to forge; try other software there";
+            tracing::warn!("{}", problem.hint(hint));
         }
     }
 
@@ -1820,7 +1862,7 @@ mod tests {
         let forwarder = forwarder(&config(&[&peer])).await;
         let message = ask(&forwarder, &query("www.example.net", true)).await;
         assert_eq!((message.rcode, message.answers.len(), message.edns.is_some()), (Rcode::NOERROR, 1, true), "{message:?}");
-        assert_eq!(peer.asked(), 2);
+        assert_eq!(peer.asked(), 3, "with EDNS, without random case, without EDNS");
     }
 
     #[tokio::test]
@@ -1845,6 +1887,28 @@ mod tests {
         let seen = seen.lock().unwrap();
         let varied = seen.iter().filter(|name| !name.ends_with(b"\x16A-Name-of-Some-Letters\x07example\x03net\0")).count();
         assert_eq!((seen.len(), varied), (23, 3), "three in a row are a habit");
+    }
+
+    #[tokio::test]
+    async fn dns0x20_an_upstream_that_drops_or_refuses_mixed_case_is_asked_as_the_client_wrote() {
+        for refuses in [false, true] {
+            let picky = move |query: &Query| {
+                let name = &query.question.name;
+                if name.wire() == name.to_lowercase().wire() {
+                    return right(query);
+                }
+                refuses.then(|| query.response(Rcode::REFUSED))
+            };
+            let peer = Peer::start(0, picky).await;
+            let forwarder = forwarder(&config(&[&peer])).await;
+            for n in 0..6 {
+                let asked = query(&format!("n{n}.a-name-of-some-letters.example.net"), n % 2 == 0);
+                let message = ask(&forwarder, &asked).await;
+                assert_eq!((message.rcode, message.answers.len()), (Rcode::NOERROR, 1), "refuses: {refuses}, question {n}");
+            }
+            assert!(!forwarder.groups[0].upstreams[0].spelling.is_kept(Instant::now()));
+            assert_eq!(peer.asked(), 6 + 3, "refuses: {refuses}; three in a row are a habit");
+        }
     }
 
     #[tokio::test]

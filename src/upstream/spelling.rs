@@ -3,6 +3,9 @@
 //!
 //! A reply that is right but for the case is never taken, and is nobody's fault either: the question goes out once more as
 //! the client wrote it, by another port and under another id, so that a forger who hit one has to hit again.
+//!
+//! Some drop or refuse what is not in small letters. So until an upstream has given one question back as it was spelled, it is
+//! on trial: what it does not answer well is asked as the client wrote a moment later, which costs nobody an answer.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,6 +26,8 @@ struct State {
     doubt: u32,
     /// Until when it is asked as the client wrote.
     until: Option<Instant>,
+    /// It has given a question back as it was spelled.
+    proved: bool,
     told: bool,
 }
 
@@ -32,13 +37,19 @@ impl Spelling {
         self.lock().until.is_none_or(|until| now >= until)
     }
 
+    /// Is it known to bear that?
+    pub(super) fn is_proved(&self) -> bool {
+        self.lock().proved
+    }
+
     /// So many questions came back as they were spelled.
     pub(super) fn kept(&self, count: u32) {
         let mut state = self.lock();
         state.doubt = state.doubt.saturating_sub(count);
+        state.proved = true;
     }
 
-    /// A question came back in another case. True when that is to be told: the first time that it has consequences.
+    /// A question came back in another case, or was answered only as the client wrote it. True when that is to be told: the first time that it has consequences.
     pub(super) fn changed(&self, now: Instant) -> bool {
         let mut state = self.lock();
         state.doubt += CHANGED;
@@ -48,6 +59,7 @@ impl Spelling {
         // The next trial ends with the first one that changes.
         state.doubt = DOUBT_MAX - CHANGED;
         state.until = Some(now + AS_WRITTEN);
+        state.proved = false;
         !std::mem::replace(&mut state.told, true)
     }
 
