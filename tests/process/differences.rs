@@ -1,4 +1,4 @@
-//! Where rollcall and Consul part ways: the table of the README, a row a test. Two servers hold the same registry and ask
+//! Where rollcall and Consul part ways: the table of `docs/consul.md`, a row a test. Two servers hold the same registry and ask
 //! the same upstream; one of them was started with `compat = "consul"`.
 
 use std::fs;
@@ -15,7 +15,7 @@ use crate::support::tools::dig;
 use crate::support::upstream::{Server, Witness};
 use crate::support::{dns, project, slack, within};
 
-/// The first cells of the README's rows, in its order, and what shows each.
+/// The first cells of that table's rows, in its order, and what shows each.
 const ROWS: &[(&str, Show)] = &[
     ("no upstreams configured", no_upstreams),
     ("clients of other networks that ask for other names", far_clients),
@@ -70,13 +70,12 @@ struct Sides {
 }
 
 #[test]
-fn the_table_in_the_readme() {
-    let readme = fs::read_to_string(project("README.md")).expect("the README");
-    let table = readme.split("### Where rollcall differs from Consul").nth(1).expect("its section");
-    let rows = table.lines().skip_while(|line| !line.starts_with("| ---")).skip(1).take_while(|line| line.starts_with('|'));
+fn the_table_of_the_differences() {
+    let page = fs::read_to_string(project("docs/consul.md")).expect("the page");
+    let rows = page.lines().skip_while(|line| !line.starts_with("| ---")).skip(1).take_while(|line| line.starts_with('|'));
     let told: Vec<&str> = rows.filter_map(|row| row.split(" | ").next()?.strip_prefix("| ")).collect();
     let shown: Vec<&str> = ROWS.iter().map(|(row, _)| *row).collect();
-    assert_eq!(told, shown, "the README's rows, and those that are shown here");
+    assert_eq!(told, shown, "the page's rows, and those that are shown here");
 
     let directory = directory();
     let nsd = Server::nsd(directory.path());

@@ -92,9 +92,9 @@ fn what_happened_is_counted() {
     }
 }
 
-/// The README's table names each metric, and nothing else.
+/// The table of `docs/metrics.md` names each metric, and nothing else.
 #[test]
-fn the_readme_names_each_metric() {
+fn the_page_of_metrics_names_each() {
     let directory = directory();
     let witness = Witness::start();
     // With all that is counted only where it is wanted.
@@ -109,9 +109,8 @@ fn the_readme_names_each_metric() {
     let with_help: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next()).collect();
     assert_eq!(told, with_help);
     assert_eq!(told.len(), text.lines().filter(|line| line.starts_with("# TYPE ")).count(), "each family once: {text}");
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("the README");
-    let section = readme.split("\n### Metrics\n").nth(1).expect("a section").split("\n#").next().unwrap_or_default();
-    let cells = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).expect("the page");
+    let cells = page.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
     let named: BTreeSet<&str> = cells.flat_map(|cell| cell.split('`')).filter(|word| word.contains('_')).collect();
     assert_eq!(named, told);
     // And each has a sample by now.

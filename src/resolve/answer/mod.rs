@@ -8,7 +8,7 @@
 //! beside services and nodes; `asking` joins them.
 //!
 //! With [`Compat::Consul`] answers are Consul's to the octet. By default the RFCs win where the two part ways; the table of
-//! the README has a row for each such place, and `tests/process/differences.rs` a test for each row.
+//! `docs/consul.md` has a row for each such place, and `tests/process/differences.rs` a test for each row.
 
 mod asking;
 mod explain;
