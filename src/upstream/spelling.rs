@@ -4,8 +4,9 @@
 //! A reply that is right but for the case is never taken, and is nobody's fault either: the question goes out once more as
 //! the client wrote it, by another port and under another id, so that a forger who hit one has to hit again.
 //!
-//! Some drop or refuse what is not in small letters. So until an upstream has given one question back as it was spelled, it is
-//! on trial: what it does not answer well is asked as the client wrote a moment later, which costs nobody an answer.
+//! Some drop or refuse what is not in small letters. So until an upstream has given one question back as it was spelled it is on
+//! trial: look-ups begin in random case alone, and go on as the client wrote; an answer to that while nothing comes of the first
+//! counts as a changed spelling.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 const CHANGED: u32 = 16;
 /// The doubt from which on it is asked as the client wrote: three in a row.
 const DOUBT_MAX: u32 = 3 * CHANGED;
+/// How long a question in random case is given before an answer to another says something of it.
+const TRIAL: Duration = Duration::from_millis(300);
 /// For how long, until it is tried again.
 const AS_WRITTEN: Duration = Duration::from_secs(600);
 
@@ -28,6 +31,8 @@ struct State {
     until: Option<Instant>,
     /// It has given a question back as it was spelled.
     proved: bool,
+    /// When it was asked in random case and has said nothing yet, while it is on trial.
+    tried: Option<Instant>,
     told: bool,
 }
 
@@ -46,7 +51,22 @@ impl Spelling {
     pub(super) fn kept(&self, count: u32) {
         let mut state = self.lock();
         state.doubt = state.doubt.saturating_sub(count);
-        state.proved = true;
+        (state.proved, state.tried) = (true, None);
+    }
+
+    /// It is asked in random case.
+    pub(super) fn tries(&self, now: Instant) {
+        let mut state = self.lock();
+        if !state.proved {
+            state.tried.get_or_insert(now);
+        }
+    }
+
+    /// It has answered a question well that was asked as the client wrote. True as with [`Spelling::changed`].
+    pub(super) fn as_written(&self, now: Instant) -> bool {
+        let is_silent = |tried: &mut Instant| now.saturating_duration_since(*tried) >= TRIAL;
+        let is_changed = self.lock().tried.take_if(is_silent).is_some();
+        is_changed && self.changed(now)
     }
 
     /// A question came back in another case, or was answered only as the client wrote it. True when that is to be told: the first time that it has consequences.
@@ -80,6 +100,27 @@ mod tests {
         let later = start + AS_WRITTEN;
         assert!(spelling.is_kept(later), "it is tried again");
         assert!(!spelling.changed(later) && !spelling.is_kept(later), "at the cost of one, and told no more");
+    }
+
+    #[test]
+    fn who_answers_only_what_is_asked_as_written_does_not_bear_it() {
+        let (spelling, start) = (Spelling::default(), Instant::now());
+        assert!(!spelling.is_proved() && !spelling.as_written(start), "nothing was tried");
+        spelling.tries(start);
+        assert!(!spelling.as_written(start + TRIAL / 2) && !spelling.as_written(start + TRIAL), "the first of three");
+        for more in 1..3 {
+            spelling.tries(start);
+            assert_eq!(spelling.as_written(start + TRIAL), more == 2);
+        }
+        assert!(!spelling.is_kept(start + TRIAL));
+        // Who has borne it once may lose a packet.
+        let spelling = Spelling::default();
+        for _ in 0..9 {
+            spelling.kept(1);
+            spelling.tries(start);
+            assert!(!spelling.as_written(start + TRIAL));
+        }
+        assert!(spelling.is_proved() && spelling.is_kept(start));
     }
 
     #[test]
