@@ -75,8 +75,11 @@ fn is_plain(plain: &PlainQuery<'_>, query: &Query) {
     assert_eq!((plain.qtype(), Class::IN), (query.question.qtype, query.question.qclass));
     let edns = query.edns.as_ref();
     assert_eq!(plain.edns(), edns.map(|edns| (edns.udp_size, edns.dnssec_ok)));
-    let bare = |edns: &Edns| edns.version == 0 && edns.extended_rcode == 0 && edns.options.is_empty();
+    let bare = |edns: &Edns| edns.version == 0 && edns.extended_rcode == 0;
     assert!(edns.is_none_or(bare));
+    let options: Vec<u16> = edns.into_iter().flat_map(|edns| &edns.options).map(|option| option.code).collect();
+    let own: &[u16] = if plain.has_cookie() { &[option::COOKIE] } else { &[] };
+    assert_eq!(options, own);
     for group in [0, 7, u16::MAX] {
         assert_eq!(Some(Key::of(plain, group)), Key::new(query, group));
     }
