@@ -21,9 +21,11 @@ use crate::support::upstream::{Certified, Server};
 use crate::support::{dns, project, within};
 
 /// Addresses beside those of the loopback, because some programs ask nobody on a machine that has no network; all
-/// instances are on this machine.
+/// instances are on this machine. Nothing of it changes later: browsers give up what they load then.
 const NETWORK: &str = "ip link add eth0 type veth peer name eth1\nip address add 192.0.2.80/24 dev eth0\n\
-    ip address add 192.0.2.81/24 dev eth0\nip link set eth0 up\nip link set eth1 up\nip route add default via 192.0.2.1\n\
+    ip address add 192.0.2.81/24 dev eth0\nfor link in eth0 eth1; do\n\
+    if [ -e /proc/sys/net/ipv6 ]; then ip link set $link addrgenmode none; fi; ip link set $link up; done\n\
+    until ip link show eth0 | grep -q 'state UP'; do sleep 0.05; done\nip route add default via 192.0.2.1\n\
     ip route add local 198.51.100.0/24 dev lo\n";
 
 const ADDRESSES: [&str; 6] = [
