@@ -30,6 +30,8 @@ pub mod resolve;
 pub mod run;
 /// Who asks us in DNS?
 pub mod server;
+/// How is a server believed over TLS?
+pub mod tls;
 /// Whom do we ask?
 pub mod upstream;
 /// Which files changed?

@@ -35,6 +35,7 @@ use crate::server::{
     self, BindError, Clients, Cookies, Interfaces, ListenError, Listeners, QueryLog, QueryLogConfig, Responder, Setup, Waiting,
     Way,
 };
+use crate::tls;
 use crate::upstream::{self, Forwarder};
 use insight::Insight;
 
@@ -93,8 +94,8 @@ impl Error {
 
 /// Serves until SIGTERM or SIGINT. `ready` is called once, when questions are answered.
 pub fn serve(options: Options, ready: impl FnOnce(&Ready)) -> Result<(), Error> {
-    // Every TLS user of the process takes its cryptography from the same place; the first to ask decides.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    // Libraries that use TLS by themselves take their cryptography from there too.
+    tls::provider();
     let config = config::load(&options).map_err(Error::Config)?;
     log_to_stderr(&config.log_level);
     raise_open_files();

@@ -14,22 +14,33 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("watch", &[]),
     ("file", &[]),
+    ("tls", &[]),
     ("catalog", &["dns", "limits"]),
     ("resolve", &["dns", "catalog", "limits", "problem", "duration", "metrics", "file"]),
-    ("registry", &["dns", "catalog", "limits", "problem", "duration", "metrics", "watch", "file"]),
-    ("upstream", &["dns", "resolve", "limits", "problem", "duration", "metrics", "file"]),
+    ("registry", &["dns", "catalog", "limits", "problem", "duration", "metrics", "watch", "file", "tls"]),
+    ("upstream", &["dns", "resolve", "limits", "problem", "duration", "metrics", "file", "tls"]),
     ("server", &["dns", "catalog", "resolve", "upstream", "limits", "problem", "metrics", "watch", "file"]),
     ("api", &["dns", "catalog", "registry", "limits", "problem", "duration"]),
     ("config", &["dns", "registry", "resolve", "upstream", "server", "limits", "problem", "file"]),
-    ("run", &["dns", "catalog", "registry", "resolve", "upstream", "server", "api", "config", "limits", "problem", "metrics"]),
+    (
+        "run",
+        &[
+            "dns", "catalog", "registry", "resolve", "upstream", "server", "api", "config", "limits", "problem", "metrics",
+            "tls",
+        ],
+    ),
     (
         "cli",
-        &["dns", "catalog", "registry", "resolve", "upstream", "server", "api", "config", "run", "limits", "problem", "file"],
+        &[
+            "dns", "catalog", "registry", "resolve", "upstream", "server", "api", "config", "run", "limits", "problem", "file",
+            "tls",
+        ],
     ),
 ];
 
 /// Libraries and words that only some places may name, so that to take or leave one is a change in one place.
 const ONLY_IN: &[(&str, &[&str], &str)] = &[
+    ("verify_tls13_signature", &["tls.rs"], "one verifier, whomever it is told to trust"),
     ("redb::", &["registry/store.rs"], "the store is the one that knows the database"),
     ("hickory_server", &["resolve/zone", "upstream/zone", "zone"], "hickory's authority stands behind the zones"),
     ("hickory_net", &["upstream/validator"], "hickory judges signatures for the validator alone"),

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::output::printable;
 use crate::dns::Name;
+use crate::tls;
 
 /// The address that is asked when none is given.
 const ADDRESS_DEFAULT: &str = "127.0.0.1:8500";
@@ -122,12 +123,9 @@ impl Api {
         common.extend(args.datacenter.map(|datacenter| ("dc", datacenter)));
         common.extend(args.stale.then(|| ("stale", String::new())));
         let mut builder = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_TIMEOUT).timeout(ANSWER_TIMEOUT);
-        if base.starts_with("https://") {
-            // A provider that is there already is as good.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        } else {
+        tls::provider();
+        if !base.starts_with("https://") {
             // Without TLS the certificates of the system are not wanted, and a small machine may have none.
-            let _ = rustls::crypto::ring::default_provider().install_default();
             builder = builder.tls_certs_only([]);
         }
         Ok(Self {

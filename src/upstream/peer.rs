@@ -86,7 +86,7 @@ impl Peer {
         protocol: Protocol,
         habit: impl Fn(Vec<u8>) -> BoxFuture<'static, Option<Vec<u8>>> + Send + Sync + 'static,
     ) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        crate::tls::provider();
         let mut authority = CertificateParams::new([]).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let signer = KeyPair::generate().unwrap();

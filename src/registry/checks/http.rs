@@ -14,8 +14,9 @@ use reqwest::header::{ACCEPT, CONNECTION, HOST, HeaderMap, HeaderName, HeaderVal
 use reqwest::{Client, ClientBuilder, Method, StatusCode, Url, redirect};
 
 use super::output::Tail;
-use super::{Outcome, tcp, tls};
+use super::{Outcome, tcp};
 use crate::catalog::Health;
+use crate::tls;
 
 /// Octets of a body that are read at most; only the last few are kept.
 const BODY_MAX: usize = 1024 * 1024;
@@ -279,7 +280,7 @@ mod tests {
 
     #[tokio::test]
     async fn certificates_are_verified_unless_told_not_to_and_the_name_can_be_told() {
-        let url = format!("https://{}/", tls::tests::server().await);
+        let url = format!("https://{}/", super::super::tls::tests::server().await);
         let (clients, none) = (Clients::default(), BTreeMap::new());
         let unknown = clients.run(get(&url, &none), LONG, 4096).await;
         assert!(unknown.health == Health::Critical && unknown.output.contains("certificate"), "{}", unknown.output);

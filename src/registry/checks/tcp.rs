@@ -33,7 +33,7 @@ async fn connect(address: &str, tls: Option<Tls<'_>>) -> io::Result<()> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
     let name = if tls.server_name.is_empty() { host } else { tls.server_name };
     let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-    let config = tls::client(tls.skip_verify).map_err(io::Error::other)?;
+    let config = tls::client(tls.skip_verify)?;
     TlsConnector::from(config).connect(name, stream).await.map(drop)
 }
 

@@ -1,76 +1,41 @@
 //! TLS towards what is checked.
 
+use std::io;
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
-use rustls_platform_verifier::ConfigVerifierExt as _;
 
-/// The process's provider of cryptography: the first caller sets it, whoever comes later finds it set.
-pub(super) fn provider() -> Arc<CryptoProvider> {
-    static SET: OnceLock<()> = OnceLock::new();
-    SET.get_or_init(|| {
-        // Another part of the process may have set it; any is good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
-    CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()))
-}
+use crate::tls::{self, Trust};
 
 /// Trusts whom the system trusts, or anybody.
-pub(super) fn client(skip_verify: bool) -> Result<Arc<ClientConfig>, rustls::Error> {
-    // Reading the system's certificates takes milliseconds: once is enough.
+pub(super) fn client(skip_verify: bool) -> io::Result<Arc<ClientConfig>> {
+    // What it remembers of servers makes the next handshakes short.
     static TRUSTING_THE_SYSTEM: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    let provider = provider();
-    if !skip_verify {
-        if let Some(config) = TRUSTING_THE_SYSTEM.get() {
-            return Ok(config.clone());
-        }
-        let config = ClientConfig::with_platform_verifier().map(Arc::new)?;
-        return Ok(TRUSTING_THE_SYSTEM.get_or_init(|| config).clone());
+    if skip_verify {
+        return tls::client(Anybody).map(Arc::new);
     }
-    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-    let config = builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)));
-    Ok(Arc::new(config.with_no_client_auth()))
+    if let Some(config) = TRUSTING_THE_SYSTEM.get() {
+        return Ok(config.clone());
+    }
+    let config = tls::client(tls::system()?).map(Arc::new)?;
+    Ok(TRUSTING_THE_SYSTEM.get_or_init(|| config).clone())
 }
 
 /// Takes any certificate, whose owner still has to prove that it holds the key.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct Anybody;
 
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
+impl Trust for Anybody {
+    fn judge(
         &self,
         _: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+    ) -> Result<(), rustls::Error> {
+        Ok(())
     }
 }
 
@@ -103,7 +68,7 @@ pub(super) mod tests {
 
     /// Answers each request over TLS with the name that the client asked the certificate of.
     pub(in crate::registry::checks) async fn server() -> SocketAddr {
-        provider();
+        tls::provider();
         let certificate = CertificateDer::from(STANDARD.decode(CERTIFICATE).unwrap());
         let key = PrivateKeyDer::try_from(STANDARD.decode(KEY).unwrap()).unwrap();
         let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
