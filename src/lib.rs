@@ -12,6 +12,8 @@ pub mod cli;
 pub mod config;
 /// How do the bytes read?
 pub mod dns;
+/// How does a message ride on HTTP?
+pub mod doh;
 /// How long, as Go writes it?
 pub mod duration;
 /// How is a file read that somebody wrote?

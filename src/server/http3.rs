@@ -1,14 +1,10 @@
 //! DNS over HTTP/3 (RFC 8484, RFC 9114).
-//!
-//! The library collects each frame whole, whatever length it says it has, so that what comes on a stream is counted here.
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use h3::error::Code;
-use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
 use h3::server::RequestResolver;
 use tokio::time::timeout;
 
@@ -16,6 +12,7 @@ use super::hop::Hop;
 use super::https::{Asked, BODY, CUT_SHORT, Refusal, TOO_LARGE, TOO_SLOW, Visit};
 use super::seats::Seat;
 use super::tcp::{Reception, WRITE};
+use crate::doh::Bounded;
 use crate::limits::{DOH_HEAD_OCTETS_MAX, STREAM_QUERY_MAX};
 
 /// Octets that are taken from one stream: of a request, its head and its body with their frames.
@@ -26,7 +23,7 @@ pub(super) async fn connection(connection: quinn::Connection, reception: Arc<Rec
     let client = connection.remote_address().ip();
     let doh = reception.terms.load().doh.clone();
     let visit = Arc::new(Visit { doh, reception, client, seat, http3: None });
-    let streams = Bounded { inner: h3_quinn::Connection::new(connection), left: STREAM_MAX };
+    let streams = Bounded::new(h3_quinn::Connection::new(connection), STREAM_MAX);
     let mut builder = h3::server::builder();
     builder.max_field_section_size(DOH_HEAD_OCTETS_MAX as u64);
     let mut ends = pin!(visit.seat.ends(Hop::Https.idle()));
@@ -77,114 +74,5 @@ async fn respond(request: RequestResolver<Bounded<h3_quinn::Connection>, Bytes>,
     let sent = async { stream.send_response(head).await.is_ok() && stream.send_data(body).await.is_ok() };
     if timeout(WRITE, sent).await == Ok(true) {
         let _ = stream.finish().await;
-    }
-}
-
-/// A connection, or a stream of it, of which no more is read than what is left.
-struct Bounded<T> {
-    inner: T,
-    left: usize,
-}
-
-type Polled<T, E = StreamErrorIncoming> = Poll<Result<T, E>>;
-
-impl<T> Bounded<T> {
-    fn bound<S, E>(&self, polled: Polled<S, E>) -> Polled<Bounded<S>, E> {
-        polled.map_ok(|inner| Bounded { inner, left: self.left })
-    }
-}
-
-impl<T: quic::RecvStream> quic::RecvStream for Bounded<T> {
-    type Buf = T::Buf;
-
-    fn poll_data(&mut self, context: &mut Context<'_>) -> Polled<Option<T::Buf>> {
-        let polled = self.inner.poll_data(context);
-        if let Poll::Ready(Ok(Some(part))) = &polled {
-            match self.left.checked_sub(part.remaining()) {
-                Some(left) => self.left = left,
-                None => {
-                    self.inner.stop_sending(Code::H3_EXCESSIVE_LOAD.value());
-                    return Poll::Ready(Err(StreamErrorIncoming::Unknown("more than a request has".into())));
-                }
-            }
-        }
-        polled
-    }
-
-    fn stop_sending(&mut self, code: u64) {
-        self.inner.stop_sending(code);
-    }
-
-    fn recv_id(&self) -> StreamId {
-        self.inner.recv_id()
-    }
-}
-
-impl<B: Buf, T: quic::SendStream<B>> quic::SendStream<B> for Bounded<T> {
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Polled<()> {
-        self.inner.poll_ready(context)
-    }
-
-    fn send_data<D: Into<WriteBuf<B>>>(&mut self, data: D) -> Result<(), StreamErrorIncoming> {
-        self.inner.send_data(data)
-    }
-
-    fn poll_finish(&mut self, context: &mut Context<'_>) -> Polled<()> {
-        self.inner.poll_finish(context)
-    }
-
-    fn reset(&mut self, code: u64) {
-        self.inner.reset(code);
-    }
-
-    fn send_id(&self) -> StreamId {
-        self.inner.send_id()
-    }
-}
-
-impl<B: Buf, T: quic::BidiStream<B>> quic::BidiStream<B> for Bounded<T> {
-    type SendStream = T::SendStream;
-    type RecvStream = Bounded<T::RecvStream>;
-
-    fn split(self) -> (T::SendStream, Bounded<T::RecvStream>) {
-        let (to, inner) = self.inner.split();
-        (to, Bounded { inner, left: self.left })
-    }
-}
-
-impl<B: Buf, T: quic::OpenStreams<B>> quic::OpenStreams<B> for Bounded<T> {
-    type BidiStream = Bounded<T::BidiStream>;
-    type SendStream = T::SendStream;
-
-    fn poll_open_bidi(&mut self, context: &mut Context<'_>) -> Polled<Self::BidiStream> {
-        let polled = self.inner.poll_open_bidi(context);
-        self.bound(polled)
-    }
-
-    fn poll_open_send(&mut self, context: &mut Context<'_>) -> Polled<T::SendStream> {
-        self.inner.poll_open_send(context)
-    }
-
-    fn close(&mut self, code: Code, reason: &[u8]) {
-        self.inner.close(code, reason);
-    }
-}
-
-impl<B: Buf, T: quic::Connection<B>> quic::Connection<B> for Bounded<T> {
-    type RecvStream = Bounded<T::RecvStream>;
-    type OpenStreams = Bounded<T::OpenStreams>;
-
-    fn poll_accept_recv(&mut self, context: &mut Context<'_>) -> Polled<Self::RecvStream, ConnectionErrorIncoming> {
-        let polled = self.inner.poll_accept_recv(context);
-        self.bound(polled)
-    }
-
-    fn poll_accept_bidi(&mut self, context: &mut Context<'_>) -> Polled<Self::BidiStream, ConnectionErrorIncoming> {
-        let polled = self.inner.poll_accept_bidi(context);
-        self.bound(polled)
-    }
-
-    fn opener(&self) -> Self::OpenStreams {
-        Bounded { inner: self.inner.opener(), left: self.left }
     }
 }

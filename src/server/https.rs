@@ -26,6 +26,7 @@ use super::room::Held;
 use super::seats::Seat;
 use super::tcp::Reception;
 use crate::dns::{Message, RData, Rcode};
+use crate::doh::{self, MEDIA_TYPE};
 use crate::limits::{
     DOH_HEAD_OCTETS_MAX, DOH_MISTAKES_MAX, DOH_RESETS_WAITING_MAX, QUERIES_PER_CONNECTION_MAX, STREAM_QUERY_MAX,
 };
@@ -40,8 +41,6 @@ const STREAM_WINDOW: u32 = 16 << 10;
 const CONNECTION_WINDOW: u32 = 64 << 10;
 /// Octets of answers that are kept for a stream whose client does not take them: one longest answer.
 const SEND_BUFFER: usize = Message::MAX;
-
-const MEDIA_TYPE: &str = "application/dns-message";
 
 /// base64url, for which padding is left out (RFC 8484, 6), and not by everybody.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -99,9 +98,7 @@ impl Doh {
                 octets.map(Asked::InUrl).map_err(|_| Refusal(StatusCode::BAD_REQUEST, "expected base64url behind dns="))
             }
             Method::POST => {
-                let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-                let media_type = media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
-                if !media_type.eq_ignore_ascii_case(MEDIA_TYPE) {
+                if !doh::is_message(request.headers()) {
                     return Err(Refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "expected content-type application/dns-message"));
                 }
                 Ok(Asked::InBody)

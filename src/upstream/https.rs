@@ -16,10 +16,12 @@ use tokio_util::sync::CancellationToken;
 use super::address::Upstream;
 use super::{ended, quic, tls};
 use crate::dns::Message;
+use crate::doh::{self, Bounded};
 use crate::limits;
 
-/// The media type of a message (RFC 8484, 6).
-const MESSAGE: HeaderValue = HeaderValue::from_static("application/dns-message");
+const MESSAGE: HeaderValue = HeaderValue::from_static(doh::MEDIA_TYPE);
+/// Octets that are taken from one stream of HTTP/3: a head and a message, and as much again for their frames.
+const STREAM_MAX: usize = 2 * (limits::UPSTREAM_HTTP_HEAD_OCTETS_MAX as usize + Message::MAX);
 
 /// What HTTP/2 over TLS is called (RFC 9113, 3.2).
 pub(super) const ALPN_H2: &[u8] = b"h2";
@@ -75,7 +77,7 @@ impl Http2 {
 
 /// A connection that speaks HTTP/3.
 pub(super) struct Http3 {
-    sender: h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>,
+    sender: h3::client::SendRequest<Bounded<h3_quinn::OpenStreams>, Bytes>,
     uri: Uri,
 }
 
@@ -84,8 +86,8 @@ impl Http3 {
         let uri = uri(upstream)?;
         let mut builder = h3::client::builder();
         builder.max_field_section_size(limits::UPSTREAM_HTTP_HEAD_OCTETS_MAX.into()).send_grease(false);
-        let built = builder.build(h3_quinn::Connection::new(connection.clone())).await.map_err(io::Error::other);
-        let (mut driver, sender) = built?;
+        let streams = Bounded::new(h3_quinn::Connection::new(connection.clone()), STREAM_MAX);
+        let (mut driver, sender) = builder.build(streams).await.map_err(io::Error::other)?;
         tokio::spawn(async move {
             tokio::select! {
                 error = std::future::poll_fn(|context| driver.poll_close(context)) => {
@@ -139,8 +141,83 @@ fn judge<B>(response: &Response<B>) -> io::Result<()> {
     if response.status() != StatusCode::OK {
         return Err(io::Error::other(format!("expected the status 200, got {}", response.status())));
     }
-    match response.headers().get(CONTENT_TYPE) {
-        Some(kind) if *kind == MESSAGE => Ok(()),
-        kind => Err(io::Error::other(format!("expected {MESSAGE:?}, got {kind:?}"))),
+    if !doh::is_message(response.headers()) {
+        let kind = response.headers().get(CONTENT_TYPE);
+        return Err(io::Error::other(format!("expected {MESSAGE:?}, got {kind:?}")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use quinn::SendStream;
+
+    use super::super::address::Protocol;
+    use super::super::link::{Link, Place};
+    use super::super::peer::Peer;
+    use super::*;
+
+    /// A frame that says it has 2^40 octets, of this type (RFC 9114, 7.1).
+    fn endless(kind: u8) -> [u8; 9] {
+        let mut frame = [0; 9];
+        frame[0] = kind;
+        frame[1..].copy_from_slice(&(1u64 << 40 | 0b11 << 62).to_be_bytes());
+        frame
+    }
+
+    /// Sends until the other end wants no more; counts the octets.
+    async fn flood(mut stream: SendStream, begin: Vec<u8>, sent: Arc<AtomicUsize>) {
+        let mut next = begin;
+        while stream.write_all(&next).await.is_ok() {
+            sent.fetch_add(next.len(), Ordering::SeqCst);
+            next = vec![0; 16 << 10];
+        }
+    }
+
+    #[tokio::test]
+    async fn no_frame_of_an_upstream_is_taken_without_end() {
+        const HEADERS: u8 = 1;
+        const UNKNOWN: u8 = 0x21;
+        // An empty SETTINGS frame on the control stream.
+        const CONTROL: [u8; 3] = [0, 4, 0];
+        for (what, of_control, of_reply) in [
+            ("a head", None, Some(endless(HEADERS))),
+            ("an unknown frame before the head", None, Some(endless(UNKNOWN))),
+            ("an unknown frame on the control stream", Some(endless(UNKNOWN)), None),
+        ] {
+            let sent = Arc::new(AtomicUsize::new(0));
+            let (ended, mut end) = tokio::sync::mpsc::unbounded_channel();
+            let counted = sent.clone();
+            let peer = Peer::raw(Protocol::H3, move |connection| {
+                let (sent, ended) = (counted.clone(), ended.clone());
+                async move {
+                    let control = connection.open_uni().await.unwrap();
+                    let begin = [&CONTROL[..], of_control.as_ref().map_or(&[], |frame| &frame[..])].concat();
+                    match of_reply {
+                        None => flood(control, begin, sent).await,
+                        Some(frame) => {
+                            let mut control = control;
+                            control.write_all(&begin).await.unwrap();
+                            let (reply, _query) = connection.accept_bi().await.unwrap();
+                            flood(reply, frame.into(), sent).await;
+                        }
+                    }
+                    let _ = ended.send(());
+                    connection.closed().await;
+                }
+            })
+            .await;
+            let link = Arc::new(Link::new(peer.upstream(), Place::At(peer.address)));
+            let query = [&[0; 2][..], &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, b'a', 0, 0, 1, 0, 1]].concat();
+            let heard = async { tokio::time::timeout(Duration::from_secs(4), end.recv()).await };
+            let (heard, _) = tokio::join!(heard, link.ask(&query));
+            assert_eq!(heard.ok(), Some(Some(())), "{what}: it is told to stop");
+            // What the windows of QUIC let through comes on top.
+            let sent = sent.load(Ordering::SeqCst);
+            assert!((STREAM_MAX / 2..STREAM_MAX + (2 << 20)).contains(&sent), "{what}: {sent} octets");
+        }
     }
 }

@@ -86,6 +86,32 @@ impl Peer {
         protocol: Protocol,
         habit: impl Fn(Vec<u8>) -> BoxFuture<'static, Option<Vec<u8>>> + Send + Sync + 'static,
     ) -> Self {
+        Self::listening(protocol, Arc::new(habit), async |config, inside| match protocol {
+            Protocol::H3 | Protocol::Quic => {
+                over_quic(config, inside, move |connection, inside| streams(protocol, connection, inside))
+            }
+            _ => over_tcp(protocol, config, inside).await,
+        })
+        .await
+    }
+
+    /// Does what it likes with each connection over QUIC.
+    pub(super) async fn raw<F>(protocol: Protocol, serve: impl Fn(quinn::Connection) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let no_habit = Arc::new(|_| Box::pin(async { None }) as _);
+        Self::listening(protocol, no_habit, async |config, inside| {
+            over_quic(config, inside, move |connection, _| serve(connection))
+        })
+        .await
+    }
+
+    async fn listening(
+        protocol: Protocol,
+        habit: Habit,
+        listen: impl AsyncFnOnce(ServerConfig, Arc<Inside>) -> SocketAddr,
+    ) -> Self {
         crate::tls::provider();
         let mut authority = CertificateParams::new([]).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -106,16 +132,9 @@ impl Peer {
             Protocol::Quic => vec![b"doq".into()],
             _ => Vec::new(),
         };
-        let inside = Arc::new(Inside {
-            habit: Arc::new(habit),
-            connections: AtomicUsize::new(0),
-            asked: Mutex::default(),
-            kill: Mutex::default(),
-        });
-        let address = match protocol {
-            Protocol::H3 | Protocol::Quic => over_quic(protocol, config, inside.clone()),
-            _ => over_tcp(protocol, config, inside.clone()).await,
-        };
+        let inside =
+            Arc::new(Inside { habit, connections: AtomicUsize::new(0), asked: Mutex::default(), kill: Mutex::default() });
+        let address = listen(config, inside.clone()).await;
         Self { protocol, address, pin, folder, inside }
     }
 
@@ -233,22 +252,30 @@ fn expect(method: &Method, uri: String, kind: Option<&hyper::header::HeaderValue
 }
 
 fn response<B>(body: B) -> Response<B> {
-    Response::builder().header(CONTENT_TYPE, "application/dns-message").body(body).unwrap()
+    // As some write it (RFC 9110, 8.3.1).
+    Response::builder().header(CONTENT_TYPE, "Application/DNS-Message; charset=utf-8").body(body).unwrap()
 }
 
-fn over_quic(protocol: Protocol, config: ServerConfig, inside: Arc<Inside>) -> SocketAddr {
+fn over_quic<F>(
+    config: ServerConfig,
+    inside: Arc<Inside>,
+    serve: impl Fn(quinn::Connection, Arc<Inside>) -> F + Send + Sync + 'static,
+) -> SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(config).unwrap();
     let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     let endpoint = quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
     let address = endpoint.local_addr().unwrap();
     tokio::spawn(async move {
         while let Some(incoming) = endpoint.accept().await {
-            let (inside, kill) = (inside.clone(), inside.greet());
+            let kill = inside.greet();
+            let Ok(connection) = incoming.await else { continue };
+            let (close, served) = (connection.clone(), serve(connection, inside.clone()));
             tokio::spawn(async move {
-                let Ok(connection) = incoming.await else { return };
-                let close = connection.clone();
                 tokio::select! {
-                    () = streams(protocol, connection, inside) => {}
+                    () = served => {}
                     () = kill.cancelled() => close.close(0u8.into(), b""),
                 }
             });

@@ -24,6 +24,8 @@ const REQUEST_CANCELLED: u32 = 3;
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Streams that HTTP/3 needs of the server: its control stream and two for QPACK (RFC 9114, 6.2).
 const SERVER_STREAMS: u32 = 8;
+/// Octets that a server may send ahead on a stream: two of the longest messages.
+const STREAM_WINDOW: u32 = 128 << 10;
 
 /// A connection on a socket, and so a port, of its own; both end together.
 pub(super) async fn dial(address: SocketAddr, upstream: &Upstream, config: Arc<ClientConfig>) -> io::Result<quinn::Connection> {
@@ -33,6 +35,7 @@ pub(super) async fn dial(address: SocketAddr, upstream: &Upstream, config: Arc<C
     };
     let mut transport = TransportConfig::default();
     transport.max_idle_timeout(IdleTimeout::try_from(SILENCE_MAX).ok());
+    transport.stream_receive_window(STREAM_WINDOW.into());
     transport.max_concurrent_bidi_streams(0u8.into()).max_concurrent_uni_streams(SERVER_STREAMS.into());
     let crypto = QuicClientConfig::try_from(config).map_err(io::Error::other)?;
     let mut client = quinn::ClientConfig::new(Arc::new(crypto));
