@@ -1,4 +1,4 @@
-//! Upstreams over TLS and HTTPS: Unbound, whom an authority of the test's own certifies.
+//! Upstreams over TLS, HTTPS, HTTP/3 and QUIC: Unbound, and a rollcall in front, whom an authority of the test's own certifies.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use hickory_proto::op::ResponseCode;
 
 use crate::support::rollcall::{BINARY, Launch, Rollcall, directory};
 use crate::support::tools::{dig, run, says};
-use crate::support::upstream::{Secure, Server, Silent};
+use crate::support::upstream::{Certified, Secure, Server, Silent};
 use crate::support::{slack, within};
 
 const ADDRESSES: [&str; 2] = ["192.0.2.80", "192.0.2.81"];
@@ -21,13 +21,16 @@ fn forwarding_to(directory: &Path, upstreams: &str) -> Launch {
     Launch::serve(directory).option("--config", file)
 }
 
-/// The names of the test's own authority, `ca` in the table relative to the configuration.
-fn tables(unbound: &Secure) -> [(&'static str, String); 2] {
+/// The servers, and the pin of the key that both have; the authority's certificate is in `ca.pem`.
+fn servers(directory: &Path) -> ([Secure; 2], String) {
+    let certified = Certified::new(directory, [Secure::NAME]);
+    ([Server::unbound_secure(directory, &certified), Secure::rollcall(directory, &certified)], certified.pin)
+}
+
+/// For each protocol of a server its scheme, and the server in a table, `ca` in it relative to the configuration.
+fn tables(server: &Secure) -> impl Iterator<Item = (&'static str, String)> {
     let table = |url: String| format!("{{ url = \"{url}\", addresses = [\"127.0.0.1\"], ca = \"ca.pem\" }}");
-    [
-        ("TLS", table(format!("tls://{}#{}", Secure::NAME, unbound.tls))),
-        ("HTTPS", table(format!("https://{}:{}/dns-query", Secure::NAME, unbound.https))),
-    ]
+    server.urls(Secure::NAME).into_iter().map(move |(scheme, url)| (scheme, table(url)))
 }
 
 fn answers(rollcall: &Rollcall, name: &str) {
@@ -35,108 +38,104 @@ fn answers(rollcall: &Rollcall, name: &str) {
 }
 
 #[test]
-fn unbound_is_asked_over_tls_and_https() {
+fn each_protocol_is_asked() {
     let directory = directory();
-    let unbound = Server::unbound_secure(directory.path());
-    for (kind, upstream) in tables(&unbound) {
+    for (scheme, upstream) in servers(directory.path()).0.iter().flat_map(tables) {
         let rollcall = forwarding_to(directory.path(), &upstream).start();
         for number in 0..20 {
-            answers(&rollcall, &format!("{kind}{number}.example.net"));
+            answers(&rollcall, &format!("{scheme}{number}.example.net"));
         }
-        // What Unbound pads towards us does not reach the client, whose way is not encrypted: the question of 17 octets, two
+        // What is padded towards us does not reach the client, whose way is not encrypted: the question of 17 octets, two
         // addresses, and an OPT record.
         let said = dig(rollcall.dns, "+nocookie +noall +stats +answer +comments padded.example.net A");
         let size = said.lines().find_map(|line| line.strip_prefix(";; MSG SIZE  rcvd: ")).unwrap_or_default();
-        assert!(size.parse::<usize>().is_ok_and(|size| size < 100) && !said.contains("PAD"), "{kind}: {said}");
-        assert!(!rollcall.stderr().contains("WARN"), "{kind}: {}", rollcall.stderr());
+        assert!(size.parse::<usize>().is_ok_and(|size| size < 100) && !said.contains("PAD"), "{scheme}: {said}");
+        assert!(!rollcall.stderr().contains("WARN"), "{scheme}: {}", rollcall.stderr());
     }
 }
 
 #[test]
 fn a_server_that_is_started_again_is_asked_at_once() {
     let directory = directory();
-    let mut unbound = Server::unbound_secure(directory.path());
-    for (kind, upstream) in tables(&unbound) {
-        let rollcall = forwarding_to(directory.path(), &upstream).start();
-        answers(&rollcall, &format!("{kind}0.example.net"));
-        unbound.restart();
-        let start = Instant::now();
-        answers(&rollcall, &format!("{kind}1.example.net"));
-        assert!(start.elapsed() < slack(Duration::from_millis(100)), "{kind}: {:?}", start.elapsed());
-        // And when it was away for longer, it is back within a second or so: failures are remembered for one.
-        unbound.stop();
-        assert_eq!(rollcall.ask(&format!("{kind}2.example.net"), "A").rcode(), ResponseCode::ServFail);
-        unbound.restart();
-        within(slack(Duration::from_secs(1)), "it is asked again", || {
-            let reply = rollcall.ask(&format!("{kind}2.example.net"), "A");
-            if reply.sorted() == ADDRESSES { Ok(()) } else { Err(format!("{reply:?}")) }
-        });
+    for mut server in servers(directory.path()).0 {
+        for (scheme, upstream) in tables(&server).collect::<Vec<_>>() {
+            let rollcall = forwarding_to(directory.path(), &upstream).start();
+            answers(&rollcall, &format!("{scheme}0.example.net"));
+            server.restart();
+            let start = Instant::now();
+            answers(&rollcall, &format!("{scheme}1.example.net"));
+            assert!(start.elapsed() < slack(Duration::from_millis(100)), "{scheme}: {:?}", start.elapsed());
+            // And when it was away for longer, it is back within a second or so: failures are remembered for one.
+            server.stop();
+            assert_eq!(rollcall.ask(&format!("{scheme}2.example.net"), "A").rcode(), ResponseCode::ServFail);
+            server.restart();
+            within(slack(Duration::from_secs(1)), "it is asked again", || {
+                let reply = rollcall.ask(&format!("{scheme}2.example.net"), "A");
+                if reply.sorted() == ADDRESSES { Ok(()) } else { Err(format!("{reply:?}")) }
+            });
+        }
     }
 }
 
 #[test]
 fn who_is_not_who_was_written_is_not_asked_and_the_log_says_why() {
     let directory = directory();
-    let unbound = Server::unbound_secure(directory.path());
+    let (servers, pin) = servers(directory.path());
     let wrong_pin = format!("sha256/{}=", "A".repeat(43));
-    let (tls, https) = (unbound.tls, unbound.https);
-    for (what, upstream, why) in [
-        ("an unknown authority", format!("\"tls://127.0.0.1:{tls}#dns.test\""), "UnknownIssuer"),
-        ("another's name", format!("{{ url = \"tls://127.0.0.1:{tls}#other.test\", ca = \"ca.pem\" }}"), "other.test"),
-        (
-            "another's name over HTTPS",
-            format!("{{ url = \"https://127.0.0.1:{https}#other.test\", ca = \"ca.pem\" }}"),
-            "other.test",
-        ),
-        ("another key", format!("{{ url = \"tls://127.0.0.1:{tls}\", pin = [\"{wrong_pin}\"] }}"), &*unbound.pin),
-    ] {
-        let rollcall = forwarding_to(directory.path(), &upstream).start();
-        for number in 0..2 {
-            let reply = rollcall.ask(&format!("n{number}.example.net"), "A");
-            assert_eq!(reply.rcode(), ResponseCode::ServFail, "{what}");
+    for (scheme, url) in servers.iter().flat_map(|server| server.urls("127.0.0.1")) {
+        let mut wrong = vec![
+            ("an unknown authority", format!("\"{url}#dns.test\""), "UnknownIssuer"),
+            ("another's name", format!("{{ url = \"{url}#other.test\", ca = \"ca.pem\" }}"), "other.test"),
+        ];
+        // The key alone counts where no name is asked for.
+        if !["https", "h3"].contains(&scheme) {
+            wrong.push(("another key", format!("{{ url = \"{url}\", pin = [\"{wrong_pin}\"] }}"), &*pin));
         }
-        let said =
-            says(Duration::from_secs(5), &["expected a connection, got", "certificate", why, "hint"], || rollcall.stderr());
-        assert_eq!(said.matches("expected a connection").count(), 1, "{what} is told once a minute: {said}");
+        for (what, upstream, why) in wrong {
+            let rollcall = forwarding_to(directory.path(), &upstream).start();
+            for number in 0..2 {
+                let reply = rollcall.ask(&format!("n{number}.example.net"), "A");
+                assert_eq!(reply.rcode(), ResponseCode::ServFail, "{scheme}, {what}");
+            }
+            let said =
+                says(Duration::from_secs(5), &["expected a connection, got", "certificate", why, "hint"], || rollcall.stderr());
+            assert_eq!(said.matches("expected a connection").count(), 1, "{scheme}, {what}, is told once a minute: {said}");
+        }
+        let pinned = format!("{{ url = \"{url}#dns.test\", ca = \"ca.pem\", pin = [\"{wrong_pin}\", \"{pin}\"] }}");
+        answers(&forwarding_to(directory.path(), &pinned).start(), "pinned.example.net");
     }
-    let pinned = format!("{{ url = \"tls://127.0.0.1:{tls}\", pin = [\"{wrong_pin}\", \"{}\"] }}", unbound.pin);
-    answers(&forwarding_to(directory.path(), &pinned).start(), "pinned.example.net");
 }
 
 #[test]
 fn a_stuck_handshake_costs_milliseconds() {
     let directory = directory();
-    let unbound = Server::unbound_secure(directory.path());
     let silent = Silent::start().address;
-    for (kind, upstream) in tables(&unbound) {
-        let scheme = kind.to_lowercase();
+    for (scheme, upstream) in servers(directory.path()).0.iter().flat_map(tables) {
         let rollcall = forwarding_to(directory.path(), &format!("\"{scheme}://{silent}\", {upstream}")).start();
         let mut times = Vec::new();
         for number in 0..40 {
             let start = Instant::now();
-            answers(&rollcall, &format!("{kind}-{number}.example.net"));
+            answers(&rollcall, &format!("{scheme}-{number}.example.net"));
             times.push(start.elapsed());
         }
         times.sort();
-        assert!(times[39] < Duration::from_millis(600), "{kind}: the slowest of 40 took {:?}", times[39]);
-        assert!(times[20] < Duration::from_millis(100), "{kind}: half of 40 took more than {:?}", times[20]);
+        assert!(times[39] < Duration::from_millis(600), "{scheme}: the slowest of 40 took {:?}", times[39]);
+        assert!(times[20] < Duration::from_millis(100), "{scheme}: half of 40 took more than {:?}", times[20]);
     }
 }
 
 #[test]
 fn query_asks_over_them_too() {
     let directory = directory();
-    let unbound = Server::unbound_secure(directory.path());
     let query = |server: &str, authorities: Option<&str>| {
         let mut command = Command::new(BINARY);
         command.current_dir(directory.path()).args(["query", "www.example.net", server]).env_remove("ROLLCALL_DNS_ADDR");
         command.envs(authorities.map(|file| ("SSL_CERT_FILE", file)));
         run(&mut command)
     };
-    for (server, over) in [
-        (format!("@tls://127.0.0.1:{}#dns.test", unbound.tls), "TLS"),
-        (format!("@https://127.0.0.1:{}#dns.test", unbound.https), "HTTPS"),
-    ] {
+    let servers = servers(directory.path()).0;
+    for (scheme, url) in servers.iter().flat_map(|server| server.urls("127.0.0.1")) {
+        let (server, over) = (format!("@{url}#dns.test"), if scheme == "h3" { "HTTP/3".into() } else { scheme.to_uppercase() });
         let said = query(&server, Some("ca.pem")).ok();
         assert!(said.contains(ADDRESSES[0]) && said.contains(&format!("over {over}")), "{said}");
         let said = query(&server, None).failed();

@@ -1,6 +1,7 @@
 //! Upstreams: NSD with a zone of our own, Unbound, one that only counts, one that is told what to say by the name, and one
 //! that is silent; and dnsmasq, which rollcall is to take the place of.
 
+use std::any::Any;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -16,6 +17,7 @@ use hickory_proto::rr::rdata::{A, AAAA, PTR, SOA, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PublicKeyData};
 
+use super::rollcall::Launch;
 use super::{dns, free_port, tools, within};
 
 /// `example.net` as the upstreams know it: addresses, a chain of aliases, a wildcard, and a text too large for UDP.
@@ -121,10 +123,8 @@ impl Server {
         })
     }
 
-    /// Unbound with the same names, over TLS and HTTPS too; an authority of its own, whose file is in `directory`,
-    /// certifies it as [`Secure::NAME`].
-    pub(crate) fn unbound_secure(directory: &Path) -> Secure {
-        let certified = Certified::new(directory, [Secure::NAME]);
+    /// Unbound with addresses for `example.net` and all below it, over TLS and HTTPS.
+    pub(crate) fn unbound_secure(directory: &Path, certified: &Certified) -> Secure {
         let (port, tls, https) = (free_port(), free_port(), free_port());
         let config = format!(
             "server:\n  interface: 127.0.0.1@{port}\n  interface: 127.0.0.1@{tls}\n  interface: 127.0.0.1@{https}\n  \
@@ -137,9 +137,8 @@ impl Server {
             pem = certified.certificate.display(),
         );
         let file = directory.join("unbound-secure.conf");
-        let server = Self::start("unbound", &["-d", "-c"], &file, &config, port);
-        let restart = Box::new(move || Self::start("unbound", &["-d", "-c"], &file, &config, port));
-        Secure { server: Some(server), restart, tls, https, pin: certified.pin }
+        let start = move || Box::new(Self::start("unbound", &["-d", "-c"], &file, &config, port)) as Box<dyn Any>;
+        Secure::new(start, [("tls", tls), ("https", https)])
     }
 
     fn start(program: &str, arguments: &[&str], file: &Path, config: &str, port: u16) -> Self {
@@ -178,23 +177,46 @@ impl Server {
     }
 }
 
-/// A server that speaks encrypted too.
+/// A server that is asked over encrypted connections, as [`Secure::NAME`].
 pub(crate) struct Secure {
-    server: Option<Server>,
-    restart: Box<dyn Fn() -> Server>,
-    pub(crate) tls: u16,
-    pub(crate) https: u16,
-    /// Of its key.
-    pub(crate) pin: String,
+    server: Option<Box<dyn Any>>,
+    start: Box<dyn Fn() -> Box<dyn Any>>,
+    /// By the scheme of its URLs.
+    ports: Vec<(&'static str, u16)>,
 }
 
 impl Secure {
     pub(crate) const NAME: &str = "dns.test";
 
+    fn new<const N: usize>(start: impl Fn() -> Box<dyn Any> + 'static, ports: [(&'static str, u16); N]) -> Self {
+        Self { server: Some(start()), start: Box::new(start), ports: ports.into() }
+    }
+
+    /// A rollcall with the same names, over all that it speaks.
+    pub(crate) fn rollcall(directory: &Path, certified: &Certified) -> Self {
+        let home = directory.join("upstream");
+        fs::create_dir_all(&home).expect("a directory for it");
+        let (tls, https, quic) = (free_port(), free_port(), free_port());
+        let config = format!(
+            "hosts = []\n[dns.encrypted]\ntls = [\"127.0.0.1:{tls}\"]\nhttps = [\"127.0.0.1:{https}\"]\nquic = [\"127.0.0.1:{quic}\"]\n\
+             certificate = {:?}\nkey = {:?}\n[forward]\nupstreams = []\n\
+             [[forward.route]]\ndomains = [\"example.net\"]\naddresses = [\"192.0.2.80\", \"192.0.2.81\"]\n",
+            certified.certificate, certified.key,
+        );
+        fs::write(home.join("rollcall.toml"), config).expect("written");
+        let start = move || Box::new(Launch::serve(&home).option("--config", "rollcall.toml").start()) as Box<dyn Any>;
+        Self::new(start, [("tls", tls), ("https", https), ("h3", https), ("quic", quic)])
+    }
+
+    /// Where it is asked by each protocol that it speaks: its scheme, and its URL at this host.
+    pub(crate) fn urls(&self, host: &str) -> Vec<(&'static str, String)> {
+        self.ports.iter().map(|(scheme, port)| (*scheme, format!("{scheme}://{host}:{port}"))).collect()
+    }
+
     /// Kills it, and with it all connections, and starts it again.
     pub(crate) fn restart(&mut self) {
-        drop(self.server.take());
-        self.server = Some((self.restart)());
+        self.stop();
+        self.server = Some((self.start)());
     }
 
     pub(crate) fn stop(&mut self) {
@@ -206,7 +228,8 @@ impl Secure {
 pub(crate) struct Certified {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
-    pin: String,
+    /// Of the key.
+    pub(crate) pin: String,
 }
 
 impl Certified {
