@@ -34,6 +34,10 @@ pub const LOOKUP_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(
 /// that the next one gets SERVFAIL at once.
 pub const QUERIES_WAITING_MAX: usize = 10_000;
 
+/// How long the end of the process waits for answers that are looked up: longer than upstreams take, and shorter than the
+/// time after which clients ask another server.
+pub const LAST_ANSWERS_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Octets of a datagram that we send, and that we say we take: what passes every path unfragmented (RFC 9715, 3).
 pub const UDP_PAYLOAD: u16 = 1232;
 

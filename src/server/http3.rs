@@ -7,9 +7,11 @@ use bytes::{Buf, Bytes};
 use h3::error::Code;
 use h3::server::RequestResolver;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
 use super::hop::Hop;
-use super::https::{Asked, BODY, CUT_SHORT, Refusal, TOO_LARGE, TOO_SLOW, Visit};
+use super::https::{Asked, BODY, CUT_SHORT, FAREWELL, Refusal, TOO_LARGE, TOO_SLOW, Visit};
+use super::quic::FAREWELL as LAST_PACKETS;
 use super::seats::Seat;
 use super::tcp::{Reception, WRITE};
 use crate::doh::Bounded;
@@ -20,7 +22,7 @@ const STREAM_MAX: usize = 2 * DOH_HEAD_OCTETS_MAX;
 
 /// Answers what comes on a connection, until its end.
 pub(super) async fn connection(connection: quinn::Connection, reception: Arc<Reception>, seat: Seat) {
-    let client = connection.remote_address().ip();
+    let (client, carrier) = (connection.remote_address().ip(), connection.clone());
     let doh = reception.terms.load().doh.clone();
     let visit = Arc::new(Visit { doh, reception, client, seat, http3: None });
     let streams = Bounded::new(h3_quinn::Connection::new(connection), STREAM_MAX);
@@ -32,15 +34,26 @@ pub(super) async fn connection(connection: quinn::Connection, reception: Arc<Rec
         () = &mut ends => return,
     };
     let Ok(mut requests) = requests else { return };
+    let responses = TaskTracker::new();
     loop {
         tokio::select! {
             request = requests.accept() => match request {
-                Ok(Some(request)) => drop(tokio::spawn(respond(request, visit.clone()))),
+                Ok(Some(request)) => drop(responses.spawn(respond(request, visit.clone()))),
                 Ok(None) | Err(_) => return,
             },
-            // Dropped, it is closed, with what is still under way on it: nobody waited for that long.
-            () = &mut ends => return,
+            () = &mut ends => break,
         }
+    }
+    // What has been asked is answered before the connection goes, which it does when it is dropped. The library does not say
+    // when an answer has arrived.
+    responses.close();
+    if !responses.is_empty() {
+        let answered = async {
+            let _ = requests.shutdown(0).await;
+            responses.wait().await;
+        };
+        let _ = timeout(FAREWELL, answered).await;
+        let _ = timeout(LAST_PACKETS, carrier.closed()).await;
     }
 }
 

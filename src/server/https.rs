@@ -35,7 +35,7 @@ use crate::resolve::answer::{Client, Transport};
 /// How long a request's body may take to arrive.
 pub(super) const BODY: Duration = Duration::from_secs(10);
 /// How long the last answers may take when a connection is ended.
-const FAREWELL: Duration = Duration::from_secs(1);
+pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 /// Octets of a stream, and of a connection, that a client may send ahead.
 const STREAM_WINDOW: u32 = 16 << 10;
 const CONNECTION_WINDOW: u32 = 64 << 10;

@@ -28,6 +28,7 @@ use super::seats::Seats;
 use super::tally::Listened;
 use super::tcp::{Protocol, Reception};
 use super::{lists, prefetch, quic, tcp, udp};
+use crate::limits::LAST_ANSWERS_TIME_MAX;
 use crate::problem::Problem;
 
 /// What holds for whoever connects from now on.
@@ -215,10 +216,20 @@ impl Listeners {
         self.be(wanted).await
     }
 
-    /// Tells those who would not see from the end of the process that it is the end.
-    pub async fn close(&self) {
-        let endpoints: Vec<Endpoint> = self.open.iter().filter_map(|open| open.endpoint.clone()).collect();
-        quic::close(&endpoints).await;
+    /// Takes no more, and waits until what has come is answered, or [`LAST_ANSWERS_TIME_MAX`] is over.
+    pub async fn close(mut self) {
+        for open in self.open {
+            self.leaving.extend(open.retire().await);
+        }
+        self.seats.close();
+        let under_way = &self.responder.under_way;
+        under_way.close();
+        let _ = timeout(LAST_ANSWERS_TIME_MAX, under_way.wait()).await;
+        // Those who ask by QUIC would not see from the end of the process that it is the end.
+        self.leaving.iter().for_each(|leaving| leaving.at_once.cancel());
+        for leaving in self.leaving {
+            let _ = leaving.gone.await;
+        }
     }
 
     /// Opens what is not open, and closes what is not wanted.

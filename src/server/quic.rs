@@ -12,17 +12,18 @@ use quinn::{Connection, Endpoint, EndpointConfig, Incoming, ReadToEndError, Recv
 use quinn::{TransportConfig, VarInt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::hop::Hop;
-use super::http3;
 use super::seats::{Seat, Seats};
 use super::tcp::{GREETING, Reception, WRITE};
+use super::{http3, https};
 use crate::dns::{Message, has_option, option};
 use crate::limits::{QUERIES_PER_CONNECTION_MAX, STREAM_QUERY_MAX};
 use crate::resolve::answer::{Client, Transport};
 
 /// How long the last packets may take when the process ends.
-const FAREWELL: Duration = Duration::from_millis(200);
+pub(super) const FAREWELL: Duration = Duration::from_millis(200);
 /// How long a query may take to arrive on its stream.
 const QUERY: Duration = Duration::from_secs(10);
 /// Octets of a stream, and of a connection, that a client may send ahead.
@@ -90,7 +91,8 @@ pub(super) async fn serve(endpoint: Endpoint, protocol: Protocol, reception: Arc
         match Seats::take(&reception.seats, None) {
             Some(seat) => {
                 let reception = reception.clone();
-                tokio::spawn(async move {
+                let under_way = reception.responder.under_way.clone();
+                under_way.spawn(async move {
                     let listened = reception.listened.clone();
                     listened.opened.raise(1);
                     welcome(incoming, protocol, reception, seat).await;
@@ -126,15 +128,22 @@ async fn welcome(incoming: Incoming, protocol: Protocol, reception: Arc<Receptio
 async fn queries(connection: Connection, reception: Arc<Reception>, seat: Seat) {
     let seat = Arc::new(seat);
     let mut ends = pin!(seat.ends(Hop::Quic.idle()));
+    let exchanges = TaskTracker::new();
     loop {
         tokio::select! {
             stream = connection.accept_bi() => match stream {
-                Ok((to, from)) => drop(tokio::spawn(exchange(connection.clone(), to, from, reception.clone(), seat.clone()))),
+                Ok((to, from)) => {
+                    exchanges.spawn(exchange(connection.clone(), to, from, reception.clone(), seat.clone()));
+                }
                 Err(_) => return,
             },
-            () = &mut ends => return connection.close(DOQ_NO_ERROR, b""),
+            () = &mut ends => break,
         }
     }
+    // What has been asked is answered before the connection goes.
+    exchanges.close();
+    let _ = timeout(https::FAREWELL, exchanges.wait()).await;
+    connection.close(DOQ_NO_ERROR, b"");
 }
 
 /// One query, and its answer.
@@ -171,7 +180,12 @@ async fn exchange(
         Some(answer) => timeout(WRITE, to.write_all(answer.as_ref())).await.is_ok_and(|written| written.is_ok()),
         None => false,
     };
-    let _ = if written { to.finish() } else { to.reset(DOQ_EXCESSIVE_LOAD) };
+    if written && to.finish().is_ok() {
+        // A connection that is closed takes with it what has not arrived.
+        let _ = timeout(WRITE, to.stopped()).await;
+    } else {
+        let _ = to.reset(DOQ_EXCESSIVE_LOAD);
+    }
 }
 
 /// Tells the clients of these endpoints that we go, so that they need not find out by waiting.

@@ -183,6 +183,11 @@ impl Relay {
         self.flights.is_empty()
     }
 
+    /// Does somebody wait here for an answer?
+    pub(super) fn has_askers(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
     /// Asks the favourite upstream of `group`, unless somebody does already. `octets` are those of a plain query. False when
     /// a look-up has to see to it from the beginning: there is no favourite, or too much is under way.
     pub(super) fn ask(

@@ -17,6 +17,7 @@ use std::{iter, mem, ptr};
 use arc_swap::{ArcSwap, Cache};
 use ipnet::IpNet;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::task::TaskTracker;
 
 use super::clients::{Clients, Standing};
 use super::cookies::Cookies;
@@ -289,6 +290,8 @@ pub struct Responder {
     setup: Arc<ArcSwap<Setup>>,
     catalog: Arc<ArcSwap<Catalog>>,
     waiting: Arc<Semaphore>,
+    /// Who has clients to answer yet: connections, threads, look-ups for who asked over UDP.
+    pub(super) under_way: TaskTracker,
     pub(super) tallies: Tallies,
     prefetch: Queue,
     /// Tells whoever watches what a setup is made of that another is in force.
@@ -468,7 +471,8 @@ impl Responder {
     pub fn new(setup: Setup, catalog: Arc<ArcSwap<Catalog>>) -> Arc<Self> {
         let waiting = Arc::new(Semaphore::new(limits::QUERIES_WAITING_MAX));
         let (setup, tallies, prefetch) = (Arc::new(ArcSwap::from_pointee(setup)), Tallies::default(), Queue::default());
-        Arc::new(Self { setup, catalog, waiting, tallies, prefetch, replaced: Notify::new() })
+        let under_way = TaskTracker::new();
+        Arc::new(Self { setup, catalog, waiting, under_way, tallies, prefetch, replaced: Notify::new() })
     }
 
     /// The setup in force.

@@ -70,6 +70,11 @@ impl Seats {
         self.lock().len() >= limits::CONNECTIONS_MAX / 2
     }
 
+    /// Wants all places back, from who is idle and from who is not.
+    pub(super) fn close(&self) {
+        self.lock().values().for_each(|seat| seat.wanted.cancel());
+    }
+
     /// Has a connection that is idle give up its place where this client could have no other one.
     fn make_room(&self, taken: &mut HashMap<u64, Taken>, client: Option<IpAddr>, full: bool) -> bool {
         let own = taken.values().filter(|seat| client.is_some() && seat.client == client).count();

@@ -107,7 +107,8 @@ fn receive(stream: TcpStream, peer: SocketAddr, protocol: &Protocol, reception: 
     // With all places taken and none of them idle it is closed at once, which tells a client more than silence.
     let Some(seat) = Seats::take(&reception.seats, (!proxied).then_some(peer.ip())) else { return };
     let (protocol, reception, doh) = (protocol.clone(), reception.clone(), terms.doh.clone());
-    tokio::spawn(async move {
+    let under_way = reception.responder.under_way.clone();
+    under_way.spawn(async move {
         let listened = reception.listened.clone();
         listened.opened.raise(1);
         welcome(stream, peer, proxied, protocol, doh, reception, seat).await;

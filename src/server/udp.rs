@@ -25,7 +25,7 @@ pub(super) fn serve(
     listened: &Arc<Listened>,
     stopped: Arc<AtomicBool>,
 ) -> io::Result<()> {
-    let worker = responder.worker(listened, true);
+    let (worker, under_way) = (responder.worker(listened, true), responder.under_way.token());
     thread::Builder::new().name("dns-udp".into()).spawn(move || {
         let (mut inbox, outbox) = (Inbox::new(), Outbox::new());
         let mut listener = Listener { socket, responder, runtime, worker, outbox, relay: None };
@@ -36,10 +36,18 @@ pub(super) fn serve(
             }
         }
         // What had come by then is answered; what is asked elsewhere for it is waited for.
+        while listener.turn(&mut inbox, Wait::No).is_ok_and(|came| came) {}
         if let Some(relay) = &mut listener.relay {
             relay.forget_clients(&listener.socket);
         }
-        while listener.turn(&mut inbox, Wait::No).is_ok_and(|came| came) || listener.is_waiting() {}
+        while listener.relay.as_ref().is_some_and(|relay| relay.has_askers()) {
+            let _ = listener.turn(&mut inbox, Wait::No);
+        }
+        drop(under_way);
+        // Look-ups that went on elsewhere may still hear of it.
+        while listener.relay.as_ref().is_some_and(|relay| !relay.is_idle()) {
+            let _ = listener.turn(&mut inbox, Wait::No);
+        }
     })?;
     Ok(())
 }
@@ -64,11 +72,6 @@ struct Listener {
 }
 
 impl Listener {
-    /// Is something asked elsewhere by this thread?
-    fn is_waiting(&self) -> bool {
-        self.relay.as_ref().is_some_and(|relay| !relay.is_idle())
-    }
-
     /// Takes what has come, from clients or for them, and answers it. Says whether there was something from clients.
     fn turn(&mut self, inbox: &mut Inbox, mut wait: Wait) -> io::Result<bool> {
         if let Some(mut relay) = self.relay.take_if(|relay| !relay.is_idle()) {
@@ -166,13 +169,14 @@ impl Listener {
     /// Has the runtime carry an answer to its end. It leaves by the same socket.
     fn finish(&self, pending: Pending, origin: Return) {
         let (responder, socket) = (self.responder.clone(), self.socket.clone());
-        self.runtime.spawn(async move {
+        let finish = async move {
             let answer = responder.finish(pending).await;
             if !answer.is_empty() {
                 // A client that has gone is nobody's fault.
                 let _ = origin.send(&socket, &answer);
             }
-        });
+        };
+        self.responder.under_way.spawn_on(finish, &self.runtime);
     }
 
     /// Puts the answer in the outbox on its way to where its query came from. A client that has gone is nobody's fault.

@@ -1,13 +1,19 @@
 //! SIGTERM, SIGHUP, and the ready line.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::time::Duration;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use hickory_proto::op::Message;
 use serde_json::json;
+use tokio::task::JoinSet;
 
+use crate::support::encrypted::{Certificate, NAME, curl, query, receive, send};
 use crate::support::rollcall::{Launch, directory};
-use crate::support::upstream::Witness;
-use crate::support::within;
+use crate::support::upstream::{Scripted, Witness, is_of_the_sentry};
+use crate::support::{slack, within};
 
 #[test]
 fn sigterm_ends_it_cleanly() {
@@ -19,7 +25,7 @@ fn sigterm_ends_it_cleanly() {
             .accepts("/v1/agent/service/register", &json!({"ID": name, "Name": "kept", "Address": "192.0.2.8", "Port": 1}));
         // A blocking query is open: it must not hold the end.
         let http = rollcall.http.clone();
-        let waiting = std::thread::spawn(move || http.request("GET", "/v1/catalog/services?index=1000000&wait=5m", ""));
+        let waiting = thread::spawn(move || http.request("GET", "/v1/catalog/services?index=1000000&wait=5m", ""));
         rollcall.signal(name);
         assert_eq!(rollcall.ended().code(), Some(0), "SIG{name}");
         drop(waiting.join());
@@ -73,4 +79,131 @@ fn the_ready_line_is_true() {
     assert_eq!(rollcall.http.get("/v1/status/leader").status, 200);
     assert!(rollcall.ask("absent.service.consul", "A").answers().is_empty());
     assert_ne!(rollcall.dns.port(), 0);
+}
+
+/// An upstream that answers nobody before it is told to.
+struct Patient {
+    socket: UdpSocket,
+    address: SocketAddr,
+    asked: HashMap<String, Vec<(Vec<u8>, SocketAddr)>>,
+}
+
+impl Patient {
+    fn start() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        socket.set_read_timeout(Some(Duration::from_millis(10))).expect("a timeout");
+        let address = socket.local_addr().expect("it is bound");
+        Self { socket, address, asked: HashMap::new() }
+    }
+
+    /// Waits until so many names have been asked for.
+    fn hears(&mut self, names: usize) {
+        within(Duration::from_secs(20), "all questions at the upstream", || {
+            let mut room = [0; 4096];
+            while let Ok((length, from)) = self.socket.recv_from(&mut room) {
+                let octets = &room[..length];
+                if !is_of_the_sentry(octets) {
+                    let name = Message::from_vec(octets).expect("a query").queries[0].name().to_string().to_ascii_lowercase();
+                    self.asked.entry(name).or_default().push((octets.to_vec(), from));
+                }
+            }
+            if self.asked.len() == names { Ok(()) } else { Err(format!("{:?}", self.asked.keys())) }
+        });
+    }
+
+    /// Answers all of it: these names do not exist.
+    fn answer(&self) {
+        for (octets, from) in self.asked.values().flatten() {
+            let mut reply = octets.clone();
+            (reply[2], reply[3]) = (reply[2] | 0x80, 3);
+            self.socket.send_to(&reply, from).expect("sent");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_waits_for_answers_that_are_looked_up() {
+    const EACH: u16 = 8;
+    let directory = directory();
+    let certificate = Certificate::write(directory.path());
+    let mut upstream = Patient::start();
+    let file = directory.path().join("rollcall.toml");
+    let text = format!(
+        "[dns.encrypted]\ntls = [\"127.0.0.1:0\"]\nhttps = [\"127.0.0.1:0\"]\nquic = [\"127.0.0.1:0\"]\n\
+         certificate = \"cert.pem\"\nkey = \"key.pem\"\nname = \"{NAME}\"\n[forward]\nupstreams = [\"{}\"]\n",
+        upstream.address
+    );
+    fs::write(&file, text).expect("written");
+    let mut rollcall = Launch::serve(directory.path()).option("--config", &file).start();
+    let (dns, https) = (rollcall.dns, rollcall.encrypted("https"));
+
+    let udp = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    udp.connect(dns).await.expect("connected");
+    let mut tcp = tokio::net::TcpStream::connect(dns).await.expect("a connection");
+    let mut tls = certificate.tls(rollcall.encrypted("tls")).await.expect("a connection");
+    let (_endpoint, quic) = certificate.quic(rollcall.encrypted("quic"), "doq").await.expect("a connection");
+    let mut streams = JoinSet::new();
+    let mut requests = Vec::new();
+    for id in 0..EACH {
+        udp.send(&query(id, &format!("udp{id}.example.net"), &[])).await.expect("sent");
+        send(&mut tcp, &query(id, &format!("tcp{id}.example.net"), &[])).await;
+        send(&mut tls, &query(id, &format!("tls{id}.example.net"), &[])).await;
+        let (mut to, mut from) = quic.open_bi().await.expect("a stream");
+        send(&mut to, &query(0, &format!("quic{id}.example.net"), &[])).await;
+        to.finish().expect("it is open");
+        streams.spawn(async move { receive(&mut from).await });
+        let (body, version) = (directory.path().join(format!("query{id}")), if id % 2 == 0 { "--http2" } else { "--http1.1" });
+        fs::write(&body, query(id, &format!("https{id}.example.net"), &[])).expect("written");
+        let words = format!(
+            "{version} -o /dev/null -w %{{http_code}} -H content-type:application/dns-message --data-binary @{} https://{https}/dns-query",
+            body.display()
+        );
+        requests.push(thread::spawn(move || curl(&words)));
+    }
+    tokio::task::block_in_place(|| upstream.hears(5 * usize::from(EACH)));
+
+    rollcall.signal("TERM");
+    tokio::task::block_in_place(|| {
+        within(Duration::from_secs(20), "new connections are refused", || match TcpStream::connect(dns) {
+            Ok(_) => Err("connected".into()),
+            Err(_) => Ok(()),
+        })
+    });
+    upstream.answer();
+    let mut ids = HashSet::new();
+    let mut room = [0; 512];
+    for _ in 0..EACH {
+        let received = tokio::time::timeout(Duration::from_secs(10), udp.recv(&mut room)).await;
+        let length = received.expect("an answer over UDP in time").expect("an answer over UDP");
+        ids.insert(("udp", Message::from_vec(&room[..length]).expect("a message").metadata.id));
+        ids.insert(("tcp", receive(&mut tcp).await.metadata.id));
+        ids.insert(("tls", receive(&mut tls).await.metadata.id));
+    }
+    assert_eq!(ids.len(), 3 * usize::from(EACH));
+    while let Some(answer) = streams.join_next().await {
+        assert_eq!(answer.expect("an answer over QUIC").queries.len(), 1);
+    }
+    for request in requests {
+        assert_eq!(tokio::task::block_in_place(|| request.join()).expect("an answer over HTTPS"), "200");
+    }
+    assert_eq!(tokio::task::block_in_place(|| rollcall.ended()).code(), Some(0));
+}
+
+#[test]
+fn sigterm_waits_for_a_silent_upstream_no_longer_than_a_second() {
+    let directory = directory();
+    let silent = Scripted::start(|_| Vec::new());
+    let file = directory.path().join("rollcall.toml");
+    fs::write(&file, format!("[forward]\nupstreams = [\"{}\"]\ntimeout = \"60s\"\n", silent.address)).expect("written");
+    let mut rollcall = Launch::serve(directory.path()).option("--config", &file).start();
+    let client = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    client.send_to(&query(1, "www.example.net", &[]), rollcall.dns).expect("sent");
+    within(Duration::from_secs(20), "the upstream is asked", || match silent.heard().len() {
+        0 => Err("nothing".into()),
+        _ => Ok(()),
+    });
+    let begun = Instant::now();
+    rollcall.signal("TERM");
+    assert_eq!(rollcall.ended().code(), Some(0));
+    assert!(begun.elapsed() < slack(Duration::from_secs(1)), "{:?}", begun.elapsed());
 }
