@@ -129,11 +129,12 @@ pub const BLOCK_LINE_OCTETS_MAX: u64 = 16 << 10;
 /// `[[block]]`s; each that has lists costs a look-up for each label of a name.
 pub const BLOCKS_MAX: usize = 64;
 
-/// Aliases of an answer that are looked up in block lists: no resolver follows more.
+/// Aliases of an answer that are looked up in block lists: no resolver follows more. An answer with more is not passed on.
 pub const ALIASES_JUDGED_MAX: usize = 16;
 
-/// Addresses of an answer that are looked up in block lists, each by as many probes as there are lengths of networks.
-pub const ADDRESSES_JUDGED_MAX: usize = 64;
+/// Addresses of an answer that are looked up in block lists, each by as many probes as there are lengths of networks: four
+/// times what passes in a datagram. An answer with more is not passed on.
+pub const ADDRESSES_JUDGED_MAX: usize = 256;
 
 /// `[[rewrite]]`s: each is looked at beside each other one when they are read, to find circles.
 pub const REWRITES_MAX: usize = 1_000;

@@ -397,7 +397,7 @@ async fn answering(
         None => {
             let (configs, known) = (blocks.to_vec(), former.map(|former| former.blocks.clone()));
             // Lists may be long, and the runtime has others to serve.
-            let load = move || Blocks::load(&configs, known.as_deref());
+            let load = move || Blocks::load(&configs, known.as_deref(), Instant::now());
             let (blocks, more) = tokio::task::spawn_blocking(load).await.unwrap_or_default();
             problems.extend(more);
             Arc::new(blocks)

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::Args;
 
@@ -104,7 +105,7 @@ fn configuration(path: &Path) -> (String, Vec<Problem>) {
     }
     problems.extend(Rewrites::new(&config.rewrites, config.local.local_ttl).1);
     if !config.blocks.is_empty() {
-        let (blocks, more) = Blocks::load(&config.blocks, None);
+        let (blocks, more) = Blocks::load(&config.blocks, None, Instant::now());
         problems.extend(more);
         let names: usize = blocks.lists().map(|(_, names, _)| names).sum();
         holds.push(format!("block lists: {}, with {names} names", blocks.lists().count()));

@@ -83,7 +83,7 @@ pub fn is_bare(query: &[u8]) -> bool {
 /// Where the answer section of a message leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Given {
-    /// The target of a CNAME record.
+    /// The target of a CNAME record, or of a service binding that is another name's (RFC 9460, 2.4.2 and 2.5).
     Alias(Name),
     /// An A or AAAA record.
     Address(IpAddr),
@@ -106,6 +106,11 @@ pub fn given(message: &[u8]) -> impl Iterator<Item = Given> {
         let v6 = || <[u8; 16]>::try_from(data).ok().map(|octets| Given::Address(Ipv6Addr::from(octets).into()));
         Some(match kind {
             Type::CNAME => Name::parse(message, start).ok().map(|(name, _)| Given::Alias(name)),
+            // Behind the priority; the root stands for the owner.
+            Type::SVCB | Type::HTTPS => {
+                let target = Name::parse(message, start + 2).ok().map(|(name, _)| name);
+                target.filter(|name| !name.is_root()).map(Given::Alias)
+            }
             Type::A => v4(),
             Type::AAAA => v6(),
             _ => None,

@@ -136,7 +136,7 @@ fn told_to(client: Option<IpAddr>) -> Client {
 
 /// Which list has it, and where.
 fn blocked_by(verdict: &Verdict<'_>) -> String {
-    let (has, path, line) = verdict.place();
+    let Some((has, path, line)) = verdict.place() else { return verdict.reason() };
     let line = line.map_or_else(String::new, |line| format!(":{line}"));
     format!("{}: {}{line} has {has}", verdict.reason(), path.display())
 }

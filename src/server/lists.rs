@@ -1,9 +1,10 @@
 //! Block lists are read anew when their files change, in the background: until all of them are read, the former ones count.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::spawn_blocking;
+use tokio::time::sleep_until;
 
 use super::responder::Responder;
 use crate::resolve::block::Blocks;
@@ -38,10 +39,13 @@ pub(super) async fn follow(responder: Arc<Responder>) {
         let Some(watch) = &mut watch else { continue };
         // Folders of lists, and what those that do not exist would be in.
         watch.over(all.iter().flat_map(|blocks| blocks.paths()));
+        let mut look_again = None;
         // What changed between the reading of the lists and the watch is seen now.
         for blocks in all {
             let former = blocks.clone();
-            let reloaded = spawn_blocking(move || blocks.reload()).await.ok().flatten();
+            let reloaded = spawn_blocking(move || blocks.reload(Instant::now())).await.ok().flatten();
+            let until = reloaded.as_ref().map_or(&*former, |(reloaded, _)| reloaded).doubted_until();
+            look_again = look_again.into_iter().chain(until).min();
             if let Some((reloaded, problems)) = reloaded {
                 problems.iter().for_each(|problem| tracing::warn!("{problem}"));
                 let names: usize = reloaded.lists().map(|(_, names, _)| names).sum();
@@ -52,6 +56,8 @@ pub(super) async fn follow(responder: Arc<Responder>) {
         tokio::select! {
             () = watch.changed() => {}
             () = responder.replaced.notified() => continue,
+            // Without one it is disabled.
+            () = sleep_until(look_again.unwrap_or_else(Instant::now).into()), if look_again.is_some() => continue,
         }
         // A folder that others write to all the time is never quiet.
         watch.quiet(QUIET, PATIENCE).await;

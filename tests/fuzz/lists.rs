@@ -87,9 +87,9 @@ fn check(folder: &Path, octets: &[u8], origin: &str) -> usize {
         let mut most = 0;
         for form in [Form::Auto, Form::Hosts, Form::Domains, Form::Rpz] {
             let config = Config { lists: vec![path.clone()], form, ..Config::default() };
-            let (blocks, problems) = Blocks::load(&[config], None);
+            let (blocks, problems) = Blocks::load(&[config], None, Instant::now());
             assert!(problems.len() <= PROBLEMS_PER_FILE_MAX + 2, "{} problems", problems.len());
-            assert!(blocks.reload().is_none(), "nothing has changed");
+            assert!(blocks.reload(Instant::now()).is_none(), "nothing has changed");
             most = most.max(blocks.lists().map(|(_, names, _)| names).sum());
             for name in ["x.ads.example", "data.example", "a.wild.example", "garden.example", "tcp.example", "."] {
                 judged(&blocks, name);

@@ -2,6 +2,7 @@
 //! it all.
 
 use std::fs;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,8 +13,11 @@ use hickory_proto::op::ResponseCode;
 
 use crate::support::rollcall::{Launch, Rollcall, directory};
 use crate::support::tools::{dig, sorted_lines};
-use crate::support::upstream::{Server, Witness};
+use crate::support::upstream::{Scripted, Server, Witness};
+use crate::support::wire::{A, record, reply};
 use crate::support::{dns, within};
+
+const CNAME: u16 = 5;
 
 /// With a configuration of one line or more, before this upstream.
 fn start(directory: &Path, upstream: &str, toml: &str) -> Rollcall {
@@ -158,8 +162,69 @@ fn lists_are_followed_without_a_gap() {
     fs::write(directory.path().join("rollcall.toml"), "[[block]]\nlists = [\"list\"]\n").expect("written");
     rollcall.signal("HUP");
     within(Duration::from_secs(20), "it is blocked", || if blocked("always.example") { Ok(()) } else { Err(String::new()) });
-    replace(directory.path(), "list", "other.example\n");
+    replace(directory.path(), "list", &list("other.example").replace("always.example\n", ""));
     within(Duration::from_secs(20), "followed", || if blocked("always.example") { Err(String::new()) } else { Ok(()) });
+}
+
+#[test]
+fn a_list_that_a_download_empties_blocks_on() {
+    let directory = directory();
+    let witness = Witness::start();
+    let full: String = (0..1000).map(|n| format!("ads{n}.example\n")).collect();
+    let path = directory.path().join("list");
+    fs::write(&path, &full).expect("written");
+    let rollcall = start(directory.path(), &witness.address.to_string(), "[[block]]\nlists = [\"list\"]\n");
+    let blocked = || rollcall.ask("ads999.example", "A").rcode() == ResponseCode::NXDomain;
+    let told = |what: &str, times: usize| {
+        within(Duration::from_secs(30), what, || match rollcall.stderr() {
+            said if said.matches(what).count() == times => Ok(()),
+            said => Err(said),
+        });
+    };
+    // As `curl -o list URL` does, where the first thing is that the file is emptied.
+    fs::write(&path, "").expect("written");
+    told("expected most of the 1000 names that this list had, got 0; its last good state counts meanwhile", 1);
+    assert!(blocked());
+    fs::write(&path, &full).expect("written");
+    fs::OpenOptions::new().append(true).open(&path).and_then(|mut file| writeln!(file, "more.example")).expect("written");
+    told("they have 1001 names now", 1);
+    assert!(blocked());
+    fs::write(&path, "rate.limited\n").expect("written");
+    told("expected most of the 1001 names that this list had, got 1;", 1);
+    assert!(blocked());
+    // Whoever has seen that, and means it.
+    rollcall.signal("HUP");
+    told("this list had 1001 names and has 1 now, which count from here on", 1);
+    within(Duration::from_secs(20), "it counts", || if blocked() { Err(String::new()) } else { Ok(()) });
+    assert_eq!(rollcall.ask("rate.limited", "A").rcode(), ResponseCode::NXDomain);
+}
+
+#[test]
+fn what_leads_further_than_lists_are_asked_about_is_not_passed_on() {
+    let directory = directory();
+    // `NN.far.example` has so many aliases, the last of them a blocked name.
+    let upstream = Scripted::start(|heard| {
+        let digits = str::from_utf8(&heard.octets[13..15]).expect("two digits");
+        let count: usize = digits.parse().expect("a number");
+        let target = |number| if number == count { b"\x03ads\x07example\0" } else { b"\x03cdn\x07example\0" };
+        let aliases = (1..=count).map(|number| record(CNAME, 60, target(number)));
+        let records: Vec<_> = aliases.chain([record(A, 60, &[192, 0, 2, 1])]).collect();
+        vec![reply(&heard.octets, [0, 0], [&records, &[], &[]])]
+    });
+    fs::write(directory.path().join("list"), "ads.example\n").expect("written");
+    let rollcall = start(directory.path(), &upstream.address.to_string(), "[[block]]\nlists = [\"list\"]\n");
+    let (blocked, unknown) = (ResponseCode::NXDomain, ResponseCode::ServFail);
+    for (count, expected) in [(0, ResponseCode::NoError), (1, blocked), (16, blocked), (17, unknown), (40, unknown)] {
+        let name = format!("{count:02}.far.example");
+        for round in 0..2 {
+            assert_eq!(rollcall.ask(&name, "A").rcode(), expected, "{name} {round}");
+            assert_eq!(dns::tcp(rollcall.dns, &name, "A").expect("an answer").rcode(), expected, "{name} {round}");
+        }
+    }
+    let said = dig(rollcall.dns, "40.far.example A");
+    assert!(said.contains("EDE: 0 (Other): (the answer has too many aliases or addresses for block lists)"), "{said}");
+    let told = rollcall.cli(["explain", "40.far.example"]).ok();
+    assert!(told.contains("too many aliases"), "{told}");
 }
 
 #[test]

@@ -18,6 +18,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Error as _, SeqAccess, Unexpected, Visitor};
@@ -181,7 +182,7 @@ struct Rules {
 /// The records that are given, with their TTLs, by the list that says so and when.
 type Data = HashMap<(u16, Trigger), Vec<(u32, RData)>, foldhash::fast::RandomState>;
 
-/// Rules while they are read.
+/// Rules while they are read. A list's own come behind those of the lists before it.
 #[derive(Debug, Default)]
 struct Rows {
     names: Vec<(u64, Rule)>,
@@ -237,6 +238,19 @@ impl Rows {
         self.data.extend(data.map(|((_, trigger), data)| ((number, trigger.clone()), data.clone())));
     }
 
+    /// How many of each there are.
+    fn counts(&self) -> [usize; 3] {
+        [self.names.len(), self.clients.len(), self.addresses.len()]
+    }
+
+    /// Forgets what the last list said, when so many rules were there before it.
+    fn forget_last(&mut self, number: u16, [names, clients, addresses]: [usize; 3]) {
+        self.names.truncate(names);
+        self.clients.truncate(clients);
+        self.addresses.truncate(addresses);
+        self.data.retain(|(list, _), _| *list != number);
+    }
+
     fn into_rules(self) -> Rules {
         let Self { names, clients, addresses, data } = self;
         Rules { names: Names::new(names), clients: Networks::new(clients), addresses: Networks::new(addresses), data }
@@ -248,33 +262,69 @@ impl Rows {
 struct List {
     path: PathBuf,
     spares: bool,
-    /// As it was when it was read.
+    /// As it was when what counts of it was read.
     stamp: Option<Stamp>,
     names: usize,
+    /// It has lost nearly all of its names since, which may be a mishap.
+    doubt: Option<Doubt>,
     /// Answers that it decided, over all reloads.
     answered: Arc<Count>,
+}
+
+/// What is to be waited for before a file is believed.
+#[derive(Debug, Clone, Copy)]
+struct Doubt {
+    /// As the file is meanwhile.
+    stamp: Stamp,
+    since: Instant,
+}
+
+impl Doubt {
+    /// How long a file must have been so, until it is meant so. A download that empties the file first, and one that gets an
+    /// error page of a few words, are seen within it by whoever reads the log.
+    const PATIENCE: Duration = Duration::from_secs(60);
+    /// A list that has less than one of so many names left is in doubt.
+    const SHARE: usize = 10;
+
+    fn until(&self) -> Instant {
+        self.since + Self::PATIENCE
+    }
+}
+
+impl List {
+    /// As the file was when it was last looked at.
+    fn seen(&self) -> Option<Stamp> {
+        self.doubt.map_or(self.stamp, |doubt| Some(doubt.stamp))
+    }
 }
 
 /// The number of the list that is the configuration itself: its `except`.
 const CONFIGURATION: u16 = Rule::LISTS - 1;
 
-/// What may still be read.
+/// What may still be read, and when that is.
 struct Room {
     octets: u64,
     names: usize,
+    now: Instant,
+    /// A person wants the files as they are, so that what was in doubt, and told, is not any more.
+    confirms: bool,
 }
 
 impl Blocks {
-    /// Reads the lists of a configuration. What is wrong is told and the rest counts. What has not changed since `former` was
-    /// loaded is not read again, and of what cannot be read its last good state counts on.
-    pub fn load(configs: &[Config], former: Option<&Self>) -> (Self, Vec<Problem>) {
+    /// Reads the lists of a configuration, as a person wishes. What is wrong is told and the rest counts. What has not changed
+    /// since `former` was loaded is not read again, and of what cannot be read its last good state counts on. So it does of a
+    /// file that has lost nearly all of its names, until the next time, or until a reload finds it unchanged after a minute.
+    pub fn load(configs: &[Config], former: Option<&Self>, now: Instant) -> (Self, Vec<Problem>) {
+        Self::load_with(configs, former, Room { octets: BLOCK_OCTETS_MAX, names: BLOCK_NAMES_MAX, now, confirms: true })
+    }
+
+    fn load_with(configs: &[Config], former: Option<&Self>, mut room: Room) -> (Self, Vec<Problem>) {
         let hasher = former.map(|former| former.hasher.clone()).unwrap_or_default();
         let mut problems = Vec::new();
         if configs.len() > BLOCKS_MAX {
             let message = format!("expected at most {BLOCKS_MAX} [[block]]s, got {}", configs.len());
             problems.push(Problem::new(message).hint("the last ones block nothing; one [[block]] takes many lists"));
         }
-        let mut room = Room { octets: BLOCK_OCTETS_MAX, names: BLOCK_NAMES_MAX };
         if configs.iter().any(|config| config.lists.is_empty()) {
             let problem = Problem::new("expected `lists` in each [[block]], got one without any");
             problems.push(problem.hint("`lists = [\"ads.txt\", \"folder/\"]`"));
@@ -288,18 +338,25 @@ impl Blocks {
         (Self { hasher, blocks, by_client, by_address, by_alias }, problems)
     }
 
-    /// The same lists as they are now, when any of their files has changed.
-    pub fn reload(&self) -> Option<(Self, Vec<Problem>)> {
+    /// The same lists as they are now, when any of their files has changed, or has been in doubt for long enough.
+    pub fn reload(&self, now: Instant) -> Option<(Self, Vec<Problem>)> {
         let is_same = |block: &Block| {
             let files = block.config.paths().flat_map(|(path, spares)| files(path).into_iter().map(move |file| (file, spares)));
             let stamps = files.map(|(file, spares)| (Stamp::of(&file), file, spares));
-            stamps.eq(block.lists.iter().map(|list| (list.stamp, list.path.clone(), list.spares)))
+            stamps.eq(block.lists.iter().map(|list| (list.seen(), list.path.clone(), list.spares)))
         };
-        if self.blocks.iter().all(is_same) {
+        if self.blocks.iter().all(is_same) && self.doubted_until().is_none_or(|until| now < until) {
             return None;
         }
         let configs: Vec<Config> = self.blocks.iter().map(|block| block.config.clone()).collect();
-        Some(Self::load(&configs, Some(self)))
+        let room = Room { octets: BLOCK_OCTETS_MAX, names: BLOCK_NAMES_MAX, now, confirms: false };
+        Some(Self::load_with(&configs, Some(self), room))
+    }
+
+    /// When a file that is in doubt is to be looked at again, if there is one.
+    pub fn doubted_until(&self) -> Option<Instant> {
+        let doubts = self.blocks.iter().flat_map(|block| &block.lists).filter_map(|list| list.doubt);
+        doubts.map(|doubt| doubt.until()).min()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -340,12 +397,13 @@ impl Blocks {
         if !self.concerns(octets) || !matches!(question.qclass, Class::IN | Class::ANY) {
             return None;
         }
-        let (mut names, mut addresses) = (vec![question.name.clone()], Vec::new());
+        let (mut names, mut addresses, mut is_whole) = (vec![question.name.clone()], Vec::new(), true);
         for given in given(octets) {
             match given {
                 Given::Alias(name) if names.len() <= ALIASES_JUDGED_MAX => names.push(name),
                 Given::Address(address) if addresses.len() < ADDRESSES_JUDGED_MAX => addresses.push(address),
-                _ => {}
+                Given::Alias(_) => is_whole &= !self.by_alias,
+                Given::Address(_) => is_whole &= !self.by_address,
             }
         }
         // Whom a block spares it spares with all that the name leads to. The addresses are those of the last name.
@@ -359,7 +417,9 @@ impl Blocks {
                 Ruling::None => {}
             }
         }
-        None
+        // What leads further than is looked up may lead to what is blocked, and whoever has such a name would have it so.
+        let is_spared = (0..self.blocks.len()).all(|number| spared & 1 << (number % BLOCKS_MAX) != 0);
+        (!is_whole && !is_spared).then_some(Verdict::Unknown)
     }
 
     /// Has an answer of others anything that is judged?
@@ -390,7 +450,14 @@ impl Blocks {
                     let Some(list) = block.lists.get(usize::from(hit.rule.list())) else { continue };
                     let trigger = hit.trigger(name);
                     let alias = seen.is_alias.then(|| name.clone());
-                    return Ruling::Of(Verdict { block, list, number: hit.rule.list(), action, trigger, alias });
+                    return Ruling::Of(Verdict::Listed(Listed {
+                        block,
+                        list,
+                        number: hit.rule.list(),
+                        action,
+                        trigger,
+                        alias,
+                    }));
                 }
             }
         }
@@ -538,16 +605,21 @@ impl List {
         let answered = former.and_then(|former| former.counted(&path)).unwrap_or_default();
         let known = former.and_then(|former| former.find(&path, config.reading(), spares));
         let known = known.and_then(|(block, number)| Some((block, number, block.lists.get(usize::from(number))?)));
-        let before = rows.len();
+        let (before, counts) = (rows.len(), rows.counts());
         let take_over = |rows: &mut Rows, room: &mut Room| {
             let Some((block, former, list)) = known else { return 0 };
             rows.take_over(&block.rules, former, number, room.names);
             room.names = room.names.saturating_sub(rows.len() - before);
             list.names
         };
-        if stamp.is_some() && known.is_some_and(|(_, _, list)| list.stamp == stamp) {
+        let doubt = known.and_then(|(_, _, list)| list.doubt);
+        let is_believed = doubt.is_some_and(|doubt| room.confirms || stamp == Some(doubt.stamp) && room.now >= doubt.until());
+        if let (Some(stamp), Some((_, _, list))) = (stamp, known)
+            && (list.stamp == Some(stamp) || list.seen() == Some(stamp) && !is_believed)
+        {
             let names = take_over(rows, room);
-            return Self { path, spares, stamp, names, answered };
+            let doubt = doubt.filter(|doubt| doubt.stamp == stamp);
+            return Self { path, spares, stamp: list.stamp, names, doubt, answered };
         }
         let (mut left_out, mut names) = (0, 0);
         let read = file::read(&path, config.reading(), &mut room.octets, &mut |_, item| {
@@ -567,28 +639,48 @@ impl List {
                 Item::Policy(trigger, effect) => rows.put(hasher, number, trigger, effect),
             }
         });
-        let names = match read {
-            Ok(told) => {
+        let had = known.map_or(0, |(_, _, list)| list.names);
+        let is_emptied = had > (names + left_out) * Doubt::SHARE;
+        let mut list = Self { path, spares, stamp, names, doubt: None, answered };
+        match (read, stamp, known) {
+            (Ok(_), Some(stamp), Some((_, _, known))) if is_emptied && !is_believed => {
+                rows.forget_last(number, counts);
+                list.names = take_over(rows, room);
+                list.stamp = known.stamp;
+                list.doubt = Some(Doubt { stamp, since: room.now });
+                if doubt.is_none() {
+                    let message = format!(
+                        "expected most of the {had} names that this list had, got {names}; its last good state counts meanwhile"
+                    );
+                    let hint = "if it is meant so, send SIGHUP, or leave it so for a minute; a new list is best written \
+                                beside it and renamed, as with `curl -o new URL && mv new LIST`";
+                    problems.push(Problem::new(message).in_file(&list.path).hint(hint));
+                }
+            }
+            (Ok(told), ..) => {
                 problems.extend(told);
                 room.names = room.names.saturating_sub(rows.len() - before);
-                names
+                if is_emptied {
+                    let message = format!("this list had {had} names and has {names} now, which count from here on");
+                    problems.push(Problem::new(message).in_file(&list.path).warning());
+                }
             }
-            Err(problem) => {
-                let names = take_over(rows, room);
+            (Err(problem), ..) => {
+                rows.forget_last(number, counts);
+                list.names = take_over(rows, room);
                 let meanwhile = match known {
-                    Some(_) => format!("its last good state of {names} names counts meanwhile"),
+                    Some(_) => format!("its last good state of {} names counts meanwhile", list.names),
                     None => "nothing of this file is blocked".to_owned(),
                 };
                 problems.push(Problem { message: format!("{}; {meanwhile}", problem.message), ..problem });
-                names
             }
-        };
+        }
         if left_out > 0 {
             let message =
                 format!("expected at most {BLOCK_NAMES_MAX} names in all block lists; {left_out} of this one are left out");
-            problems.push(Problem::new(message).in_file(&path));
+            problems.push(Problem::new(message).in_file(&list.path));
         }
-        Self { path, spares, stamp, names, answered }
+        list
     }
 
     /// What it is called.
@@ -599,7 +691,56 @@ impl List {
 
 /// What becomes of a question.
 #[derive(Debug)]
-pub struct Verdict<'a> {
+pub enum Verdict<'a> {
+    /// What a list says.
+    Listed(Listed<'a>),
+    /// Nothing is passed on, as others' answer has more aliases or addresses than are looked up.
+    Unknown,
+}
+
+impl Verdict<'_> {
+    /// Counts it.
+    pub fn note(&self) {
+        if let Self::Listed(listed) = self {
+            listed.list.answered.raise(1);
+        }
+    }
+
+    /// What is answered; `None` for nothing. Where an alias in it leads is for the caller to add.
+    pub fn message(&self, query: &Query) -> Option<Message> {
+        match self {
+            Self::Listed(listed) => listed.message(query),
+            Self::Unknown => {
+                let mut message = respond(query, Rcode::SERVFAIL);
+                message.flags.authoritative = false;
+                if let Some(edns) = &mut message.edns {
+                    edns.options.push(ExtendedError::Other.to_option(&self.reason()));
+                }
+                Some(message)
+            }
+        }
+    }
+
+    /// Why, in a few words.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Listed(listed) => listed.reason(),
+            Self::Unknown => "the answer has too many aliases or addresses for block lists".to_owned(),
+        }
+    }
+
+    /// Where it stands: what the list has, the file, and the line if it is still there. Reads the file.
+    pub fn place(&self) -> Option<(String, &Path, Option<usize>)> {
+        match self {
+            Self::Listed(listed) => Some(listed.place()),
+            Self::Unknown => None,
+        }
+    }
+}
+
+/// What a list says of a question.
+#[derive(Debug)]
+pub struct Listed<'a> {
     block: &'a Block,
     list: &'a List,
     /// That of the list.
@@ -610,14 +751,8 @@ pub struct Verdict<'a> {
     alias: Option<Name>,
 }
 
-impl Verdict<'_> {
-    /// Counts it.
-    pub fn note(&self) {
-        self.list.answered.raise(1);
-    }
-
-    /// What is answered; `None` for nothing. Where an alias in it leads is for the caller to add.
-    pub fn message(&self, query: &Query) -> Option<Message> {
+impl Listed<'_> {
+    fn message(&self, query: &Query) -> Option<Message> {
         let Config { answer, ttl, .. } = &self.block.config;
         let (name, qtype) = (&query.question.name, query.question.qtype);
         let wanted = |record: &Record| [record.record_type(), Type::ANY].contains(&qtype);
@@ -676,8 +811,7 @@ impl Verdict<'_> {
         records.filter(|record| [record.record_type(), Type::ANY].contains(&qtype)).collect()
     }
 
-    /// Why, in a few words.
-    pub fn reason(&self) -> String {
+    fn reason(&self) -> String {
         let list = self.list.name();
         match (&self.alias, &self.trigger) {
             (_, Trigger::Client(_)) => format!("blocked by {list}, as a client"),
@@ -687,8 +821,7 @@ impl Verdict<'_> {
         }
     }
 
-    /// Where it stands: what the list has, the file, and the line if it is still there. Reads the file.
-    pub fn place(&self) -> (String, &Path, Option<usize>) {
+    fn place(&self) -> (String, &Path, Option<usize>) {
         let line = self.line_of(|item| match (item, &self.trigger) {
             (Item::Entry(entry), Trigger::Name(name) | Trigger::Below(name)) => entry.name == *name,
             (Item::Entry(_), _) => false,
@@ -724,6 +857,10 @@ mod tests {
 
     const CLIENT: Client = Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), transport: Transport::Udp };
 
+    fn now() -> Instant {
+        Instant::now()
+    }
+
     fn folder(files: &[(&str, &str)]) -> TempDir {
         let folder = tempfile::tempdir().unwrap();
         files.iter().for_each(|(name, text)| fs::write(folder.path().join(name), text).unwrap());
@@ -739,10 +876,17 @@ mod tests {
         Query { edns: Some(Edns::new(1232)), ..Query::of(question) }
     }
 
+    fn list_of(verdict: &Verdict<'_>) -> String {
+        match verdict {
+            Verdict::Listed(listed) => listed.list.name(),
+            Verdict::Unknown => "unknown".to_owned(),
+        }
+    }
+
     fn judged(blocks: &Blocks, name: &str) -> Option<String> {
         blocks
             .judge(&query(name, Type::A).question, CLIENT)
-            .map(|verdict| format!("{} {}", verdict.list.name(), verdict.place().0.to_lowercase()))
+            .map(|verdict| format!("{} {}", list_of(&verdict), verdict.place().unwrap().0.to_lowercase()))
     }
 
     /// What others answer: an alias of an alias of a name with an address.
@@ -761,7 +905,7 @@ mod tests {
     #[test]
     fn a_hosts_list_has_names_and_a_list_of_domains_all_below_them() {
         let folder = folder(&[("hosts", "0.0.0.0 ads.example\n"), ("domains", "track.example\n*.wild.example\n")]);
-        let (blocks, problems) = Blocks::load(&[config(&folder, &["hosts", "domains"])], None);
+        let (blocks, problems) = Blocks::load(&[config(&folder, &["hosts", "domains"])], None, now());
         assert_eq!(problems, []);
         for (name, expected) in [
             ("ADS.example", Some("hosts ads.example.")),
@@ -794,7 +938,7 @@ mod tests {
             except_lists: vec![folder.path().join("allow")],
             ..config(&folder, &["ads"])
         };
-        let (blocks, problems) = Blocks::load(&[first, config(&folder, &["malware"])], None);
+        let (blocks, problems) = Blocks::load(&[first, config(&folder, &["malware"])], None, now());
         assert_eq!(problems, []);
         assert_eq!(judged(&blocks, "x.ads.example").as_deref(), Some("ads ads.example."));
         for name in ["good.ads.example", "x.good.ads.example", "x.fine.ads.example", "corp.example", "www.corp.example"] {
@@ -806,9 +950,9 @@ mod tests {
     #[test]
     fn an_alias_of_a_blocked_name_is_blocked_too() {
         let folder = folder(&[("ads", "ads.example\n@@||shop.example^\n")]);
-        let (blocks, _) = Blocks::load(&[config(&folder, &["ads"])], None);
+        let (blocks, _) = Blocks::load(&[config(&folder, &["ads"])], None, now());
         let news = query("www.news.example", Type::A);
-        let verdict = |query: &Query, aliases| {
+        let verdict = |query: &Query, aliases: &[&str]| {
             let octets = aliased(query, aliases);
             blocks.judge_answer(&query.question, CLIENT, &octets).map(|verdict| verdict.reason())
         };
@@ -817,10 +961,42 @@ mod tests {
         let expected = "blocked by ads, as an alias of x.ads.example.";
         assert_eq!(verdict(&news, &["cdn.example", "x.ads.example"]).as_deref(), Some(expected));
         assert_eq!(verdict(&query("shop.example", Type::A), &["x.ads.example"]), None, "who is spared may lead there");
-        let many: Vec<String> = (0..2000).map(|n| format!("{n}.cdn.example")).collect();
-        assert_eq!(verdict(&news, &many.iter().map(String::as_str).collect::<Vec<_>>()), None);
-        let (blocks, _) = Blocks::load(&[Config { aliases: false, ..config(&folder, &["ads"]) }], None);
+        // What is longer than is looked up is not passed on, unless all of it is spared.
+        let chain = |count: usize| (0..count).map(|n| format!("{n}.cdn.example")).collect::<Vec<_>>();
+        let of = |query: &Query, chain: &[String]| verdict(query, &chain.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(of(&news, &chain(ALIASES_JUDGED_MAX)), None);
+        for count in [ALIASES_JUDGED_MAX + 1, 2000] {
+            let expected = "the answer has too many aliases or addresses for block lists";
+            assert_eq!(of(&news, &chain(count)).as_deref(), Some(expected));
+            assert_eq!(of(&query("shop.example", Type::A), &chain(count)), None);
+            let message = blocks.judge_answer(&news.question, CLIENT, &aliased(&news, &["x.cdn.example"; 40])).unwrap();
+            assert_eq!(message.message(&news).map(|message| message.rcode), Some(Rcode::SERVFAIL));
+        }
+        let (blocks, _) = Blocks::load(&[Config { aliases: false, ..config(&folder, &["ads"]) }], None, now());
         assert!(blocks.judge_answer(&news.question, CLIENT, &aliased(&news, &["x.ads.example"])).is_none());
+    }
+
+    #[test]
+    fn rfc9460_2_4_the_targets_of_service_bindings_are_aliases_too() {
+        let folder = folder(&[("ads", "ads.example\n")]);
+        let (blocks, _) = Blocks::load(&[config(&folder, &["ads"])], None, now());
+        let query = query("www.news.example", Type::HTTPS);
+        for (priority, target, is_blocked) in [
+            (0, "x.ads.example", true),
+            // It may have addresses with it, so that nobody asks for them.
+            (1, "x.ads.example", true),
+            (0, "cdn.example", false),
+            (1, ".", false),
+        ] {
+            let mut message = query.response(Rcode::NOERROR);
+            let octets = [&[0, priority], target.parse::<Name>().unwrap().wire(), &[0, 1, 0, 3, 2, b'h', b'2']].concat();
+            let data = RData::Opaque { record_type: Type::HTTPS, octets: octets.into() };
+            message.answers.push(Record::new(query.question.name.clone(), 60, data));
+            let octets = message.compose(true);
+            assert_eq!(blocks.concerns(&octets), target != ".");
+            let verdict = blocks.judge_answer(&query.question, CLIENT, &octets);
+            assert_eq!(verdict.map(|verdict| verdict.reason()).is_some(), is_blocked, "{priority} {target}");
+        }
     }
 
     #[test]
@@ -828,7 +1004,7 @@ mod tests {
         let folder = folder(&[("ads.txt", "ads.example\n")]);
         let answered = |answer: &str, qtype| {
             let answer = Some(serde_json::from_str(answer).unwrap());
-            let (blocks, _) = Blocks::load(&[Config { answer, ..config(&folder, &["ads.txt"]) }], None);
+            let (blocks, _) = Blocks::load(&[Config { answer, ..config(&folder, &["ads.txt"]) }], None, now());
             let query = query("x.ads.example", qtype);
             blocks.judge(&query.question, CLIENT).unwrap().message(&query).unwrap()
         };
@@ -863,15 +1039,15 @@ mod tests {
     #[test]
     fn what_cannot_be_read_keeps_its_last_good_state() {
         let folder = folder(&[("ads", "ads.example\n"), ("more", "more.example\n")]);
-        let (blocks, problems) = Blocks::load(&[config(&folder, &["ads", "more"])], None);
+        let (blocks, problems) = Blocks::load(&[config(&folder, &["ads", "more"])], None, now());
         assert_eq!(problems, []);
-        assert!(blocks.reload().is_none(), "nothing has changed");
+        assert!(blocks.reload(now()).is_none(), "nothing has changed");
         blocks.judge(&query("ads.example", Type::A).question, CLIENT).unwrap().note();
         // Another list in the place of one, while the other is gone.
         fs::write(folder.path().join("new"), "other.example\nads.example\n").unwrap();
         fs::rename(folder.path().join("new"), folder.path().join("more")).unwrap();
         fs::remove_file(folder.path().join("ads")).unwrap();
-        let (blocks, problems) = blocks.reload().unwrap();
+        let (blocks, problems) = blocks.reload(now()).unwrap();
         assert!(problems[0].message.ends_with("its last good state of 1 names counts meanwhile"), "{problems:?}");
         assert_eq!(judged(&blocks, "ads.example").as_deref(), Some("ads ads.example."));
         assert_eq!(judged(&blocks, "other.example").as_deref(), Some("more other.example."));
@@ -879,32 +1055,78 @@ mod tests {
         assert_eq!(blocks.lists().next().unwrap().2, 1, "what was counted is not forgotten");
         // What is there is no list, and then there is one again.
         fs::write(folder.path().join("ads"), "<html>\nNot found\n</html>\n").unwrap();
-        let (blocks, problems) = blocks.reload().unwrap();
+        let (blocks, problems) = blocks.reload(now()).unwrap();
         assert!(problems[0].message.contains("expected a list of names, got none"), "{problems:?}");
         assert_eq!(judged(&blocks, "ads.example").as_deref(), Some("ads ads.example."));
-        assert!(blocks.reload().is_none(), "told once");
+        assert!(blocks.reload(now()).is_none(), "told once");
         fs::write(folder.path().join("ads"), "0.0.0.0 third.example\n").unwrap();
-        let (blocks, problems) = blocks.reload().unwrap();
+        let (blocks, problems) = blocks.reload(now()).unwrap();
         assert_eq!(problems, []);
         assert_eq!(judged(&blocks, "third.example").as_deref(), Some("ads third.example."));
         assert_eq!(judged(&blocks, "ads.example").as_deref(), Some("more ads.example."));
-        assert_eq!(blocks.judge(&query("third.example", Type::A).question, CLIENT).unwrap().place().2, Some(1));
+        assert_eq!(blocks.judge(&query("third.example", Type::A).question, CLIENT).unwrap().place().unwrap().2, Some(1));
         // Of a configuration that reads it otherwise, nothing is taken over.
         let other = Config { below: Some(true), ..config(&folder, &["ads"]) };
-        let (blocks, _) = Blocks::load(&[other], Some(&blocks));
+        let (blocks, _) = Blocks::load(&[other], Some(&blocks), now());
         assert_eq!(judged(&blocks, "x.third.example").as_deref(), Some("ads third.example."));
+    }
+
+    #[test]
+    fn a_list_that_is_emptied_counts_until_that_is_meant() {
+        let full: String = (0..100).map(|n| format!("ads{n}.example\n")).collect();
+        let folder = folder(&[("ads", &full), ("more", "more.example\n")]);
+        let write = |text: &str| fs::write(folder.path().join("ads"), text).unwrap();
+        let told = |problems: Vec<Problem>| problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>();
+        let configs = [config(&folder, &["ads", "more"])];
+        let (start, second) = (now(), Duration::from_secs(1));
+        let (full_blocks, problems) = Blocks::load(&configs, None, start);
+        assert_eq!((problems, full_blocks.doubted_until()), (vec![], None));
+        let doubted = "expected most of the 100 names that this list had, got 0; its last good state counts meanwhile";
+        let few = "rate.limited\nads1.example\n";
+        for text in ["", "# nothing\n", few] {
+            write(text);
+            let (doubting, problems) = full_blocks.reload(start).unwrap();
+            assert_eq!(told(problems), [doubted.replace("got 0", if text == few { "got 2" } else { "got 0" })], "{text:?}");
+            for blocked in ["ads99.example", "more.example"] {
+                assert!(judged(&doubting, blocked).is_some(), "{text:?} {blocked}");
+            }
+            assert_eq!((judged(&doubting, "rate.limited"), doubting.lists().next().unwrap().1), (None, 100));
+            assert_eq!(doubting.doubted_until(), Some(start + 60 * second));
+            assert!(doubting.reload(start + 59 * second).is_none());
+            let (meant, problems) = doubting.reload(start + 60 * second).unwrap();
+            let left = if text == few { 2 } else { 0 };
+            assert_eq!(told(problems), [format!("this list had 100 names and has {left} now, which count from here on")]);
+            assert_eq!((judged(&meant, "ads99.example"), meant.doubted_until()), (None, None));
+            assert_eq!(judged(&meant, "rate.limited").is_some(), text == few);
+            assert!(judged(&meant, "more.example").is_some());
+            // Whoever asks for it, and has been told, does not wait.
+            let (meant, _) = Blocks::load(&configs, Some(&doubting), start);
+            assert_eq!((judged(&meant, "ads99.example"), meant.doubted_until()), (None, None));
+            // Whoever was not told is.
+            let (doubting, problems) = Blocks::load(&configs, Some(&full_blocks), start);
+            assert_eq!((problems.len(), judged(&doubting, "ads99.example").is_some()), (1, true));
+        }
+        // A download that goes on is told of once, waited for, and then counts at once.
+        let (doubting, _) = full_blocks.reload(start).unwrap();
+        write("ads1.example\nads2.example\nads3.example\n");
+        let (doubting, problems) = doubting.reload(start + 50 * second).unwrap();
+        assert_eq!((problems, doubting.doubted_until()), (vec![], Some(start + 110 * second)));
+        write(&full[..full.len() / 2]);
+        let (half, problems) = doubting.reload(start + 51 * second).unwrap();
+        assert_eq!((problems, half.doubted_until(), judged(&half, "ads99.example")), (vec![], None, None));
+        assert!(judged(&half, "ads1.example").is_some());
     }
 
     #[test]
     fn a_folder_has_the_lists_that_are_in_it() {
         let folder = folder(&[("b.txt", "b.example\n"), ("a.txt", "a.example\nb.example\n"), (".hidden", "h.example\n")]);
-        let (blocks, problems) = Blocks::load(&[config(&folder, &[""])], None);
+        let (blocks, problems) = Blocks::load(&[config(&folder, &[""])], None, now());
         assert_eq!(problems, []);
         assert_eq!(judged(&blocks, "b.example").as_deref(), Some("a.txt b.example."), "the first that has it");
         assert_eq!(judged(&blocks, "h.example"), None);
         fs::remove_file(folder.path().join("a.txt")).unwrap();
         fs::write(folder.path().join("c.txt"), "c.example\n").unwrap();
-        let (blocks, problems) = blocks.reload().unwrap();
+        let (blocks, problems) = blocks.reload(now()).unwrap();
         assert_eq!(problems, []);
         assert_eq!(judged(&blocks, "a.example"), None);
         assert_eq!(judged(&blocks, "b.example").as_deref(), Some("b.txt b.example."));
@@ -915,7 +1137,7 @@ mod tests {
     fn names_that_are_not_blocked_cost_no_allocation() {
         let lines: String = (0..1000).map(|n| format!("ads{n}.example\n")).collect();
         let folder = folder(&[("ads", &lines)]);
-        let (blocks, _) = Blocks::load(&[config(&folder, &["ads"])], None);
+        let (blocks, _) = Blocks::load(&[config(&folder, &["ads"])], None, now());
         let longest = query(&"a.".repeat(127), Type::A);
         let query = query("a.long.name.that.nobody.has.example", Type::A);
         let octets = aliased(&query, &[]);
@@ -931,10 +1153,10 @@ mod tests {
     fn said(blocks: &Blocks, client: Client, query: &Query, answer: &[u8]) -> String {
         let verdict = blocks.judge(&query.question, client);
         let Some(verdict) = verdict.or_else(|| blocks.judge_answer(&query.question, client, answer)) else { return "-".into() };
-        let Some(message) = verdict.message(query) else { return format!("{} drop", verdict.list.name()) };
+        let Some(message) = verdict.message(query) else { return format!("{} drop", list_of(&verdict)) };
         let data = message.answers.iter().map(|record| format!(" {:?}", record.data));
         let cut = if message.flags.truncated { " TC" } else { "" };
-        format!("{} {}{cut}{}", verdict.list.name(), message.rcode, data.collect::<String>())
+        format!("{} {}{cut}{}", list_of(&verdict), message.rcode, data.collect::<String>())
     }
 
     #[test]
@@ -949,7 +1171,7 @@ mod tests {
                 false => vec![config(&folder, &["one", "two"])],
                 true => vec![config(&folder, &["one"]), config(&folder, &["two"])],
             };
-            let (blocks, problems) = Blocks::load(&configs, None);
+            let (blocks, problems) = Blocks::load(&configs, None, now());
             assert_eq!(problems, []);
             let given = |name: &str, addresses: &[[u8; 4]]| {
                 let query = query(name, Type::A);
@@ -986,19 +1208,19 @@ mod tests {
             let query = query("www.example", Type::A);
             assert_eq!(said(&blocks, CLIENT, &query, &aliased(&query, &["b.example", "a.example"])), "two NXDOMAIN");
             assert_eq!(said(&blocks, CLIENT, &query, &aliased(&query, &["x.a.example", "b.example"])), "-", "passed through");
-            let (taken, problems) = Blocks::load(&configs, Some(&blocks));
+            let (taken, problems) = Blocks::load(&configs, Some(&blocks), now());
             assert_eq!(problems, []);
             assert_eq!(said(&taken, CLIENT, &given("y.z.example", &[]).0, &[]), "one NOERROR A(192.0.2.99)", "taken over");
-            fs::write(folder.path().join("one"), "").unwrap();
+            fs::write(folder.path().join("one"), "$TTL 60\na CNAME .\n").unwrap();
             fs::write(folder.path().join("two"), "$TTL 60\nz CNAME *.\n").unwrap();
-            let (other, problems) = taken.reload().unwrap();
+            let (other, problems) = taken.reload(now()).unwrap();
             assert_eq!(problems, []);
             assert_eq!(said(&other, CLIENT, &given("y.z.example", &[]).0, &[]), "-");
             fs::write(folder.path().join("one"), one).unwrap();
             fs::write(folder.path().join("two"), two).unwrap();
         }
         // Whoever sets an answer gets it for all but what is passed through.
-        let (blocks, _) = Blocks::load(&[Config { answer: Some(Answer::Refused), ..config(&folder, &["one"]) }], None);
+        let (blocks, _) = Blocks::load(&[Config { answer: Some(Answer::Refused), ..config(&folder, &["one"]) }], None, now());
         for (name, expected) in [("y.z.example", "one REFUSED"), ("tcp.example", "one REFUSED"), ("x.a.example", "-")] {
             assert_eq!(said(&blocks, CLIENT, &query(name, Type::A), &[]), expected);
         }
