@@ -135,7 +135,13 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
     };
 
     let registry = Registry::open(config.registry.clone(), config.identity.clone())?;
-    let (setup, problems) = setup(&config, None, &here).await;
+    let (setup, problems) = tokio::select! {
+        made = setup(&config, None, &here) => made,
+        () = signals.end() => {
+            registry.close().await;
+            return Ok(());
+        }
+    };
     warn(&problems);
     let responder = Responder::new(setup, registry.latest());
     let listeners = waiting.serve(&responder).map_err(start("a DNS listener"))?;
@@ -168,17 +174,24 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
+        let change = tokio::select! {
             wanted = signals.next() => match wanted {
                 Wanted::End => break,
                 Wanted::Reload => {
                     tell_systemd(&[NotifyState::Reloading]);
-                    running.reload(options).await;
-                    tell_systemd(&[NotifyState::Ready]);
+                    running.reload(options).await
                 }
             },
-            () = changed => running.follow().await,
-            () = tokio::time::sleep(FOLLOW_AT_LEAST), if running.config.forward.has_names() => running.follow_names().await,
+            () = changed => match running.follow().await {
+                true => Change::Addresses,
+                false => continue,
+            },
+            () = tokio::time::sleep(FOLLOW_AT_LEAST), if running.config.forward.has_names() => Change::Names,
+        };
+        // The end does not wait for what may take long; another SIGHUP does, and is heard then.
+        tokio::select! {
+            () = running.take_up(change) => {}
+            () = signals.end() => break,
         }
     }
     let Running { listeners, registry, responder, .. } = running;
@@ -232,9 +245,21 @@ struct Running {
     named: (Instant, u64),
 }
 
+/// What is otherwise than it was, so that other answers may be due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    /// The configuration was read again, and with it whatever it names is; or it has errors, and only services are.
+    Configuration { is_good: bool },
+    /// The addresses that are listened on.
+    Addresses,
+    /// Perhaps where upstreams are that are written by name.
+    Names,
+}
+
 impl Running {
-    /// Reads everything again. A configuration with an error changes nothing, and what was in force stays in force.
-    async fn reload(&mut self, options: &Options) {
+    /// Reads the configuration again, and listens as it says. One with an error changes nothing, and what was in force stays
+    /// in force.
+    async fn reload(&mut self, options: &Options) -> Change {
         match config::load(options) {
             Ok(config) => {
                 warn(&config.warnings);
@@ -244,25 +269,40 @@ impl Running {
                 }
                 warn(&problems);
                 self.config = config;
-                self.set_up().await;
-                tracing::info!("the configuration was read again; the HTTP API and the data directory change with a restart");
+                Change::Configuration { is_good: true }
             }
             Err(problems) => {
                 for problem in problems {
                     tracing::error!("{problem}");
                 }
                 tracing::error!("the configuration has errors; the last good one stays in force");
+                Change::Configuration { is_good: false }
             }
         }
-        warn(&self.registry.reload().await);
     }
 
-    /// Listens on the addresses that interfaces have now.
-    async fn follow(&mut self) {
+    /// Listens on the addresses that interfaces have now; says whether those are others.
+    async fn follow(&mut self) -> bool {
         let before = self.listeners.addresses();
         warn(&self.listeners.follow().await);
-        if self.listeners.addresses() != before {
-            self.set_up().await;
+        self.listeners.addresses() != before
+    }
+
+    /// Answers as is due after a change. It may take long, and can be given up: what was in force stays so.
+    async fn take_up(&mut self, change: Change) {
+        match change {
+            Change::Configuration { is_good } => {
+                if is_good {
+                    self.set_up().await;
+                    tracing::info!(
+                        "the configuration was read again; the HTTP API and the data directory change with a restart"
+                    );
+                }
+                warn(&self.registry.reload().await);
+                tell_systemd(&[NotifyState::Ready]);
+            }
+            Change::Addresses => self.set_up().await,
+            Change::Names => self.follow_names().await,
         }
     }
 
@@ -475,6 +515,14 @@ impl Signals {
             _ = self.hangup.recv() => Wanted::Reload,
             _ = self.terminate.recv() => Wanted::End,
             _ = self.interrupt.recv() => Wanted::End,
+        }
+    }
+
+    /// Waits for the end alone: a SIGHUP is remembered until somebody asks for what is next.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
 }

@@ -207,3 +207,48 @@ fn sigterm_waits_for_a_silent_upstream_no_longer_than_a_second() {
     assert_eq!(rollcall.ended().code(), Some(0));
     assert!(begun.elapsed() < slack(Duration::from_secs(1)), "{:?}", begun.elapsed());
 }
+
+#[test]
+fn signals_are_heard_while_a_configuration_is_taken_up() {
+    let directory = directory();
+    let silent = Scripted::start(|_| Vec::new());
+    let file = directory.path().join("rollcall.toml");
+    let configure = |upstreams: &[&str], address: &str| {
+        let quoted: Vec<String> = upstreams.iter().map(|upstream| format!("\"{upstream}\"")).collect();
+        let record = format!("[[record]]\nname = \"www.example.net\"\ntype = \"A\"\nvalue = \"{address}\"\n");
+        fs::write(&file, format!("[forward]\nupstreams = [{}]\n{record}", quoted.join(", "))).expect("written");
+    };
+    configure(&[], "192.0.2.1");
+    let mut rollcall = Launch::serve(directory.path()).option("--config", &file).start();
+    let answers = |address: &str| {
+        within(Duration::from_secs(60), &format!("www.example.net is {address}"), || {
+            let answers = rollcall.ask("www.example.net", "A").answers();
+            if answers == [address] { Ok(()) } else { Err(format!("{answers:?}")) }
+        });
+    };
+    answers("192.0.2.1");
+    let looks_up = || {
+        rollcall.signal("HUP");
+        within(Duration::from_secs(20), "a name is looked up", || match silent.heard().len() {
+            0 => Err(rollcall.stderr()),
+            _ => Ok(()),
+        });
+    };
+    // Whoever knows where this upstream is says nothing.
+    let by_address = silent.address.to_string();
+    configure(&[&by_address, "one.example"], "192.0.2.2");
+    looks_up();
+    configure(&[&by_address], "192.0.2.3");
+    rollcall.signal("HUP");
+    answers("192.0.2.3");
+
+    let names: Vec<String> = (0..20).map(|n| format!("name{n}.example")).collect();
+    let named: Vec<&str> = [&*by_address].into_iter().chain(names.iter().map(|name| &**name)).collect();
+    configure(&named, "192.0.2.4");
+    silent.heard();
+    looks_up();
+    let begun = Instant::now();
+    rollcall.signal("TERM");
+    assert_eq!(rollcall.ended().code(), Some(0));
+    assert!(begun.elapsed() < slack(Duration::from_secs(1)), "{:?}", begun.elapsed());
+}
