@@ -1111,7 +1111,7 @@ mod tests {
         write("ads1.example\nads2.example\nads3.example\n");
         let (doubting, problems) = doubting.reload(start + 50 * second).unwrap();
         assert_eq!((problems, doubting.doubted_until()), (vec![], Some(start + 110 * second)));
-        write(&full[..full.len() / 2]);
+        write(full.split_once("ads50").unwrap().0);
         let (half, problems) = doubting.reload(start + 51 * second).unwrap();
         assert_eq!((problems, half.doubted_until(), judged(&half, "ads99.example")), (vec![], None, None));
         assert!(judged(&half, "ads1.example").is_some());
