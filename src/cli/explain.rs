@@ -101,7 +101,10 @@ fn print(told: &Value, output: &mut Output) -> Result<(), Error> {
     if route.is_object() {
         let domains = match list(&route["domains"]) {
             [] => "all names without a route of their own".to_owned(),
-            _ => text(&route["domains"]),
+            _ => match route["more_domains"].as_u64() {
+                None | Some(0) => text(&route["domains"]),
+                Some(more) => format!("{} and {more} more", text(&route["domains"])),
+            },
         };
         output.line(format_args!("  route        {}, for {domains}", text(&route["group"])))?;
         output.line(format_args!("  asked        {}", text(&route["order"])))?;

@@ -5,7 +5,7 @@
 //! By default the best upstream by measured latency is asked, and the next one as soon as the first is later than it
 //! usually is ([`patience`]), so that a dead upstream costs milliseconds. What is usual is learnt from all replies, those that
 //! come too late to be of use among them, so that of a hundred queries that are answered some three are sent twice, however
-//! uneven an upstream's times are. Who fails is asked last and probed until it is back. As [`Strategy::Sequential`] it is
+//! uneven an upstream's times are. Who fails is asked last and probed until it is back. As [`Manner::Sequential`] it is
 //! Consul's: one at a time, each for its whole timeout.
 //!
 //! Start with [`Lookup::step`].
@@ -24,7 +24,7 @@ const PATIENCE_UNKNOWN: Duration = Duration::from_millis(60);
 const PATIENCE_MIN: Duration = Duration::from_millis(20);
 const PATIENCE_MAX: Duration = Duration::from_millis(400);
 /// An upstream that left this many queries in a row unanswered is asked last.
-const LOST_MAX: u32 = 2;
+const MISSES_MAX: u32 = 2;
 /// How often one that is asked last gets a query of its own, to find out whether it is back.
 const PROBE: Duration = Duration::from_secs(1);
 /// How often one that is never asked, because others are better, is probed to find out whether they still are; and no
@@ -51,12 +51,12 @@ const AGAIN_DEAD: [Duration; 2] = [Duration::ZERO, Duration::from_secs(1)];
 /// are lost once in 15,000 times.
 const DEAD: u32 = 8;
 
-/// How upstreams are chosen.
+/// How a look-up goes about its upstreams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Strategy {
-    /// The first by choice, another when it is late.
-    Hedged {
-        choice: Choice,
+pub enum Manner {
+    /// The first by strategy, another when it is late, and who is not well last.
+    Ranked {
+        strategy: Strategy,
         /// How long a look-up may take.
         deadline: Duration,
     },
@@ -64,10 +64,16 @@ pub enum Strategy {
     Sequential { timeout: Duration, random: bool },
 }
 
-/// Who of those that are well is asked first. Who is not is asked last, whatever the choice.
+impl Manner {
+    pub fn is_sequential(self) -> bool {
+        matches!(self, Self::Sequential { .. })
+    }
+}
+
+/// Who of those that are well is asked first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Choice {
+pub enum Strategy {
     /// The fastest, by what was measured.
     #[default]
     Hedged,
@@ -89,7 +95,7 @@ pub struct Condition {
     /// The share of queries that are never answered.
     loss: f32,
     /// Queries in a row that it did not answer well.
-    pub lost: u32,
+    pub misses: u32,
     /// When it was last asked although others are asked first.
     probed: Option<Instant>,
     /// Queries since then.
@@ -104,7 +110,7 @@ impl Condition {
     /// It answered, the last of so many queries in this time.
     pub fn answered(&mut self, took: Duration, count: u32) {
         let was_suspect = self.is_suspect();
-        self.lost = 0;
+        self.misses = 0;
         self.loss *= (31.0_f32 / 32.0).powi(i32::try_from(count).unwrap_or(i32::MAX));
         // What was measured before it was lost says nothing of how it came back.
         match self.latency.filter(|_| !was_suspect) {
@@ -122,7 +128,7 @@ impl Condition {
 
     /// It did not answer, not in time to be of use, or with an error where another had an answer.
     pub fn missed(&mut self) {
-        self.lost = self.lost.saturating_add(1);
+        self.misses = self.misses.saturating_add(1);
     }
 
     /// What it was asked by datagram has not been answered at all, however long one listened.
@@ -139,7 +145,7 @@ impl Condition {
 
     /// Is it asked last, if at all?
     pub fn is_suspect(&self) -> bool {
-        self.lost >= LOST_MAX || self.is_set_aside
+        self.misses >= MISSES_MAX || self.is_set_aside
     }
 
     /// Is it time to probe it, when another is asked first?
@@ -155,7 +161,7 @@ impl Condition {
     }
 
     /// It is asked, first or by the way.
-    fn is_asked(&mut self, now: Instant) {
+    fn note_asked(&mut self, now: Instant) {
         (self.probed, self.passed_over) = (Some(now), 0);
     }
 }
@@ -168,13 +174,13 @@ fn patience(condition: &Condition) -> Duration {
 
 /// Whom a look-up asks first and how long it waits for him, when there is no doubt about either: he has answered lately, and
 /// there is none that is due to be probed. `lot` is a random number.
-pub fn favourite(choice: Choice, conditions: &mut [Condition], now: Instant, lot: u32) -> Option<(usize, Duration)> {
+pub fn favourite(strategy: Strategy, conditions: &mut [Condition], now: Instant, lot: u32) -> Option<(usize, Duration)> {
     let mut well = conditions.iter().enumerate().filter(|(_, condition)| !condition.is_suspect());
-    let (best, _) = match choice {
-        Choice::Hedged => well.min_by_key(|(_, condition)| rank(condition)),
-        Choice::Strict => well.next(),
-        Choice::Random => well.clone().count().checked_sub(1).and_then(|last| well.nth(lot as usize % (last + 1))),
-        Choice::Parallel => None,
+    let (best, _) = match strategy {
+        Strategy::Hedged => well.min_by_key(|(_, condition)| rank(condition)),
+        Strategy::Strict => well.next(),
+        Strategy::Random => well.clone().count().checked_sub(1).and_then(|last| well.nth(lot as usize % (last + 1))),
+        Strategy::Parallel => None,
     }?;
     if conditions.iter().enumerate().any(|(n, condition)| n != best && condition.is_due(now)) {
         return None;
@@ -197,7 +203,7 @@ pub fn answered(conditions: &mut [Condition], upstream: usize, took: Duration, c
 fn pass_over(first: usize, conditions: &mut [Condition], now: Instant) {
     for (n, condition) in conditions.iter_mut().enumerate() {
         match n == first {
-            true => condition.is_asked(now),
+            true => condition.note_asked(now),
             false => condition.passed_over = condition.passed_over.saturating_add(1),
         }
     }
@@ -227,12 +233,12 @@ pub enum Step {
 /// One question on its way through the upstreams.
 #[derive(Debug)]
 pub struct Lookup {
-    strategy: Strategy,
+    manner: Manner,
     transport: Transport,
     /// The query has an OPT record.
     edns: bool,
     /// Upstreams in the order in which they are asked.
-    order: Vec<Place>,
+    order: Vec<Turn>,
     attempts: Vec<Attempt>,
     /// Attempts that are to be sent now.
     outbox: Vec<Attempt>,
@@ -248,7 +254,7 @@ pub struct Lookup {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct Turn {
     upstream: usize,
     /// How long it is waited for before the next is asked.
     wait: Duration,
@@ -289,48 +295,48 @@ pub fn is_success(rcode: Rcode) -> bool {
 impl Lookup {
     /// Begins a look-up over the transport that the client used. `conditions` are the upstreams of the group.
     pub fn new(
-        strategy: Strategy,
+        manner: Manner,
         transport: Transport,
         conditions: &mut [Condition],
         now: Instant,
         rng: &mut fastrand::Rng,
     ) -> Self {
         let mut order: Vec<usize> = (0..conditions.len()).filter(|&n| !conditions[n].is_set_aside).collect();
-        let deadline = match strategy {
-            Strategy::Sequential { timeout, random } => {
+        let deadline = match manner {
+            Manner::Sequential { timeout, random } => {
                 if random {
                     rng.shuffle(&mut order);
                 }
                 now + timeout * u32::try_from(order.len()).unwrap_or(u32::MAX)
             }
-            Strategy::Hedged { choice, deadline } => {
-                match choice {
-                    Choice::Hedged => order.sort_by_key(|&n| rank(&conditions[n])),
-                    Choice::Random => rng.shuffle(&mut order),
-                    Choice::Strict | Choice::Parallel => {}
+            Manner::Ranked { strategy, deadline } => {
+                match strategy {
+                    Strategy::Hedged => order.sort_by_key(|&n| rank(&conditions[n])),
+                    Strategy::Random => rng.shuffle(&mut order),
+                    Strategy::Strict | Strategy::Parallel => {}
                 }
                 order.sort_by_key(|&n| conditions[n].is_suspect());
                 now + deadline
             }
         };
         let none_is_well = conditions.iter().all(Condition::is_suspect);
-        let all_are_dead = conditions.iter().all(|condition| condition.lost >= DEAD || condition.is_set_aside);
+        let all_are_dead = conditions.iter().all(|condition| condition.misses >= DEAD || condition.is_set_aside);
         let first = order.first().copied();
-        let place = |upstream: usize| {
+        let turn = |upstream: usize| {
             let condition = &conditions[upstream];
-            let (wait, times) = match strategy {
-                Strategy::Sequential { timeout, .. } => (timeout, &AGAIN[..1]),
-                Strategy::Hedged { .. } if all_are_dead && first != Some(upstream) => (patience(condition), &AGAIN_DEAD[..1]),
-                Strategy::Hedged { .. } if all_are_dead => (patience(condition), &AGAIN_DEAD[..]),
-                Strategy::Hedged { .. } if condition.is_lossy() => (patience(condition), &AGAIN_LOSSY[..]),
-                Strategy::Hedged { .. } if none_is_well => (patience(condition), &AGAIN_DEAD[..]),
-                Strategy::Hedged { .. } => (patience(condition), &AGAIN[..]),
+            let (wait, times) = match manner {
+                Manner::Sequential { timeout, .. } => (timeout, &AGAIN[..1]),
+                Manner::Ranked { .. } if all_are_dead && first != Some(upstream) => (patience(condition), &AGAIN_DEAD[..1]),
+                Manner::Ranked { .. } if all_are_dead => (patience(condition), &AGAIN_DEAD[..]),
+                Manner::Ranked { .. } if condition.is_lossy() => (patience(condition), &AGAIN_LOSSY[..]),
+                Manner::Ranked { .. } if none_is_well => (patience(condition), &AGAIN_DEAD[..]),
+                Manner::Ranked { .. } => (patience(condition), &AGAIN[..]),
             };
-            Place { upstream, wait, times, asked: 0 }
+            Turn { upstream, wait, times, asked: 0 }
         };
-        let order: Vec<Place> = order.iter().map(|&n| place(n)).collect();
+        let order: Vec<Turn> = order.iter().map(|&n| turn(n)).collect();
         let mut lookup = Self {
-            strategy,
+            manner,
             transport,
             edns: false,
             order,
@@ -345,12 +351,12 @@ impl Lookup {
             done: None,
         };
         lookup.ask_next(now);
-        if let Strategy::Hedged { choice: Choice::Parallel, .. } = strategy {
+        if let Manner::Ranked { strategy: Strategy::Parallel, .. } = manner {
             // All at once, as far as one question may be sent so often.
             for _ in 1..lookup.order.len() {
                 lookup.ask_next(now);
             }
-        } else if let Strategy::Hedged { .. } = strategy
+        } else if let Manner::Ranked { .. } = manner
             && let Some(first) = lookup.order.first()
         {
             lookup.probe = to_probe(first.upstream, conditions, now);
@@ -363,17 +369,16 @@ impl Lookup {
     pub fn begun(
         upstream: usize,
         sent: Instant,
-        choice: Choice,
-        deadline: Duration,
+        manner: Manner,
         conditions: &mut [Condition],
         rng: &mut fastrand::Rng,
     ) -> Self {
-        let mut lookup = Self::new(Strategy::Hedged { choice, deadline }, Transport::Udp, conditions, sent, rng);
-        if let Some(at) = lookup.order.iter().position(|place| place.upstream == upstream) {
+        let mut lookup = Self::new(manner, Transport::Udp, conditions, sent, rng);
+        if let Some(at) = lookup.order.iter().position(|turn| turn.upstream == upstream) {
             let first = lookup.order.remove(at);
             lookup.next_at = sent + first.wait;
-            lookup.order.iter_mut().for_each(|place| place.asked = 0);
-            lookup.order.insert(0, Place { asked: 1, ..first });
+            lookup.order.iter_mut().for_each(|turn| turn.asked = 0);
+            lookup.order.insert(0, Turn { asked: 1, ..first });
             lookup.outbox.clear();
             lookup.attempts.push(Attempt::new(upstream, Transport::Udp, sent));
         }
@@ -404,7 +409,7 @@ impl Lookup {
             if now >= self.deadline {
                 self.give_up();
             } else if now >= self.next_at {
-                if matches!(self.strategy, Strategy::Sequential { .. }) {
+                if self.manner.is_sequential() {
                     self.attempts.iter_mut().for_each(|attempt| attempt.open = false);
                 }
                 self.ask_next(now);
@@ -422,7 +427,7 @@ impl Lookup {
         let Attempt { upstream, transport, edns, sent, .. } = *attempt;
         let (Some(high), Some(rcode)) = (octets.get(2), dns::rcode(&octets)) else { return self.ask_next(now) };
         let truncated = high & 2 != 0;
-        if matches!(self.strategy, Strategy::Sequential { .. }) {
+        if self.manner.is_sequential() {
             // Consul takes a truncated answer as it is, and lets no bad one pass.
             return if good { self.done = Some(Some(octets)) } else { self.ask_next(now) };
         }
@@ -472,7 +477,7 @@ impl Lookup {
         let Some(attempt) = self.attempts.get_mut(number).filter(|attempt| attempt.open) else { return };
         attempt.open = false;
         let Attempt { upstream, transport, .. } = *attempt;
-        if transport == Transport::Tcp || matches!(self.strategy, Strategy::Sequential { .. }) {
+        if transport == Transport::Tcp || self.manner.is_sequential() {
             return self.ask_next(now);
         }
         self.send(upstream, Transport::Tcp, now);
@@ -483,7 +488,7 @@ impl Lookup {
     /// had their usual time, and no less than the one needed that answered; or, where another had a good answer, who had
     /// none. An error that all of them give is the name's, and so is a time that all of them need.
     pub fn useless(&self, now: Instant, ended_well: bool) -> impl Iterator<Item = usize> + '_ {
-        let useless = move |&&Place { upstream, wait, .. }: &&Place| {
+        let useless = move |&&Turn { upstream, wait, .. }: &&Turn| {
             let mut own = self.attempts.iter().filter(|attempt| attempt.upstream == upstream);
             if own.clone().any(|attempt| attempt.bad) {
                 return ended_well;
@@ -491,7 +496,7 @@ impl Lookup {
             let enough = wait.max(self.took.unwrap_or_default());
             own.any(|attempt| attempt.open && now.duration_since(attempt.sent) >= enough)
         };
-        self.order.iter().filter(useless).map(|place| place.upstream)
+        self.order.iter().filter(useless).map(|turn| turn.upstream)
     }
 
     /// Attempts by datagram whose replies are still awaited, and at whom.
@@ -509,22 +514,22 @@ impl Lookup {
         let open = self.attempts.iter().chain(&self.outbox).any(|attempt| attempt.open);
         // Who answered has said it.
         let answered = |upstream| self.attempts.iter().any(|attempt| attempt.upstream == upstream && attempt.answered);
-        let left = self.order.iter_mut().filter(|place| !answered(place.upstream));
-        let next = left.filter_map(|place| Some((*place.times.get(place.asked)?, place))).min_by_key(|(after, _)| *after);
+        let left = self.order.iter_mut().filter(|turn| !answered(turn.upstream));
+        let next = left.filter_map(|turn| Some((*turn.times.get(turn.asked)?, turn))).min_by_key(|(after, _)| *after);
         // However many upstreams there are, one question is sent so often at most (RFC 4697, 2.1).
         let sent = self.attempts.len() + self.outbox.len();
-        let Some((after, place)) = next.filter(|_| sent < limits::LOOKUP_ATTEMPTS_MAX) else {
+        let Some((after, turn)) = next.filter(|_| sent < limits::LOOKUP_ATTEMPTS_MAX) else {
             return if open { self.next_at = self.deadline } else { self.give_up() };
         };
         if open && now < self.begun + after {
             self.next_at = self.begun + after;
             return;
         }
-        place.asked += 1;
-        let is_last = place.asked > 1 && place.asked == place.times.len();
+        turn.asked += 1;
+        let is_last = turn.asked > 1 && turn.asked == turn.times.len();
         let transport = if is_last { Transport::Tcp } else { self.transport };
-        self.next_at = now + place.wait;
-        self.outbox.push(Attempt::new(place.upstream, transport, now));
+        self.next_at = now + turn.wait;
+        self.outbox.push(Attempt::new(turn.upstream, transport, now));
     }
 
     fn give_up(&mut self) {
@@ -535,7 +540,7 @@ impl Lookup {
 /// An upstream that is to get this query too although `first` is asked, so that it is seen to be back, or to be better.
 fn to_probe(first: usize, conditions: &mut [Condition], now: Instant) -> Option<usize> {
     let (upstream, condition) = conditions.iter_mut().enumerate().find(|(n, c)| *n != first && c.is_due(now))?;
-    condition.is_asked(now);
+    condition.note_asked(now);
     condition.is_old = true;
     condition.loss *= 0.9;
     Some(upstream)
@@ -556,8 +561,8 @@ mod drill;
 mod tests {
     use super::*;
 
-    const HEDGED: Strategy = Strategy::Hedged { choice: Choice::Hedged, deadline: Duration::from_millis(2500) };
-    const SEQUENTIAL: Strategy = Strategy::Sequential { timeout: Duration::from_secs(2), random: false };
+    const HEDGED: Manner = Manner::Ranked { strategy: Strategy::Hedged, deadline: Duration::from_millis(2500) };
+    const SEQUENTIAL: Manner = Manner::Sequential { timeout: Duration::from_secs(2), random: false };
 
     /// A reply of nothing but a header with these flags.
     fn reply(truncated: bool, rcode: Rcode) -> Vec<u8> {
@@ -579,10 +584,10 @@ mod tests {
     }
 
     impl World {
-        fn new(strategy: Strategy, conditions: &mut [Condition]) -> Self {
+        fn new(manner: Manner, conditions: &mut [Condition]) -> Self {
             let start = Instant::now();
             let mut rng = fastrand::Rng::with_seed(1);
-            Self { start, lookup: Lookup::new(strategy, Transport::Udp, conditions, start, &mut rng), probed: Vec::new() }
+            Self { start, lookup: Lookup::new(manner, Transport::Udp, conditions, start, &mut rng), probed: Vec::new() }
         }
 
         fn at(&self, ms: u64) -> Instant {
@@ -652,7 +657,7 @@ mod tests {
 
     #[test]
     fn all_at_once_are_so_many_as_one_question_may_ask() {
-        let parallel = Strategy::Hedged { choice: Choice::Parallel, deadline: Duration::from_millis(2500) };
+        let parallel = Manner::Ranked { strategy: Strategy::Parallel, deadline: Duration::from_millis(2500) };
         for (upstreams, asked) in
             [(1, 1), (3, 3), (12, 12), (13, limits::LOOKUP_ATTEMPTS_MAX), (100, limits::LOOKUP_ATTEMPTS_MAX)]
         {
@@ -762,7 +767,7 @@ mod tests {
     #[test]
     fn a_dead_upstream_is_asked_last_and_probed_until_it_is_back() {
         let mut conditions = known(&[1, 20]);
-        for _ in 0..LOST_MAX {
+        for _ in 0..MISSES_MAX {
             conditions[0].missed();
         }
         let mut world = World::new(HEDGED, &mut conditions);
@@ -824,9 +829,9 @@ mod tests {
 
     #[test]
     fn rfc9520_3_1_no_server_is_asked_more_than_three_times_by_datagram() {
-        let asked = |lost, loss: f32| {
+        let asked = |misses, loss: f32| {
             let mut conditions = known(&[1, 1]);
-            conditions.iter_mut().for_each(|condition| (condition.loss, condition.lost) = (loss, lost));
+            conditions.iter_mut().for_each(|condition| (condition.loss, condition.misses) = (loss, misses));
             let mut world = World::new(HEDGED, &mut conditions);
             let (mut now, mut asked) = (0, Vec::new());
             loop {

@@ -10,6 +10,7 @@ pub mod failures;
 pub mod filter;
 pub mod forward;
 pub mod local;
+pub mod passing;
 mod presentation;
 pub mod rewrite;
 pub mod route;

@@ -40,10 +40,10 @@ impl Responder {
                 map.insert("source".into(), json!("blocked"));
                 map.insert("because".into(), json!(blocked_by(&verdict)));
             }
-            map.insert("route".into(), setup.forwarder.explain(&question));
+            map.insert("route".into(), json!(setup.forwarder.explain(&question)));
             if ask {
-                map.insert("tries".into(), setup.forwarder.try_each(&question).await);
-                map.insert("validation".into(), setup.forwarder.judge(&question).await);
+                map.insert("tries".into(), json!(setup.forwarder.try_each(&question).await));
+                map.insert("validation".into(), json!(setup.forwarder.judge(&question).await));
             }
         }
         told

@@ -27,7 +27,8 @@ use crate::dns::{Edns, LetterCase, Message, PlainQuery, Reply, question};
 use crate::limits;
 use crate::resolve::cache::Key;
 use crate::resolve::forward::is_success;
-use crate::upstream::{self, Allowance, Allowed, Favourite, FirstAttempt, add_edns, clear_ad};
+use crate::resolve::passing::{add_edns, clear_ad};
+use crate::upstream::{self, Allowance, Allowed, Favourite, FirstAttempt};
 
 /// What stands for the clients' socket in epoll; a port is told by its place.
 const CLIENTS: u64 = u64::MAX;

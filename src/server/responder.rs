@@ -37,9 +37,10 @@ use crate::resolve::block::{Blocks, Verdict};
 use crate::resolve::cache::{self, Entry, Key, Names, Near};
 use crate::resolve::local::Local;
 use crate::resolve::open_alias;
+use crate::resolve::passing::{truncated, write_kept};
 use crate::resolve::rewrite::Rewrites;
 use crate::resolve::zone::Zones;
-use crate::upstream::{Answered, FirstAttempt, Forwarder, Kept, truncated, write_kept};
+use crate::upstream::{Answered, FirstAttempt, Forwarder, Kept};
 
 /// Aliases that are followed from data of our own, so that a loop of them ends.
 const ALIASES_MAX: usize = 8;

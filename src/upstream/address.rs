@@ -116,6 +116,11 @@ impl Upstream {
         Self { protocol, host, port, path, addresses: Vec::new(), identity: Identity::default(), trust_ad: false }
     }
 
+    /// Has it no connections, and a name alone? Then where it is has to be looked up again and again.
+    pub fn is_to_be_found(&self) -> bool {
+        self.protocol == Protocol::Udp && matches!(self.host, Host::Name(_)) && self.addresses.is_empty()
+    }
+
     /// The name, or the address, that the certificate has to be for.
     pub fn server_name(&self) -> String {
         match (&self.identity.name, &self.host) {

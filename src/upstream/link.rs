@@ -389,16 +389,21 @@ impl fmt::Display for Link {
 impl Bootstrap {
     /// The addresses of an upstream's name, but for our own.
     pub(super) async fn look_up(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, Problem> {
-        let via = match self.via.is_empty() {
-            true => system::upstreams(Path::new(system::RESOLV_CONF), Path::new(system::RESOLVED_CONF), &self.own)?,
-            false => self.via.clone(),
-        };
-        let mut found = system::bootstrap(name, port, &via).await?;
+        let mut found = self.find(name, port).await?;
         found.retain(|address| !self.is_own(*address));
         if found.is_empty() {
             return Err(Problem::new(format!("upstream {name} is this server itself; it is left out")));
         }
         Ok(found)
+    }
+
+    /// The same with our own addresses.
+    pub(super) async fn find(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, Problem> {
+        let via = match self.via.is_empty() {
+            true => system::upstreams(Path::new(system::RESOLV_CONF), Path::new(system::RESOLVED_CONF), &self.own)?,
+            false => self.via.clone(),
+        };
+        system::bootstrap(name, port, &via).await
     }
 
     pub(super) fn is_own(&self, address: SocketAddr) -> bool {

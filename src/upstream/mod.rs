@@ -1,17 +1,22 @@
 //! Whom do we ask? The servers that know what is not known here.
 //!
-//! What to do is decided in `resolve::forward`; here are the sockets, and the driver between the two. Start with
-//! [`Forwarder`]. UDP has sockets that all upstreams share; every other protocol has connections that are kept
+//! Start with [`Forwarder`], which keeps answers and has a `group` of upstreams asked for others. What is to be sent is decided
+//! in `resolve::forward`, and what may be changed of a message in `resolve::passing`; here are the driver and the sockets. UDP has sockets that all upstreams share; every other protocol has connections that are kept
 //! (`link`), on which `tcp`, `https` and `quic` say how a query becomes a reply, and `tls` whom to trust.
 
 mod address;
+mod config;
+mod datagram;
 mod forwarder;
+mod group;
+mod groups;
 mod https;
 mod keep;
 mod link;
 #[cfg(test)]
 mod peer;
 mod quic;
+mod report;
 mod sentry;
 mod sockets;
 mod spelling;
@@ -20,6 +25,9 @@ mod tally;
 mod tcp;
 mod tls;
 mod udp;
+#[cfg(test)]
+mod udp_peer;
+mod under_way;
 mod validator;
 
 use std::io;
@@ -30,9 +38,9 @@ use link::{Bootstrap, Link, Place};
 pub use self::sockets::{Allowance, Allowed};
 pub use self::udp::{GUESSED_AT, OTHER_CASE};
 pub use address::{Host, Identity, Pin, Protocol, Upstream};
-pub use forwarder::{
-    Answered, Config, Favourite, FirstAttempt, Forwarder, Kept, Route, Sequential, add_edns, clear_ad, truncated, write_kept,
-};
+pub use config::{Config, Route, Sequential};
+pub use forwarder::{Answered, Forwarder, Kept};
+pub use group::{Favourite, FirstAttempt};
 pub use tally::Counters;
 
 /// Asks one server once, over a connection; its name is looked up by the system's servers. Who would take UDP is asked over

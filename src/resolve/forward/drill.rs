@@ -54,7 +54,7 @@ struct Fared {
 
 struct Drill {
     start: Instant,
-    choice: Choice,
+    strategy: Strategy,
     upstreams: Vec<Behaviour>,
     conditions: Vec<Condition>,
     running: BTreeMap<usize, Running>,
@@ -68,11 +68,11 @@ struct Drill {
 
 impl Drill {
     /// Asks at this rate for so many seconds.
-    fn run(choice: Choice, rate: u64, seconds: u64, upstreams: Vec<Behaviour>) -> Self {
+    fn run(strategy: Strategy, rate: u64, seconds: u64, upstreams: Vec<Behaviour>) -> Self {
         let conditions = vec![Condition::default(); upstreams.len()];
         let mut drill = Self {
             start: Instant::now(),
-            choice,
+            strategy,
             upstreams,
             conditions,
             running: BTreeMap::new(),
@@ -104,8 +104,8 @@ impl Drill {
     fn happens(&mut self, event: Event, number: usize, now: Instant) {
         match event {
             Event::Ask => {
-                let strategy = Strategy::Hedged { choice: self.choice, deadline: Duration::from_millis(2500) };
-                let lookup = Lookup::new(strategy, Transport::Udp, &mut self.conditions, now, &mut self.rng);
+                let manner = Manner::Ranked { strategy: self.strategy, deadline: Duration::from_millis(2500) };
+                let lookup = Lookup::new(manner, Transport::Udp, &mut self.conditions, now, &mut self.rng);
                 self.running.insert(number, Running { lookup, begun: now, open: None });
                 self.go_on(number, now);
             }
@@ -235,7 +235,7 @@ fn between(usual: Behaviour, fault: Behaviour) -> Behaviour {
 #[test]
 fn who_is_well_is_asked_once() {
     for rate in RATES {
-        let drill = Drill::run(Choice::Hedged, rate, 20, vec![well(5), well(9)]);
+        let drill = Drill::run(Strategy::Hedged, rate, 20, vec![well(5), well(9)]);
         assert_eq!(drill.failed().len(), 0);
         assert!(drill.cost(0, 20_000) <= 1.05, "{rate} a second: {}", drill.cost(0, 20_000));
         assert!(drill.share(0, 0, 20_000) > 0.95, "the faster one");
@@ -246,7 +246,7 @@ fn who_is_well_is_asked_once() {
 fn who_was_slow_at_first_is_found_to_be_the_fastest() {
     // As of a server that has just started.
     let slow_at_first: Behaviour = Box::new(|_, asked| Some((if asked.at_ms < 500 { 80 } else { 3 }, Rcode::NOERROR)));
-    let drill = Drill::run(Choice::Hedged, 200, 30, vec![slow_at_first, well(9)]);
+    let drill = Drill::run(Strategy::Hedged, 200, 30, vec![slow_at_first, well(9)]);
     assert!(drill.share(0, 0, 5_000) < 0.1 && drill.share(0, 20_000, 30_000) > 0.95, "{}", drill.share(0, 20_000, 30_000));
     assert!(drill.cost(0, 30_000) <= 1.05, "{}", drill.cost(0, 30_000));
 }
@@ -263,7 +263,7 @@ fn uneven_times_do_not_double_the_traffic() {
     };
     for rate in RATES {
         let seconds = if rate > 200 { 20 } else { 100 };
-        let drill = Drill::run(Choice::Hedged, rate, seconds, vec![recursive(2), recursive(4)]);
+        let drill = Drill::run(Strategy::Hedged, rate, seconds, vec![recursive(2), recursive(4)]);
         assert_eq!(drill.failed().len(), 0);
         let cost = drill.cost(5_000, seconds * 1_000);
         assert!(cost <= 1.05, "{rate} a second: {cost}");
@@ -273,7 +273,7 @@ fn uneven_times_do_not_double_the_traffic() {
 #[test]
 fn the_fastest_dies_and_comes_back() {
     for rate in RATES {
-        let drill = Drill::run(Choice::Hedged, rate, 20, vec![between(well(5), silent()), well(9)]);
+        let drill = Drill::run(Strategy::Hedged, rate, 20, vec![between(well(5), silent()), well(9)]);
         assert_eq!(drill.failed().len(), 0);
         assert!(drill.p99(3_000, 4_000) <= 60 && drill.p99(3_000, 8_000) <= 60, "{rate} a second: {}", drill.p99(3_000, 4_000));
         let cost = drill.cost(8_000, 10_000);
@@ -286,7 +286,7 @@ fn the_fastest_dies_and_comes_back() {
 fn errors_of_one_are_not_passed_on_and_it_comes_back() {
     for (rate, rcode) in RATES.into_iter().flat_map(|rate| [(rate, Rcode::SERVFAIL), (rate, Rcode::REFUSED)]) {
         let failing = between(well(5), Box::new(move |_, _| Some((1, rcode))));
-        let drill = Drill::run(Choice::Hedged, rate, 20, vec![failing, well(9)]);
+        let drill = Drill::run(Strategy::Hedged, rate, 20, vec![failing, well(9)]);
         assert_eq!(drill.failed().len(), 0);
         assert!(drill.p99(3_000, 10_000) <= 20, "{rate} a second: {}", drill.p99(3_000, 10_000));
         assert!(drill.share(0, 5_000, 10_000) < 0.1, "{rate} a second");
@@ -297,7 +297,7 @@ fn errors_of_one_are_not_passed_on_and_it_comes_back() {
 #[test]
 fn what_is_lost_is_asked_again() {
     for rate in RATES {
-        let drill = Drill::run(Choice::Hedged, rate, 30, vec![between(well(5), lossy(5)), between(well(9), lossy(9))]);
+        let drill = Drill::run(Strategy::Hedged, rate, 30, vec![between(well(5), lossy(5)), between(well(9), lossy(9))]);
         assert_eq!(drill.failed().len(), 0);
         // From the first second on, when nobody knows yet that they lose anything.
         for to in [4_000, 10_000] {
@@ -313,7 +313,7 @@ fn what_is_lost_is_asked_again() {
 
 #[test]
 fn who_loses_gives_way_to_who_does_not() {
-    let drill = Drill::run(Choice::Hedged, 200, 60, vec![between(well(5), lossy(5)), well(30)]);
+    let drill = Drill::run(Strategy::Hedged, 200, 60, vec![between(well(5), lossy(5)), well(30)]);
     assert_eq!(drill.failed().len(), 0);
     assert!(drill.share(0, 6_000, 10_000) < 0.3, "{}", drill.share(0, 6_000, 10_000));
     assert!(drill.share(0, 50_000, 60_000) > 0.9, "{}", drill.share(0, 50_000, 60_000));
@@ -323,7 +323,7 @@ fn who_loses_gives_way_to_who_does_not() {
 fn jitter_is_borne() {
     let jitter = || between(well(5), Box::new(|rng, _| Some((rng.u64(0..300), Rcode::NOERROR))));
     for rate in RATES {
-        let drill = Drill::run(Choice::Hedged, rate, 10, vec![jitter(), jitter()]);
+        let drill = Drill::run(Strategy::Hedged, rate, 10, vec![jitter(), jitter()]);
         assert_eq!(drill.failed().len(), 0);
         assert!(drill.p99(3_000, 10_000) <= 320, "{rate} a second: {}", drill.p99(3_000, 10_000));
         assert!(drill.cost(3_000, 10_000) <= 2.2, "{rate} a second: {}", drill.cost(3_000, 10_000));
@@ -333,7 +333,7 @@ fn jitter_is_borne() {
 #[test]
 fn all_silent_and_right_at_once_when_they_are_back() {
     for rate in RATES {
-        let drill = Drill::run(Choice::Hedged, rate, 14, vec![between(well(5), silent()), between(well(9), silent())]);
+        let drill = Drill::run(Strategy::Hedged, rate, 14, vec![between(well(5), silent()), between(well(9), silent())]);
         let failed = drill.failed();
         assert!(failed.iter().all(|fared| fared.took_ms <= 2_500 && (2_900..10_000).contains(&fared.at_ms)), "{failed:?}");
         // Who asked in the last second is answered by a stream.
@@ -346,7 +346,7 @@ fn all_silent_and_right_at_once_when_they_are_back() {
 #[test]
 fn strict_keeps_to_the_order_and_random_to_none() {
     for rate in RATES {
-        let drill = Drill::run(Choice::Strict, rate, 20, vec![between(well(30), silent()), well(2), well(1)]);
+        let drill = Drill::run(Strategy::Strict, rate, 20, vec![between(well(30), silent()), well(2), well(1)]);
         assert_eq!(drill.failed().len(), 0);
         assert!(
             drill.share(0, 1_000, 3_000) > 0.9 && drill.share(1, 5_000, 10_000) > 0.85 && drill.share(0, 13_000, 20_000) > 0.9
@@ -354,7 +354,7 @@ fn strict_keeps_to_the_order_and_random_to_none() {
         assert!(drill.p99(3_000, 10_000) <= 70, "{rate} a second: {}", drill.p99(3_000, 10_000));
         assert!(drill.cost(13_000, 20_000) <= 1.1, "{rate} a second: {}", drill.cost(13_000, 20_000));
 
-        let drill = Drill::run(Choice::Random, rate, 20, vec![between(well(5), silent()), well(5), well(5)]);
+        let drill = Drill::run(Strategy::Random, rate, 20, vec![between(well(5), silent()), well(5), well(5)]);
         assert_eq!(drill.failed().len(), 0);
         for upstream in 0..3 {
             let share = drill.share(upstream, 11_500, 20_000);
@@ -367,7 +367,7 @@ fn strict_keeps_to_the_order_and_random_to_none() {
 
 #[test]
 fn parallel_asks_all_and_takes_the_first() {
-    let drill = Drill::run(Choice::Parallel, 200, 12, vec![between(well(2), silent()), well(9), between(well(30), silent())]);
+    let drill = Drill::run(Strategy::Parallel, 200, 12, vec![between(well(2), silent()), well(9), between(well(30), silent())]);
     assert_eq!(drill.failed().len(), 0);
     assert_eq!((drill.p99(0, 2_900), drill.p99(3_000, 10_000)), (2, 9));
     assert!((2.9..3.1).contains(&drill.cost(0, 12_000)), "{}", drill.cost(0, 12_000));

@@ -1,0 +1,141 @@
+//! What a forwarder may change of what passes through it, and what it says itself when it has nothing to pass on
+//! (RFC 5625): a query on its way to an upstream, and its answer on the way back.
+
+use std::time::Instant;
+
+use crate::dns::{Edns, ExtendedError, Flags, Message, Query, Rcode};
+use crate::limits;
+use crate::resolve::answer::Transport;
+use crate::resolve::cache::{Entry, HOP_BY_HOP, patch};
+
+/// Why there is no answer, when nobody gave one.
+pub const SILENCE: &str = "no upstream answered in time";
+
+/// The query as it goes upstream: the client's flags and options, but for those that concern only its own hop, and with
+/// the payload size that we take.
+pub fn passed_on(query: &Query) -> Vec<u8> {
+    onward(query).compose()
+}
+
+/// The same with no more in it than others who ask the same can share: RD, AD and CD are all that a query says by its flags
+/// (RFC 1035, 4.1.1), and an upstream that stumbles over another would answer all of them with an error.
+pub fn onward(query: &Query) -> Query {
+    let Flags { recursion_desired, authentic_data, checking_disabled, .. } = query.flags;
+    let mut query = query.clone();
+    query.flags = Flags { recursion_desired, authentic_data, checking_disabled, ..Flags::default() };
+    if let Some(edns) = &mut query.edns {
+        edns.udp_size = limits::UDP_PAYLOAD;
+        edns.options.retain(|option| !HOP_BY_HOP.contains(&option.code));
+    }
+    query
+}
+
+/// The query with which all comes that proves the answer, whatever the upstream itself thinks of it (RFC 6840, 5.9).
+pub fn with_proofs(query: &Query) -> Query {
+    let mut query = query.clone();
+    query.edns.get_or_insert_with(|| Edns::new(limits::UDP_PAYLOAD)).dnssec_ok = true;
+    query.flags.checking_disabled = true;
+    query
+}
+
+/// An upstream's answer with what some of them leave out: the question, without which stub resolvers pass an answer over,
+/// and the OPT record that is due to whoever sent one (RFC 6891, 6.1.1).
+pub fn completed(mut answer: Vec<u8>, query: &Query) -> Vec<u8> {
+    let Ok(message) = Message::parse(&answer) else { return answer };
+    if message.questions.is_empty() {
+        let recursion_available = message.flags.recursion_available;
+        let mut whole = query.response(message.rcode);
+        whole.flags.recursion_available = recursion_available;
+        whole.edns = message.edns.or_else(|| own_edns(query)).filter(|_| query.edns.is_some());
+        return whole.compose(true);
+    }
+    if query.edns.is_none() && message.edns.is_some() {
+        // Who sent no OPT record gets none (RFC 6891, 7).
+        return Message { edns: None, ..message }.compose(true);
+    }
+    if let Some(edns) = own_edns(query).filter(|_| message.edns.is_none()) {
+        add_edns(&mut answer, edns.dnssec_ok);
+    }
+    answer
+}
+
+/// Takes the AD bit from a message.
+pub fn clear_ad(message: &mut [u8]) {
+    if let Some(octet) = message.get_mut(3) {
+        *octet &= !0x20;
+    }
+}
+
+/// Adds our OPT record to an answer that has none. It goes behind all other records, where it changes no octet of theirs:
+/// data of types that we do not know may hold pointers.
+pub fn add_edns(answer: &mut Vec<u8>, dnssec_ok: bool) {
+    if let Some(count) = answer.get_mut(10..12).and_then(|rest| rest.first_chunk_mut::<2>()) {
+        *count = u16::from_be_bytes(*count).saturating_add(1).to_be_bytes();
+        answer.extend(Edns::bare(limits::UDP_PAYLOAD, dnssec_ok));
+    }
+}
+
+/// The OPT record of an answer that has none of an upstream's, for clients that sent one.
+pub fn own_edns(query: &Query) -> Option<Edns> {
+    query.edns.as_ref().map(|edns| Edns { dnssec_ok: edns.dnssec_ok, ..Edns::new(limits::UDP_PAYLOAD) })
+}
+
+/// Writes an answer that is kept, as much of it as the client takes; `octets` are the query's own.
+pub fn write_kept(entry: &Entry, query: &Query, octets: &[u8], transport: Transport, now: Instant, out: &mut Vec<u8>) {
+    if entry.size() <= transport.room(query.payload_size()) {
+        return entry.write(octets, now, out);
+    }
+    let mut whole = Vec::new();
+    entry.write(octets, now, &mut whole);
+    out.extend(truncated(query, &whole));
+}
+
+/// An answer of which nothing fits but its header: the client asks again over TCP.
+pub fn truncated(query: &Query, whole: &[u8]) -> Vec<u8> {
+    let mut message = query.response(Rcode(u16::from(whole.get(3).copied().unwrap_or_default() & 15)));
+    message.flags.truncated = true;
+    message.flags.recursion_available = true;
+    message.edns = own_edns(query);
+    message.compose(true)
+}
+
+/// An answer as this client may have it: its id, its question, its size. `octets` are the query's own.
+pub fn fitted(query: &Query, octets: &[u8], answer: &[u8], transport: Transport) -> Vec<u8> {
+    if answer.len() > transport.room(query.payload_size()) {
+        return truncated(query, answer);
+    }
+    let mut answer = answer.to_vec();
+    patch(&mut answer, octets);
+    answer
+}
+
+/// A kept answer that is past its time, and says so to whoever can read it.
+pub fn stale(entry: &Entry, query: &Query, octets: &[u8], transport: Transport, now: Instant) -> Vec<u8> {
+    let mut answer = Vec::new();
+    entry.write(octets, now, &mut answer);
+    if query.edns.is_some()
+        && let Ok(mut message) = Message::parse(&answer)
+    {
+        // RFC 8914, 4.4 and 4.20.
+        let stale = if message.rcode == Rcode::NXDOMAIN { ExtendedError::StaleNxdomain } else { ExtendedError::StaleAnswer };
+        if let Some(edns) = &mut message.edns {
+            edns.options.push(stale.to_option(SILENCE));
+            answer = message.compose(true);
+        }
+    }
+    fitted(query, octets, &answer, transport)
+}
+
+/// SERVFAIL, with the reason for those who can read it.
+pub fn failure(query: &Query, reason: Option<(ExtendedError, &str)>) -> Vec<u8> {
+    let mut message = query.response(Rcode::SERVFAIL);
+    message.flags.recursion_available = true;
+    message.edns = query.edns.as_ref().map(|edns| match reason {
+        Some((code, reason)) => {
+            let options = vec![code.to_option(reason)];
+            Edns { dnssec_ok: edns.dnssec_ok, options, ..Edns::new(limits::UDP_PAYLOAD) }
+        }
+        None => Edns { options: Vec::new(), dnssec_ok: false, ..Edns::new(edns.udp_size) },
+    });
+    message.compose(true)
+}

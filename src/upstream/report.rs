@@ -1,0 +1,265 @@
+//! What is told of upstreams: how they fare, whom a question would go to, and what each says to it now.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use serde::Serialize;
+
+use super::forwarder::Forwarder;
+use super::group::{Group, Member};
+use super::tally::{Counters, Tally};
+use super::validator::Verdict;
+use crate::dns::{Edns, Query, Question, Rcode};
+use crate::limits;
+use crate::metrics::{Count, Kind, Labels, Page};
+use crate::resolve::answer::Transport;
+use crate::resolve::cache::{Key, Stock};
+use crate::resolve::forward::{Condition, Manner, Strategy};
+
+/// How long each upstream may take that is asked to show how it fares.
+const TRY_TIMEOUT: Duration = Duration::from_secs(2);
+/// So many domains of a route are told, and the number of the others.
+const DOMAINS_TOLD: usize = 8;
+
+/// Where a question goes.
+#[derive(Debug, Serialize)]
+pub struct Way {
+    group: String,
+    number: u16,
+    /// The first of those that go there too; none for all names without a route.
+    domains: Vec<String>,
+    /// How many there are beside those.
+    more_domains: usize,
+    order: &'static str,
+    failed_lately: bool,
+    /// The zone from whose keys on an answer is validated.
+    trust_anchor: Option<String>,
+    upstreams: Vec<Faring>,
+}
+
+/// How an upstream fares.
+#[derive(Debug, Serialize)]
+struct Faring {
+    upstream: String,
+    up: bool,
+    leads_back: bool,
+    latency_ms: Option<f64>,
+    random_case: bool,
+    useless_in_a_row: u32,
+    sent: u64,
+    answered: u64,
+    failed: u64,
+    missed: u64,
+}
+
+/// What an upstream said when it was asked.
+#[derive(Debug, Serialize)]
+pub struct Try {
+    upstream: String,
+    outcome: String,
+    took_ms: f64,
+}
+
+/// What validation makes of an answer.
+#[derive(Debug, Serialize)]
+pub struct Judged {
+    state: &'static str,
+    because: String,
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e5).round() / 100.0
+}
+
+/// In which order upstreams are asked, for people.
+fn order(manner: Manner) -> &'static str {
+    match manner {
+        Manner::Sequential { random: false, .. } => "one after the other",
+        Manner::Sequential { random: true, .. } => "one after the other, in random order",
+        Manner::Ranked { strategy: Strategy::Hedged, .. } => "the fastest first, another one when it is late",
+        Manner::Ranked { strategy: Strategy::Strict, .. } => "as they are written, the next one when one is late",
+        Manner::Ranked { strategy: Strategy::Parallel, .. } => "all at once",
+        Manner::Ranked { strategy: Strategy::Random, .. } => "any of them first, another one when it is late",
+    }
+}
+
+/// What a reply is, or why there is none.
+fn outcome(reply: Result<&[u8], impl Display>) -> String {
+    let header = match reply {
+        Ok(reply) => reply.first_chunk::<8>(),
+        Err(error) => return error.to_string(),
+    };
+    let Some(&[_, _, high, low, _, _, count @ ..]) = header else { return "no message".to_owned() };
+    let (rcode, count) = (Rcode(u16::from(low & 15)), u16::from_be_bytes(count));
+    let cut = if high & 2 != 0 { ", cut: it comes whole over TCP" } else { "" };
+    format!("{rcode}, {count} {}{cut}", if count == 1 { "record" } else { "records" })
+}
+
+impl Forwarder {
+    /// Where a question goes, and how those are who would be asked; `None` when nobody is.
+    pub fn explain(&self, question: &Question) -> Option<Way> {
+        let (number, group) = self.groups.of(question)?;
+        let faring = |(Member { link, tally }, condition): (&Member, Condition)| Faring {
+            upstream: tally.text().to_owned(),
+            up: !condition.is_suspect(),
+            leads_back: condition.is_set_aside,
+            latency_ms: condition.latency.map(milliseconds),
+            random_case: group.in_random_case(link),
+            useless_in_a_row: condition.misses,
+            sent: tally.sent.get(),
+            answered: tally.answered.get(),
+            failed: tally.failed.get(),
+            missed: tally.missed.get(),
+        };
+        let mut domains = self.groups.routes.domains_of(number);
+        let more_domains = domains.len().saturating_sub(DOMAINS_TOLD);
+        domains.truncate(DOMAINS_TOLD);
+        let key = Key::new(&Query::of(question.clone()), number);
+        let anchor = self.validator.as_ref().and_then(|validator| validator.anchor_of(question));
+        Some(Way {
+            group: group.name.clone(),
+            number,
+            domains,
+            more_domains,
+            order: order(group.manner),
+            failed_lately: key.is_some_and(|key| self.failed_lately(&key, group).is_some()),
+            trust_anchor: anchor.map(|zone| zone.to_string()),
+            upstreams: group.fares().into_iter().map(faring).collect(),
+        })
+    }
+
+    /// Asks each upstream that a question may go to, all at once, and tells how each fared. It counts as any question to
+    /// them, and nothing of what they say is kept.
+    pub async fn try_each(&self, question: &Question) -> Vec<Try> {
+        let Some((_, group)) = self.groups.of(question) else { return Vec::new() };
+        let query = Query { edns: Some(Edns::new(limits::UDP_PAYLOAD)), ..Query::of(question.clone()) };
+        let octets: Arc<[u8]> = query.compose().into();
+        let tries = group.members.iter().enumerate().map(|(upstream, member)| {
+            let asking = group.clone().ask(upstream, Transport::Udp, octets.clone(), false);
+            async move {
+                let begun = Instant::now();
+                let outcome = match tokio::time::timeout(TRY_TIMEOUT, asking).await {
+                    Ok(reply) => outcome(reply.as_deref()),
+                    Err(_) => format!("silent for {} s", TRY_TIMEOUT.as_secs()),
+                };
+                Try { upstream: member.tally.text().to_owned(), outcome, took_ms: milliseconds(begun.elapsed()) }
+            }
+        });
+        join_all(tries).await
+    }
+
+    /// What validation makes of the answer to a question, and why; `None` when nothing is validated at all.
+    pub async fn judge(self: &Arc<Self>, question: &Question) -> Option<Judged> {
+        let validator = self.validator.as_ref()?;
+        let told = |state, because: String| Some(Judged { state, because });
+        let Some(anchor) = validator.anchor_of(question) else {
+            return told("not validated", "it is in an exception of [forward.dnssec], or in a route of its own".into());
+        };
+        let reply = match self.ask_unjudged(question.clone()).await {
+            Ok(reply) => reply,
+            Err(reason) => return told("unknown", reason),
+        };
+        match validator.judge(self, &reply).await {
+            Verdict::Secure(_) => told("secure", format!("it is signed, from the trust anchor of {anchor} on")),
+            Verdict::Insecure => told("insecure", "it is in a zone that is not signed, as the zone above it proves".into()),
+            Verdict::Bogus(fault) => told("bogus", fault.text),
+        }
+    }
+
+    /// What happened so far, and how much is kept.
+    pub fn metrics(all: &[(Option<&str>, &Arc<Self>)], page: &mut Page) {
+        use Kind::{Counter, Gauge};
+        let of_view = |view: &Option<&str>| -> Labels { view.map(|view| ("view", view.to_owned())).into_iter().collect() };
+        let stocks = || all.iter().map(|(view, forwarder)| (of_view(view), forwarder.stock()));
+        let stock = |of: fn(&Stock) -> u64| stocks().map(move |(labels, stock)| (labels, of(&stock)));
+        let counts = |of: fn(&Counters) -> &Count| {
+            all.iter().map(move |(view, forwarder)| (of_view(view), of(&forwarder.counters).get()))
+        };
+        let entries = stock(|stock| stock.entries as u64);
+        page.family(Gauge, "rollcall_cache_entries", "Answers of upstreams that are kept.", entries);
+        page.family(Gauge, "rollcall_cache_octets", "What they weigh.", stock(|stock| stock.octets));
+        page.family(Gauge, "rollcall_cache_octets_max", "What they may weigh.", stock(|stock| stock.octets_max));
+        let evicted = stock(|stock| stock.evicted);
+        page.family(Counter, "rollcall_cache_evictions_total", "Answers that made room for others.", evicted);
+        let misses = counts(|counters| &counters.misses);
+        page.family(Counter, "rollcall_cache_misses_total", "Questions with no fresh answer.", misses);
+        let stale = counts(|counters| &counters.stale);
+        page.family(Counter, "rollcall_cache_stale_total", "Questions that got a stale answer.", stale);
+        page.family(
+            Counter,
+            "rollcall_cache_prefetches_total",
+            "Answers that were fetched anew before their end.",
+            counts(|counters| &counters.prefetched),
+        );
+        let under_way = all.iter().map(|(view, forwarder)| (of_view(view), forwarder.under_way()));
+        page.family(Gauge, "rollcall_lookups_under_way", "Questions that are being looked up.", under_way);
+        let coalesced = counts(|counters| &counters.coalesced);
+        page.family(Counter, "rollcall_lookups_coalesced_total", "Questions that joined one.", coalesced);
+        let refused = counts(|counters| &counters.refused);
+        page.family(Counter, "rollcall_lookups_refused_total", "Questions beyond the bound.", refused);
+        let failed = counts(|counters| &counters.failed);
+        page.family(Counter, "rollcall_lookups_failed_total", "Look-ups that no upstream answered.", failed);
+        let states = |counters: &Counters| {
+            let Counters { secure, insecure, bogus, .. } = counters;
+            [("secure", secure.get()), ("insecure", insecure.get()), ("bogus", bogus.get())]
+        };
+        let validations = all.iter().flat_map(|(view, forwarder)| {
+            let labels = |state: &str| [of_view(view), vec![("state", state.to_owned())]].concat();
+            states(&forwarder.counters).map(|(state, count)| (labels(state), count))
+        });
+        page.family(Counter, "rollcall_validations_total", "Answers that were validated, and what they are.", validations);
+        let groups = || {
+            all.iter().flat_map(move |(view, forwarder)| forwarder.groups.all.iter().map(move |group| (of_view(view), group)))
+        };
+        let labels = |of_view: &Labels, group: &Group, member: &Member| [&of_view[..], &group.labels(member)].concat();
+        let each = || {
+            groups().flat_map(move |(of_view, group)| {
+                group.members.iter().map(move |member| (labels(&of_view, group, member), &*member.tally))
+            })
+        };
+        let counts = |of: fn(&Tally) -> &Count| each().map(move |(labels, tally)| (labels, of(tally).get()));
+        page.family(Counter, "rollcall_upstream_sent_total", "Queries that it was sent.", counts(|tally| &tally.sent));
+        page.family(Counter, "rollcall_upstream_answered_total", "Good answers of it.", counts(|tally| &tally.answered));
+        page.family(
+            Counter,
+            "rollcall_upstream_failed_total",
+            "Errors of it, and attempts that could not be made.",
+            counts(|tally| &tally.failed),
+        );
+        page.family(
+            Counter,
+            "rollcall_upstream_missed_total",
+            "Look-ups to which it was of no use in time.",
+            counts(|tally| &tally.missed),
+        );
+        let conditions = || {
+            groups().flat_map(move |(of_view, group)| {
+                group.fares().into_iter().map(move |(member, condition)| (labels(&of_view, group, member), condition))
+            })
+        };
+        let up = conditions().map(|(labels, condition)| (labels, u8::from(!condition.is_suspect())));
+        page.family(
+            Gauge,
+            "rollcall_upstream_up",
+            "1, or 0 for an upstream that is asked last because it failed or did not answer.",
+            up,
+        );
+        let set_aside = conditions().map(|(labels, condition)| (labels, u8::from(condition.is_set_aside)));
+        page.family(
+            Gauge,
+            "rollcall_upstream_leads_back",
+            "1 for an upstream that is not asked because it leads back here.",
+            set_aside,
+        );
+        let latencies =
+            conditions().filter_map(|(labels, condition)| condition.latency.map(|latency| (labels, latency.as_secs_f64())));
+        page.family(Gauge, "rollcall_upstream_latency_seconds", "How long it takes, smoothed.", latencies);
+        page.histograms(
+            "rollcall_upstream_seconds",
+            "How long its good answers took.",
+            each().map(|(labels, tally)| (labels, &tally.took)),
+        );
+    }
+}

@@ -1,0 +1,94 @@
+//! Look-ups that are under way, so that the same question is asked once for all who want to know (RFC 5452, 5).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use crate::limits;
+use crate::resolve::cache::Key;
+
+/// What came of a look-up: an answer, or why there is none.
+pub(super) type Outcome = Result<Arc<[u8]>, &'static str>;
+
+/// The questions that are being asked.
+#[derive(Debug, Default)]
+pub(super) struct UnderWay(Mutex<HashMap<Key, Told>>);
+
+/// Where the outcome of a look-up will be told.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    /// Since when it is under way.
+    pub(super) begun: Instant,
+    outcome: watch::Receiver<Option<Outcome>>,
+}
+
+/// What is to be done about a question.
+pub(super) enum Joined {
+    /// Somebody asks it already.
+    Waits(Told),
+    /// Whoever has this is to ask it.
+    Begins(Turn, Told),
+    /// Nobody asks it, and no more may be asked at one time.
+    Full,
+}
+
+/// The right and duty to ask one question; it ends when this is dropped, however that comes.
+pub(super) struct Turn {
+    under_way: Arc<UnderWay>,
+    key: Key,
+    tell: watch::Sender<Option<Outcome>>,
+}
+
+impl UnderWay {
+    pub(super) fn join(self: &Arc<Self>, key: &Key) -> Joined {
+        let mut under_way = self.lock();
+        match under_way.get(key) {
+            Some(told) => Joined::Waits(told.clone()),
+            None if under_way.len() >= limits::LOOKUPS_MAX => Joined::Full,
+            None => {
+                let (tell, outcome) = watch::channel(None);
+                let told = Told { begun: Instant::now(), outcome };
+                under_way.insert(key.clone(), told.clone());
+                Joined::Begins(Turn { under_way: self.clone(), key: key.clone(), tell }, told)
+            }
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Told>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Told {
+    /// The outcome; `None` when whoever asked has come to an end without one.
+    pub(super) async fn outcome(mut self) -> Option<Outcome> {
+        self.outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone())
+    }
+}
+
+impl Turn {
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Tells all who wait. Who asks from now on begins anew.
+    pub(super) fn end(self, outcome: Outcome) {
+        let tell = self.tell.clone();
+        drop(self);
+        // Nobody may be left to hear it.
+        let _ = tell.send(Some(outcome));
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.under_way.lock().remove(&self.key);
+    }
+}
