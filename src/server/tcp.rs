@@ -130,7 +130,7 @@ async fn welcome(
     let _ = stream.set_nodelay(true);
     let mut client = peer.ip();
     if proxied {
-        let Ok(Ok(told)) = timeout(GREETING, proxy::client(&mut stream)).await else { return };
+        let Some(told) = introduced(&mut stream, &seat).await else { return };
         client = told.unwrap_or(client);
         if !seat.belongs_to(client) {
             return;
@@ -155,6 +155,15 @@ async fn welcome(
             let visit = Visit { doh, reception, client, seat, http3: (!proxied).then_some(http3) };
             Box::pin(https::connection(stream, visit)).await;
         }
+    }
+}
+
+/// Whose connection a proxy says it is, [`proxy::client`]; `None` when it says nothing good in time, or when another needs the
+/// place more.
+async fn introduced(from: &mut (impl AsyncRead + Unpin), seat: &Seat) -> Option<Option<IpAddr>> {
+    tokio::select! {
+        told = timeout(GREETING, proxy::client(from)) => told.ok()?.ok(),
+        () = seat.wanted() => None,
     }
 }
 
@@ -268,5 +277,21 @@ fn framed(answer: &[u8]) -> Vec<u8> {
     match u16::try_from(answer.len()) {
         Ok(length @ 1..) => [&length.to_be_bytes(), answer].concat(),
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_proxy_that_says_nothing_gives_up_its_place_to_who_needs_it() {
+        let seats = Arc::new(Seats::default());
+        let seat = Seats::take(&seats, None).unwrap();
+        let (_silent, mut from) = tokio::io::duplex(64);
+        let mut waits = pin!(introduced(&mut from, &seat));
+        assert_eq!(waits.as_mut().now_or_never(), None);
+        seats.close();
+        assert_eq!(waits.now_or_never(), Some(None));
     }
 }
