@@ -52,10 +52,14 @@ impl fmt::Display for BindError {
         writeln!(f, "  expected  an address that is free and may be used")?;
         write!(f, "  got       {error}")?;
         match holder {
+            Some(holder) if holder.is_us() => writeln!(f, ", held by this rollcall itself")?,
             Some(holder) => writeln!(f, ", held by {holder}")?,
             None => writeln!(f)?,
         }
         let hint = match (error.kind(), holder) {
+            (io::ErrorKind::AddrInUse, Some(holder)) if holder.is_us() => {
+                "the configuration has it twice, by itself, as 0.0.0.0 or [::], or for HTTP too: keep one of them"
+            }
             (io::ErrorKind::AddrInUse, Some(holder)) => match &*holder.command {
                 "systemd-resolve" => "stop it first: systemctl disable --now systemd-resolved; or give another address",
                 "dnsmasq" => "stop it first: systemctl disable --now dnsmasq; or give another address",
@@ -76,7 +80,7 @@ impl fmt::Display for BindError {
 impl BindError {
     /// Was it perhaps this process that had the port?
     pub(super) fn may_be_ours(&self) -> bool {
-        let is_ours = self.holder.as_ref().is_none_or(|holder| holder.pid == std::process::id());
+        let is_ours = self.holder.as_ref().is_none_or(Holder::is_us);
         self.error.kind() == io::ErrorKind::AddrInUse && is_ours
     }
 }
@@ -92,6 +96,12 @@ impl std::error::Error for BindError {
 pub struct Holder {
     pub pid: u32,
     pub command: String,
+}
+
+impl Holder {
+    fn is_us(&self) -> bool {
+        self.pid == std::process::id()
+    }
 }
 
 impl fmt::Display for Holder {
@@ -259,7 +269,7 @@ mod tests {
         assert!(bound.udp.iter().all(|socket| socket.local_addr().unwrap() == bound.address));
         let error = bind(Way::Plain, bound.address, 1, Company::None).err().unwrap();
         assert_eq!(error.holder.as_ref().map(|holder| holder.pid), Some(std::process::id()));
-        assert!(error.to_string().contains("held by"), "{error}");
+        assert!(error.to_string().contains("the configuration has it twice"), "{error}");
     }
 
     #[test]

@@ -199,6 +199,14 @@ fn a_port_in_use_is_told_with_its_holder() {
     tells(&said, &[&address, &me]);
     drop(tcp);
 
+    // Our own: no other process has to be looked for.
+    let said = Launch::serve_on(directory.path(), &address, &address).run().failed();
+    tells(&said, &[&address, "the configuration has it twice"]);
+    for (one, other) in [(format!("0.0.0.0:{port}"), address.clone()), (address.clone(), format!("0.0.0.0:{port}"))] {
+        let said = Launch::serve_on(directory.path(), &one, "127.0.0.1:0").option("--dns", &other).run().failed();
+        tells(&said, &[&other, "held by this rollcall itself", "the configuration has it twice"]);
+    }
+
     // Two of us: the second names the first.
     let first = Launch::serve_on(directory.path(), &address, "127.0.0.1:0").start();
     let other = crate::support::rollcall::directory();
