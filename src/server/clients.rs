@@ -286,6 +286,15 @@ fn view_of(views: &[Vec<Network>], around: &[IpNet]) -> Ranges<Option<usize>> {
     })
 }
 
+/// What is one client: an IPv4 address, or an IPv6 network of 64 bits, all of whose addresses one host may use
+/// (RFC 4291, 2.5.1).
+pub(super) fn network(client: IpAddr) -> (bool, u64) {
+    match client.to_canonical() {
+        IpAddr::V4(address) => (false, address.to_bits().into()),
+        IpAddr::V6(address) => (true, (address.to_bits() >> 64) as u64),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

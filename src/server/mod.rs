@@ -17,6 +17,7 @@ mod interfaces;
 mod listen;
 mod listeners;
 mod lists;
+mod places;
 mod prefetch;
 mod proxy;
 mod query_log;

@@ -16,12 +16,13 @@ use std::{iter, mem, ptr};
 
 use arc_swap::{ArcSwap, Cache};
 use ipnet::IpNet;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::task::TaskTracker;
 
 use super::clients::{Clients, Standing};
 use super::cookies::Cookies;
 use super::holder::Holder;
+use super::places::{Place, Places};
 use super::prefetch::{Due, Queue};
 use super::query_log::{Batch, Noted, QueryLog};
 use super::tally::{Listened, Source, Tallies, Tally};
@@ -290,7 +291,7 @@ impl Setup {
 pub struct Responder {
     setup: Arc<ArcSwap<Setup>>,
     catalog: Arc<ArcSwap<Catalog>>,
-    waiting: Arc<Semaphore>,
+    places: Arc<Places>,
     /// Who has clients to answer yet: connections, threads, look-ups for who asked over UDP.
     pub(super) under_way: TaskTracker,
     pub(super) tallies: Tallies,
@@ -441,7 +442,7 @@ pub(super) struct Pending {
     wait: Wait,
     since: Instant,
     listened: Arc<Listened>,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// Where the answer to a query is.
@@ -470,10 +471,9 @@ pub(super) enum Wait {
 
 impl Responder {
     pub fn new(setup: Setup, catalog: Arc<ArcSwap<Catalog>>) -> Arc<Self> {
-        let waiting = Arc::new(Semaphore::new(limits::QUERIES_WAITING_MAX));
         let (setup, tallies, prefetch) = (Arc::new(ArcSwap::from_pointee(setup)), Tallies::default(), Queue::default());
         let under_way = TaskTracker::new();
-        Arc::new(Self { setup, catalog, waiting, under_way, tallies, prefetch, replaced: Notify::new() })
+        Arc::new(Self { setup, catalog, places: Arc::default(), under_way, tallies, prefetch, replaced: Notify::new() })
     }
 
     /// The setup in force.
@@ -737,13 +737,13 @@ impl Responder {
         client: Client,
         wait: Wait,
     ) -> Result<Pending, Vec<u8>> {
-        match self.waiting.clone().try_acquire_owned() {
-            Ok(permit) => {
+        match self.places.take(client.address, &query.question.name) {
+            Some(place) => {
                 let (setup, since, listened) = (setup.clone(), worker.now, worker.notes.listened.clone());
-                Ok(Pending { setup, query, octets: octets.into(), client, wait, since, listened, _permit: permit })
+                Ok(Pending { setup, query, octets: octets.into(), client, wait, since, listened, _place: place })
             }
-            Err(_) => {
-                let reason = "too many queries wait for upstreams";
+            None => {
+                let reason = "too many queries of this client, or below this domain, wait for upstreams";
                 Err(error(&query, Rcode::SERVFAIL, Some((ExtendedError::Other, reason))).compose(true))
             }
         }

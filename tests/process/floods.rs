@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
+
+use hickory_proto::op::ResponseCode;
 
 use crate::support::dns;
 use crate::support::encrypted::{framed, query};
 use crate::support::rollcall::{Launch, Rollcall, directory};
+use crate::support::upstream::{Oracle, Silent};
 use crate::support::within;
 
 /// Connections, of which one client may have 128.
@@ -84,4 +87,45 @@ fn a_query_by_tcp_has_a_longest_length() {
     let end = stream.read_to_end(&mut octets);
     assert!(end.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::ConnectionReset), "{end:?}");
     assert_eq!(octets.get(2..4), Some(&[0, 7][..]), "the first is answered");
+}
+
+#[test]
+fn who_asks_for_names_of_dead_servers_leaves_places_for_others() {
+    let (directory, silent, oracle) = (directory(), Silent::start(), Oracle::start(1));
+    let config = format!(
+        "[forward]\nupstreams = [\"{}\"]\ntimeout = \"20s\"\n[[forward.route]]\ndomains = [\"dead.example\"]\nupstreams = [\"{}\"]\n",
+        oracle.address, silent.address
+    );
+    fs::write(directory.path().join("rollcall.toml"), config).expect("written");
+    let rollcall = Launch::serve(directory.path()).option("--config", "rollcall.toml").start();
+    let flooder = UdpSocket::bind("127.0.0.9:0").expect("an address of loopback");
+    flooder.connect(rollcall.dns).expect("a way");
+    let waiting = || {
+        let page = rollcall.http.get("/metrics").body;
+        let line = page.lines().find(|line| line.starts_with("rollcall_lookups_under_way")).expect("the metric").to_owned();
+        line.rsplit(' ').next().and_then(|count| count.parse::<usize>().ok()).expect("a number")
+    };
+    // Until some are refused: as many wait as may.
+    let mut refused = None;
+    for number in 0..16_000 {
+        flooder.send(&query(number as u16, &format!("n{number}.dead.example"), &[])).expect("sent");
+        if number % 64 == 0 {
+            flooder.set_read_timeout(Some(Duration::from_millis(20))).expect("a time");
+            let mut room = [0; 512];
+            if let Ok(length) = flooder.recv(&mut room) {
+                refused = Some(room[..length].to_vec());
+                break;
+            }
+        }
+    }
+    let refused = refused.expect("not all may wait");
+    assert_eq!(refused[3] & 15, 2, "SERVFAIL at once");
+    let under_way = waiting();
+    assert!((4_000..=8_192).contains(&under_way), "half of the places at most, not {under_way}");
+    for number in 0..50 {
+        let reply = rollcall.ask(&format!("n{number}.alive.example"), "A");
+        assert_eq!(reply.answers(), ["203.0.113.1"], "question {number} of another client");
+    }
+    let other = dns::udp_from([127, 0, 0, 1].into(), rollcall.dns, "other.dead.example", true).2;
+    assert_eq!(other.rcode(), ResponseCode::ServFail, "that domain has its share already");
 }

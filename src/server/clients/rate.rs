@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use foldhash::fast::RandomState;
 
+use super::network;
 use super::ranges::{Networks, Ranges};
 use crate::limits::RATE_CLIENTS_MAX;
 
@@ -56,7 +57,7 @@ impl Limiter {
             return true;
         }
         let now = (now.saturating_duration_since(self.begun).as_nanos() >> TICK) as u64 & TIME;
-        let hash = self.hasher.hash_one((key(client), proven));
+        let hash = self.hasher.hash_one((network(client), proven));
         // What is not zero is a mark; the bucket is told by other bits.
         let mark = (hash >> 48 | 1) << 48;
         let Some(Bucket(places)) = self.buckets.get(hash as usize % self.buckets.len().max(1)) else { return true };
@@ -91,15 +92,6 @@ impl Limiter {
         let debt = (place & TIME).wrapping_sub(now) & TIME;
         // What nobody can owe lies in the past.
         if debt > self.ahead + self.interval { 0 } else { debt }
-    }
-}
-
-/// What is one client: an IPv4 address, or an IPv6 network of 64 bits, all of whose addresses one host may use
-/// (RFC 4291, 2.5.1).
-fn key(client: IpAddr) -> (bool, u64) {
-    match client.to_canonical() {
-        IpAddr::V4(address) => (false, address.to_bits().into()),
-        IpAddr::V6(address) => (true, (address.to_bits() >> 64) as u64),
     }
 }
 
