@@ -158,6 +158,7 @@ struct Dns {
     domain: Option<Name>,
     alt_domain: Option<Name>,
     translate_wan_addrs: bool,
+    #[serde(deserialize_with = "server::networks_alone")]
     proxy_protocol_from: Vec<IpNet>,
     nsid: Option<String>,
     cookie_secret: Option<server::Secret>,

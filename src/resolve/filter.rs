@@ -58,11 +58,16 @@ fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D:
     Vec::<String>::deserialize(deserializer)?.into_iter().map(read).collect()
 }
 
-/// A network, or an address alone.
+/// A network, or an address alone. An address with a length is neither, and may have been meant for both.
 pub fn read_network(text: &str) -> Result<IpNet, String> {
     let alone = || text.parse::<IpAddr>().map(IpNet::from);
     let wrong = |_| format!("expected an address or a network such as 192.0.2.0/24, got {text:?}");
-    text.parse().or_else(|_| alone()).map_err(wrong)
+    let network: IpNet = text.parse().or_else(|_| alone()).map_err(wrong)?;
+    if network != network.trunc() {
+        let (whole, address) = (network.trunc(), network.addr());
+        return Err(format!("expected a network or an address, got {text:?}: write \"{whole}\" or \"{address}\""));
+    }
+    Ok(network)
 }
 
 fn types<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Type>, D::Error> {

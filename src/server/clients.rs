@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
 use self::ranges::{Networks, Ranges};
 use self::rate::Limiter;
@@ -87,9 +87,33 @@ impl FromStr for Network {
         match text {
             "any" => Ok(Self::Any),
             "local" => Ok(Self::Local),
-            _ => read_network(text).map(Self::Of).map_err(|error| format!("{error}, nor \"local\" or \"any\"")),
+            _ => read_clients(text).map(Self::Of).map_err(|error| match text.contains('/') {
+                true => error,
+                false => format!("{error}, nor \"local\" or \"any\""),
+            }),
         }
     }
+}
+
+/// A network of clients, or one address, as clients are compared with it: an IPv4 address that is mapped into IPv6 is one of
+/// IPv4 (RFC 4291, 2.5.5.2).
+fn read_clients(text: &str) -> Result<IpNet, String> {
+    let network = read_network(text)?;
+    let mapped = network.prefix_len().checked_sub(96).zip(v4_of(network.addr()));
+    Ok(mapped.and_then(|(length, address)| Ipv4Net::new(address, length).ok()).map_or(network, IpNet::V4))
+}
+
+fn v4_of(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => address.to_ipv4_mapped(),
+    }
+}
+
+/// Networks and addresses, for no word stands for proxies.
+pub fn networks_alone<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| read_clients(text).map_err(de::Error::custom)).collect()
 }
 
 impl fmt::Display for Network {
@@ -347,6 +371,32 @@ mod tests {
             let error = toml::from_str::<Config>(&format!("allowed = [{wrong:?}]")).unwrap_err().to_string();
             assert!(error.contains("expected an address or a network"), "{error}");
         }
+    }
+
+    #[test]
+    fn rfc4291_2_5_5_2_a_mapped_network_is_one_of_ipv4() {
+        let mapped = clients("allowed = [\"::ffff:192.0.2.7\", \"::ffff:10.0.0.0/104\", \"2001:db8::/32\"]", &[]);
+        standings(&mapped, Standing::OurNames, &["192.0.2.7", "2001:db8::1"]);
+        standings(&mapped, Standing::Everything, &["10.255.0.1", "::ffff:10.0.0.1"]);
+        standings(&mapped, Standing::Nothing, &["192.0.2.8", "11.0.0.0", "::1"]);
+        standings(&clients("refused = [\"::ffff:0:0/96\"]", &[]), Standing::Nothing, &["192.0.2.7", "127.0.0.1"]);
+        // It has others in it too.
+        let wide = clients("refused = [\"::/64\"]", &[]);
+        standings(&wide, Standing::Everything, &["127.0.0.1"]);
+        standings(&wide, Standing::Nothing, &["::1"]);
+    }
+
+    #[test]
+    fn an_address_with_a_length_is_no_network() {
+        for (text, meant) in [
+            ("10.0.0.1/8", ["\"10.0.0.0/8\"", "\"10.0.0.1\""]),
+            ("127.0.0.1/0", ["\"0.0.0.0/0\"", "\"127.0.0.1\""]),
+            ("2001:db8::1/64", ["\"2001:db8::/64\"", "\"2001:db8::1\""]),
+        ] {
+            let error = text.parse::<Network>().unwrap_err();
+            assert!(meant.iter().all(|meant| error.contains(meant)) && !error.contains("local"), "{error}");
+        }
+        assert_eq!("10.0.0.1/32".parse(), Ok(Network::Of("10.0.0.1/32".parse().unwrap())));
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod tcp;
 mod udp;
 
 pub use bind::{BindError, Holder, bind_http};
-pub use clients::{Clients, Config as ClientsConfig, Network};
+pub use clients::{Clients, Config as ClientsConfig, Network, networks_alone};
 pub use cookies::{Cookies, Secret};
 pub use encrypted::{Config, Way};
 #[doc(hidden)]
