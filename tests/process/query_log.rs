@@ -2,7 +2,7 @@
 //! it cannot be written.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
@@ -237,4 +237,31 @@ fn a_reader_that_stops_reading_costs_entries_and_no_answer() {
         }
     });
     assert!(rollcall.stderr().contains("cannot write the query log"), "{}", rollcall.stderr());
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_is_told_and_written_to_when_somebody_does() {
+    let (directory, witness) = (directory(), Witness::start());
+    let pipe = directory.path().join("pipe");
+    run(Command::new("mkfifo").arg(&pipe)).ok();
+    let mut rollcall = start(directory.path(), &witness, "queries = \"pipe\"");
+    rollcall.ask("first.example.net", "A");
+    within(SOON, "the loss is told and counted", || {
+        let (said, lost) = (rollcall.stderr(), metric(&rollcall, "rollcall_query_log_lost_total"));
+        if said.contains("nobody reads from it") && lost > 0 { Ok(()) } else { Err(format!("{lost} {said}")) }
+    });
+    let (read, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(File::open(pipe).expect("a writer comes")).lines().map_while(Result::ok) {
+            let _ = read.send(line);
+        }
+    });
+    let mut number = 0;
+    within(SOON, "a line is read", || {
+        number += 1;
+        rollcall.ask(&format!("name{number}.example.net"), "A");
+        lines.try_recv().map_err(|error| error.to_string())
+    });
+    rollcall.signal("TERM");
+    assert_eq!(rollcall.ended().code(), Some(0));
 }

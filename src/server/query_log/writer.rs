@@ -11,6 +11,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{fs, thread};
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
 use super::format::Format;
 use super::{Batch, Config, Counts, Order, Target};
 use crate::limits::QUERY_LOG_OCTETS_MAX;
@@ -194,8 +196,7 @@ impl Sink {
                 if is_dnstap {
                     put_aside(path)?;
                 }
-                // Who asked for what is for few to read.
-                let mut file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+                let mut file = append(path)?;
                 if is_dnstap {
                     file.write_all(&stream::start())?;
                 }
@@ -237,6 +238,20 @@ impl Sink {
             _ => Ok(()),
         }
     }
+}
+
+/// Opens a file to append to it, and waits for nobody to open the other end of a pipe.
+fn append(path: &Path) -> io::Result<File> {
+    let at_once = libc::O_NONBLOCK;
+    // Who asked for what is for few to read.
+    let file = OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(at_once).open(path);
+    let file = file.map_err(|error| match error.raw_os_error() {
+        Some(libc::ENXIO) => io::Error::other("nobody reads from it; a socket is written as \"unix:PATH\""),
+        _ => error,
+    })?;
+    // What is written afterwards is written whole.
+    fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+    Ok(file)
 }
 
 /// A stream of frames cannot be continued: one that is there already gets the time behind its name.
