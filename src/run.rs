@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
+use futures_util::future::{join_all, select_all};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -186,7 +188,7 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
                 true => Change::Addresses,
                 false => continue,
             },
-            () = tokio::time::sleep(FOLLOW_AT_LEAST), if running.config.forward.has_names() => Change::Names,
+            () = tokio::time::sleep(FOLLOW_AT_LEAST), if running.has_names() => Change::Names,
         };
         // The end does not wait for what may take long; another SIGHUP does, and is heard then.
         tokio::select! {
@@ -211,8 +213,12 @@ async fn watch_upstreams(responder: Arc<Responder>, stop: CancellationToken) {
     let watch = async {
         let mut in_doubt = false;
         loop {
-            let forwarder = responder.setup().forwarder.clone();
-            in_doubt = forwarder.watch(in_doubt).await;
+            let setup = responder.setup();
+            let forwarders = setup.forwarders();
+            let next = join_all(forwarders.iter().map(|(_, forwarder)| forwarder.watch(in_doubt))).await;
+            let Some(next) = next.into_iter().min() else { continue };
+            let doubts = forwarders.iter().map(|(_, forwarder)| forwarder.doubt(next).boxed());
+            (in_doubt, _, _) = select_all(doubts).await;
         }
     };
     let _ = stop.run_until_cancelled(watch).await;
@@ -312,27 +318,52 @@ impl Running {
         let (setup, problems) = setup(&self.config, Some(&self.responder.setup()), &here).await;
         warn(&problems);
         self.responder.replace(setup);
-        self.responder.setup().forwarder.watch_anew();
+        self.watch_anew();
+    }
+
+    /// Has all upstreams looked at again: others may be in force.
+    fn watch_anew(&self) {
+        self.responder.setup().forwarders().iter().for_each(|(_, forwarder)| forwarder.watch_anew());
+    }
+
+    /// What is wanted of the forwarder of a view, or of the main one.
+    fn forward(&self, view: Option<&str>) -> Option<&upstream::Config> {
+        match view {
+            None => Some(&self.config.forward),
+            Some(name) => self.config.views.iter().find(|view| view.name == name).map(|view| &view.forward),
+        }
+    }
+
+    fn has_names(&self) -> bool {
+        self.config.forward.has_names() || self.config.views.iter().any(|view| view.forward.has_names())
     }
 
     /// Asks upstreams that are written by name, without connections, where they are now. Every minute, and sooner when a
     /// look-up came to nothing.
     async fn follow_names(&mut self) {
         let setup = self.responder.setup();
-        let (checked, failed) = (self.named.0.elapsed(), setup.forwarder.counters.failed.get());
-        if failed == self.named.1 && checked < FOLLOW_EVERY {
+        let failed = setup.forwarders().iter().map(|(_, forwarder)| forwarder.counters.failed.get()).sum();
+        if failed == self.named.1 && self.named.0.elapsed() < FOLLOW_EVERY {
             return;
         }
         self.named = (Instant::now(), failed);
         let addresses = self.listeners.addresses();
         let plain: Vec<SocketAddr> =
             addresses.iter().filter(|(way, _)| *way == Way::Plain).map(|(_, address)| *address).collect();
-        // Who cannot be found now is asked where it was.
-        let (forwarder, _) = Forwarder::new(&self.config.forward, Some(&setup.forwarder), &plain).await;
-        if !forwarder.asks_the_same(&setup.forwarder) {
+        let mut moved = None;
+        for (view, former) in setup.forwarders() {
+            let Some(config) = self.forward(view).filter(|config| config.has_names()) else { continue };
+            // Who cannot be found now is asked where it was.
+            let (forwarder, _) = Forwarder::new(config, Some(former), &plain).await;
+            if !forwarder.asks_the_same(former) {
+                let whole = moved.unwrap_or_else(|| Setup::clone(&setup));
+                moved = Some(whole.with_forwarder(former, forwarder));
+            }
+        }
+        if let Some(moved) = moved {
             tracing::info!("an upstream that is written by name has moved; it is asked where it is now");
-            self.responder.replace(Setup::clone(&setup).with_forwarder(forwarder));
-            self.responder.setup().forwarder.watch_anew();
+            self.responder.replace(moved);
+            self.watch_anew();
         }
     }
 }

@@ -177,6 +177,12 @@ impl Setup {
         forwarders
     }
 
+    /// Is this the name that an upstream of any of them was asked for only to see whether it leads here? It comes back as a
+    /// query of the upstream's, whose view may be another.
+    fn has_come_back(&self, name: &Name) -> bool {
+        self.forwarders().iter().any(|(_, forwarder)| forwarder.has_come_back(name))
+    }
+
     /// The block lists of all of them, where there are any, each with the name of the first view that has them.
     pub(super) fn block_lists(&self) -> Vec<(Option<&str>, &Arc<Blocks>)> {
         let mut lists: Vec<(Option<&str>, &Arc<Blocks>)> = Vec::new();
@@ -210,11 +216,14 @@ impl Setup {
         }
     }
 
-    /// With another forwarder of the same routes, which views have too that had the former one.
-    pub fn with_forwarder(mut self, forwarder: Forwarder) -> Self {
-        let former = mem::replace(&mut self.forwarder, Arc::new(forwarder));
-        for view in self.views.iter_mut().filter(|view| Arc::ptr_eq(&view.forwarder, &former)) {
-            *view = Arc::new(Self { forwarder: self.forwarder.clone(), ..Self::clone(view) });
+    /// With another forwarder of the same routes in the place of the former one, wherever that is.
+    pub fn with_forwarder(mut self, former: &Arc<Forwarder>, forwarder: Forwarder) -> Self {
+        let forwarder = Arc::new(forwarder);
+        for view in self.views.iter_mut().filter(|view| Arc::ptr_eq(&view.forwarder, former)) {
+            *view = Arc::new(Self { forwarder: forwarder.clone(), ..Self::clone(view) });
+        }
+        if Arc::ptr_eq(&self.forwarder, former) {
+            self.forwarder = forwarder;
         }
         self
     }
@@ -814,7 +823,7 @@ impl Responder {
                 out.extend(error(query, Rcode::NOTIMP, None).compose(true));
                 return Some(Found::Answered(Source::Invalid));
             }
-            if query.question.qtype == Type::HINFO && setup.forwarder.has_come_back(&query.question.name) {
+            if query.question.qtype == Type::HINFO && self.setup().has_come_back(&query.question.name) {
                 // Whatever it is told, it is told to ourselves.
                 out.extend(error(query, Rcode::NOERROR, None).compose(true));
                 return Some(Found::Answered(Source::Local));

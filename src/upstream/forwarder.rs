@@ -170,20 +170,24 @@ impl Forwarder {
         !self.is_sequential && self.cache.config().size > 0
     }
 
-    /// Sees which upstreams lead back to us, as long as this forwarder is the one in force: asks those that are due, and
-    /// returns when others may be, or when there is another forwarder.
-    pub async fn watch(self: &Arc<Self>, in_doubt: bool) -> bool {
+    /// Sees which upstreams lead back to us: asks those that are due, and says when others will be.
+    pub async fn watch(&self, in_doubt: bool) -> Instant {
+        let now = Instant::now();
         if self.is_sequential {
             // As Consul does not.
-            return self.sentry.wait(Instant::now() + sentry::AROUND_MAX).await;
+            return now + sentry::SET_ASIDE;
         }
         let links = self.groups.links();
-        let now = Instant::now();
         let is_due = |link: &&&Arc<Link>| link.watched.due(in_doubt, now) <= now;
         join_all(links.iter().filter(is_due).map(|link| self.probe_the_way(link))).await;
         let now = Instant::now();
         let next = links.iter().map(|link| link.watched.due(false, now)).min();
-        self.sentry.wait(next.unwrap_or(now + sentry::SET_ASIDE)).await
+        next.unwrap_or(now + sentry::SET_ASIDE)
+    }
+
+    /// Waits until then, or until there is a doubt about who leads back to us, or another forwarder; tells of a doubt.
+    pub async fn doubt(&self, until: Instant) -> bool {
+        self.sentry.wait(until).await
     }
 
     /// Are the upstreams of both the same, and in the same places?

@@ -95,3 +95,25 @@ fn an_upstream_that_leads_back_is_set_aside_and_asked_again_when_it_does_not() {
     });
     assert!(rollcall.stderr().contains("leads back here no more"), "{}", rollcall.stderr());
 }
+
+#[test]
+fn an_upstream_that_only_a_view_has_is_watched_too() {
+    let (directory, witness) = (directory(), Witness::start());
+    let own: SocketAddr = ([127, 0, 0, 1], free_port()).into();
+    let config = directory.path().join("back.conf");
+    fs::write(&config, format!("no-resolv\nno-hosts\ncache-size=0\nserver={}#{}\n", own.ip(), own.port())).expect("written");
+    let dnsmasq = Server::dnsmasq(directory.path(), &config);
+    // dnsmasq asks from 127.0.0.1, which is in no view.
+    let config = format!(
+        "[forward]\nupstreams = [\"{}\"]\n[[view]]\nname = \"guests\"\nclients = [\"127.0.0.9\"]\nforward.upstreams = [\"{}\"]\n",
+        witness.address, dnsmasq.address
+    );
+    fs::write(directory.path().join("rollcall.toml"), config).expect("written");
+    let launch = Launch::serve_on(directory.path(), &own.to_string(), "127.0.0.1:0");
+    let rollcall = launch.option("--config", "rollcall.toml").start();
+    within(slack(Duration::from_secs(2)), "the view's upstream set aside", || {
+        let text = rollcall.cli(["explain", "www.example.net", "--client", "127.0.0.9", "--json"]).ok();
+        if text.contains("\"leads_back\": true") { Ok(()) } else { Err(text) }
+    });
+    assert_eq!(rollcall.ask("www.example.net", "A").answers(), [Witness::ANSWER]);
+}
