@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{fs, thread};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
 
 use super::format::Format;
 use super::{Batch, Config, Counts, Order, Target};
@@ -242,11 +243,11 @@ impl Sink {
 
 /// Opens a file to append to it, and waits for nobody to open the other end of a pipe.
 fn append(path: &Path) -> io::Result<File> {
-    let at_once = libc::O_NONBLOCK;
+    let at_once = OFlags::NONBLOCK.bits() as i32;
     // Who asked for what is for few to read.
     let file = OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(at_once).open(path);
-    let file = file.map_err(|error| match error.raw_os_error() {
-        Some(libc::ENXIO) => io::Error::other("nobody reads from it; a socket is written as \"unix:PATH\""),
+    let file = file.map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::NXIO) => io::Error::other("nobody reads from it; a socket is written as \"unix:PATH\""),
         _ => error,
     })?;
     // What is written afterwards is written whole.
