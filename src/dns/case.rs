@@ -1,8 +1,7 @@
 //! Random letter case in questions (draft-vixie-dnsext-dns0x20): names are the same in any case, a server gives a question
 //! back as it came, and so a forger has to guess it too.
 
-use super::reply::walk_records;
-use super::{Message, question};
+use super::{Message, question, records};
 
 /// What a question's letters are changed by, eight octets at a time. The same change once more undoes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,9 +71,8 @@ impl LetterCase {
         if reply.get(after..).is_some_and(|rest| !rest.is_empty() && !rest.starts_with(&TO_THE_QUESTION)) {
             let (mut sent, mut owners) = (asked.to_vec(), Vec::new());
             self.change(&mut sent);
-            let _ = walk_records(reply, |at| {
-                owners.extend(reply.get(at..).filter(|rest| rest.starts_with(&sent)).map(|_| at));
-            });
+            let starts = records(reply).into_iter().flatten().map_while(Result::ok).map(|place| place.owner.start);
+            owners.extend(starts.filter(|at| reply.get(*at..).is_some_and(|rest| rest.starts_with(&sent))));
             for at in owners {
                 if let Some(owner) = reply.get_mut(at..at + sent.len()) {
                     owner.copy_from_slice(asked);

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::reply::walk;
+use super::records::opt;
 use super::{Composer, Message, ParseError, Reader, Type};
 
 /// Option codes that are known here (IANA "DNS EDNS0 Option Codes").
@@ -99,10 +99,23 @@ impl Edns {
     }
 }
 
+/// Are these whole options, and nothing else?
+pub(super) fn are_options(data: &[u8]) -> bool {
+    let mut reader = Reader::new(data, 0);
+    while !reader.is_at_end() {
+        let _code = reader.u16("an EDNS option");
+        let Ok(length) = reader.u16("an EDNS option") else { return false };
+        if reader.bytes(usize::from(length), "an EDNS option").is_err() {
+            return false;
+        }
+    }
+    true
+}
+
 /// The data of an option in the message's OPT record, the first of its code. Looked up where it lies.
 pub fn find_option(message: &[u8], code: u16) -> Option<&[u8]> {
-    let Ok((Some(opt), _)) = walk(message) else { return None };
-    let mut reader = Reader::new(message.get(..opt.end)?, opt.start);
+    let data = opt(message).ok()??.data;
+    let mut reader = Reader::new(message.get(..data.end)?, data.start);
     loop {
         let found = reader.u16("an EDNS option").ok()?;
         let length = reader.u16("an EDNS option").ok()?;
@@ -132,7 +145,7 @@ pub(super) fn room_beside_cookie(payload_size: u16) -> u16 {
 /// Adds an option to the OPT record of a message that is already written, if it has one, and if that is the last record,
 /// as in all that we write: behind it nothing else may move, since names may point there.
 pub fn add_option(message: &mut Vec<u8>, code: u16, data: &[u8]) -> bool {
-    let Ok((Some(opt), _)) = walk(message) else { return false };
+    let Ok(Some(opt)) = opt(message).map(|opt| opt.map(|opt| opt.data)) else { return false };
     let Ok(size) = u16::try_from(data.len()) else { return false };
     let Ok(length) = u16::try_from(opt.len() + 4 + data.len()) else { return false };
     if opt.end != message.len() || message.len() + 4 + data.len() > Message::MAX {
@@ -146,7 +159,44 @@ pub fn add_option(message: &mut Vec<u8>, code: u16, data: &[u8]) -> bool {
     true
 }
 
-/// Pads a message to a multiple of `block` octets, if it has an OPT record (RFC 7830).
+/// Takes options of these codes out of a message, where it lies: those that concern one hop only, as padding does.
+///
+/// That works only if its OPT record is the last one, as everybody writes it: behind it nothing moves that a compression
+/// pointer could point to. Any other message stays as it is.
+pub fn drop_options(message: &mut Vec<u8>, codes: &[u16]) {
+    let Ok(Some(data)) = opt(message).map(|opt| opt.map(|opt| opt.data)) else { return };
+    if data.end != message.len() {
+        return;
+    }
+    let mut kept = Vec::with_capacity(data.len());
+    let mut reader = Reader::new(message, data.start);
+    while !reader.is_at_end() {
+        let start = reader.at;
+        let (Ok(code), Ok(length)) = (reader.u16("an option"), reader.u16("an option")) else { return };
+        if reader.bytes(usize::from(length), "an option").is_err() {
+            return;
+        }
+        if !codes.contains(&code) {
+            kept.extend_from_slice(&message[start..reader.at]);
+        }
+    }
+    let Ok(whole) = u16::try_from(kept.len()) else { return };
+    if kept.len() < data.len() {
+        message.truncate(data.start);
+        message.extend(kept);
+        set_length(message, data.start, whole);
+    }
+}
+
+/// Writes the length of a record's data, which is right before it.
+fn set_length(message: &mut [u8], data: usize, length: u16) {
+    if let Some(place) = data.checked_sub(2).and_then(|at| message.get_mut(at..data)) {
+        place.copy_from_slice(&length.to_be_bytes());
+    }
+}
+
+/// Pads a message to a multiple of `block` octets, if it has an OPT record, which hides its length where it travels encrypted
+/// (RFC 7830, RFC 8467).
 pub fn pad(message: &mut Vec<u8>, block: usize) -> bool {
     let bare = message.len() + 4;
     let padded = bare.next_multiple_of(block).min(Message::MAX);
@@ -250,6 +300,68 @@ mod tests {
         for cut in 0..octets.len() {
             let mut cut = octets[..cut].to_vec();
             assert!(!has_option(&cut, option::PADDING) && !pad(&mut cut, 468));
+        }
+    }
+
+    fn query(name: &str, edns: Option<Edns>) -> Query {
+        let question = Question { name: name.parse().unwrap(), qtype: Type::A, qclass: Class::IN };
+        Query { edns, ..Query::of(question) }
+    }
+
+    fn with_options(options: &[(u16, usize)]) -> Option<Edns> {
+        let options = options.iter().map(|(code, length)| EdnsOption { code: *code, data: vec![7; *length].into() }).collect();
+        Some(Edns { options, ..Edns::new(1232) })
+    }
+
+    #[test]
+    fn queries_of_all_lengths_are_padded_to_blocks_and_are_the_same_without() {
+        for length in 1..60 {
+            let asked =
+                query(&format!("{}.example.net", "x".repeat(length)), with_options(&[(option::EXTENDED_ERROR, length * 3)]));
+            let (plain, mut octets) = (asked.compose(), asked.compose());
+            pad(&mut octets, 128);
+            assert_eq!(octets.len() % 128, 0);
+            assert!(octets.len() < plain.len() + 4 + 128);
+            let padded = Query::parse(&octets).unwrap();
+            assert_eq!((padded.question, padded.edns.unwrap().options.len()), (asked.question, 2));
+            drop_options(&mut octets, &[option::PADDING]);
+            assert_eq!(octets, plain);
+        }
+    }
+
+    #[test]
+    fn only_what_is_meant_is_taken_out() {
+        let asked = query("example.net", with_options(&[(3, 4), (option::PADDING, 300), (15, 2), (11, 2)]));
+        let mut octets = asked.compose();
+        drop_options(&mut octets, &[11, option::PADDING]);
+        assert_eq!(octets, query("example.net", with_options(&[(3, 4), (15, 2)])).compose().with_id(&octets));
+    }
+
+    #[test]
+    fn what_has_no_opt_record_at_its_end_stays_as_it_is() {
+        let without = query("example.net", None).compose();
+        let mut behind = query("example.net", with_options(&[(option::PADDING, 9)])).compose();
+        // Another record behind the OPT record: the root, type A, class IN, no TTL, four octets.
+        behind.extend([0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 192, 0, 2, 1]);
+        behind[11] = 2;
+        let mut short = query("example.net", with_options(&[(option::PADDING, 9)])).compose();
+        short.pop();
+        for message in [without, behind, short, vec![], vec![0; 11]] {
+            let (mut padded, mut dropped) = (message.clone(), message.clone());
+            pad(&mut padded, 128);
+            drop_options(&mut dropped, &[option::PADDING]);
+            assert_eq!((&padded, &dropped), (&message, &message));
+        }
+    }
+
+    trait WithId {
+        fn with_id(self, other: &[u8]) -> Self;
+    }
+
+    impl WithId for Vec<u8> {
+        fn with_id(mut self, other: &[u8]) -> Self {
+            self[..2].copy_from_slice(&other[..2]);
+            self
         }
     }
 }

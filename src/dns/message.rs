@@ -243,8 +243,7 @@ mod tests {
             assert!(Message::parse(&octets).is_err(), "{what}");
             // What reads it where it lies agrees; and a query like that is told so.
             let asked = &octets[12..octets.len().min(19)];
-            let whole = crate::dns::Reply::read(&octets, asked).is_none_or(|reply| reply.length != octets.len());
-            assert!(whole || what.contains("(5)"), "{what}: read as a reply");
+            assert!(crate::dns::Reply::read(&octets, asked).is_none(), "{what}: read as a reply");
             let mut query = octets.clone();
             query[2] = 1;
             assert!(matches!(Query::parse(&query), Err(Reject::Reply(_))), "{what}");

@@ -9,24 +9,26 @@
 mod case;
 mod compose;
 mod edns;
+mod header;
 mod message;
 mod name;
-mod padding;
 mod plain;
 mod query;
 mod record;
+mod records;
 mod reply;
 mod signature;
 
 pub use case::LetterCase;
 pub use compose::Composer;
-pub use edns::{ClientSubnet, Edns, EdnsOption, ExtendedError, add_option, find_option, has_option, option, pad};
+pub use edns::{ClientSubnet, Edns, EdnsOption, ExtendedError, add_option, drop_options, find_option, has_option, option, pad};
+pub use header::{Header, Section};
 pub use message::{Flags, Message, Opcode, Rcode};
 pub use name::{Labels, Name, NameError, deserialize_domains};
-pub use padding::drop_options;
 pub use plain::PlainQuery;
 pub use query::{Query, Question, Reject};
 pub use record::{Class, RData, Record, Soa, Srv, Type};
+pub use records::{RecordPlace, records};
 pub use reply::{Given, Reply, given, is_bare, question, rcode};
 pub use signature::Signature;
 

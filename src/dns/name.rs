@@ -54,11 +54,25 @@ impl Name {
 
     /// The offset behind a name that can be read.
     pub(super) fn skip(message: &[u8], start: usize) -> Result<usize, ParseError> {
-        Ok(Self::read(message, start, &mut [0; WIRE_MAX])?.1)
+        Self::each_label(message, start, |_, _| ())
     }
 
     /// Writes a name without pointers into `wire`; returns its length there, and the offset behind it.
     fn read(message: &[u8], start: usize, wire: &mut [u8; WIRE_MAX]) -> Result<(usize, usize), ParseError> {
+        let mut end = 0;
+        let next = Self::each_label(message, start, |at, label| {
+            end = at + label.len();
+            if let Some(room) = wire.get_mut(at..end) {
+                room.copy_from_slice(label);
+            }
+        })?;
+        Ok((end, next))
+    }
+
+    /// Follows a name to its root; `each` is told of every label with its length octet, and where that would stand in a name
+    /// without pointers. Returns the offset behind the name.
+    #[inline]
+    fn each_label(message: &[u8], start: usize, mut each: impl FnMut(usize, &[u8])) -> Result<usize, ParseError> {
         let mut length = 0;
         let mut at = start;
         let mut floor = start;
@@ -69,12 +83,14 @@ impl Name {
                 0 => {
                     let count = usize::from(octet) + 1;
                     let label = message.get(at..at + count).ok_or(ParseError::Short { at: message.len(), what: "a label" })?;
-                    let room = wire.get_mut(length..length + count).ok_or(ParseError::NameTooLong { at: start })?;
-                    room.copy_from_slice(label);
+                    if length + count > WIRE_MAX {
+                        return Err(ParseError::NameTooLong { at: start });
+                    }
+                    each(length, label);
                     length += count;
                     at += count;
                     if octet == 0 {
-                        return Ok((length, next.unwrap_or(at)));
+                        return Ok(next.unwrap_or(at));
                     }
                 }
                 3 => {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
 
 use super::{Composer, Name, ParseError, Reader};
 
@@ -236,6 +237,29 @@ impl RData {
                 Ok(data)
             }
         }
+    }
+
+    /// Is the data of a record, at this place of a message, what [`RData::parse`] takes?
+    pub(super) fn check(message: &[u8], record_type: Type, data: &Range<usize>) -> Result<(), ParseError> {
+        let Range { start, end } = *data;
+        let is_right = match record_type {
+            Type::A => end - start == 4,
+            Type::AAAA => end - start == 16,
+            Type::NS | Type::CNAME | Type::PTR => Name::skip(message, start)? == end,
+            Type::MX => Name::skip(message, start + 2)? == end,
+            Type::SRV => Name::skip(message, start + 6)? == end,
+            // Two names, and five times of four octets.
+            Type::SOA => Name::skip(message, Name::skip(message, start)?)? + 20 == end,
+            Type::TXT => {
+                let mut rest = message.get(start..end).unwrap_or_default();
+                while let Some((&count, tail)) = rest.split_first() {
+                    rest = tail.get(usize::from(count)..).ok_or(ParseError::RData { at: start })?;
+                }
+                true
+            }
+            _ => true,
+        };
+        if is_right { Ok(()) } else { Err(ParseError::RData { at: start }) }
     }
 
     fn compose(&self, composer: &mut Composer) {

@@ -20,7 +20,9 @@ use quick_cache::sync::DefaultLifecycle;
 use serde::{Deserialize, Serialize};
 
 use super::presentation::type_text;
-use crate::dns::{Class, Flags, Message, Name, PlainQuery, Query, Rcode, Type};
+use crate::dns::{
+    Class, Flags, Header, Message, Name, PlainQuery, Query, Rcode, RecordPlace, Section, Type, question, records,
+};
 use crate::limits;
 
 pub use saved::Unusable;
@@ -271,15 +273,15 @@ impl Entry {
     pub fn shown(&self, now: Instant) -> Shown {
         let (name, Behind { qtype, qclass, flags, group }) = self.key.parts();
         let seconds = |until: Instant| until.saturating_duration_since(now).as_secs();
-        let counted = self.octets.get(6..8).and_then(|count| count.first_chunk()).map_or(0, |count| u16::from_be_bytes(*count));
+        let header = Header::of(&self.octets);
         Shown {
             name: Name::parse(name, 0).map_or_else(|_| String::new(), |(name, _)| name.to_string()),
             qtype: type_text(qtype),
             qclass: qclass.0,
             flags: (0..).zip(FLAGS).filter(|(bit, _)| flags >> bit & 1 == 1).map(|(_, flag)| flag).collect(),
             group,
-            rcode: Rcode(u16::from(self.octets.get(3).copied().unwrap_or_default() & 15)).to_string(),
-            answers: counted,
+            rcode: header.map_or(Rcode::NOERROR, Header::rcode).to_string(),
+            answers: header.map_or(0, |header| header.count(Section::Answer)),
             octets: self.octets.len(),
             age: now.saturating_duration_since(self.stored).as_secs(),
             ttl: seconds(self.fresh_until),
@@ -290,12 +292,13 @@ impl Entry {
 
     /// Does it say that its name does not exist? Behind an alias that is another name (RFC 6604, 3).
     fn is_denial(&self) -> bool {
-        matches!(*self.octets, [_, _, _, low, _, _, 0, 0, ..] if Rcode(u16::from(low & 15)) == Rcode::NXDOMAIN)
+        let is_denial = |header: Header<'_>| header.rcode() == Rcode::NXDOMAIN && header.count(Section::Answer) == 0;
+        Header::of(&self.octets).is_some_and(is_denial)
     }
 
     /// Was it validated, by someone who is believed?
     fn is_proved(&self) -> bool {
-        self.octets.get(3).is_some_and(|low| low & 0x20 != 0)
+        Header::of(&self.octets).is_some_and(|header| header.flags().authentic_data)
     }
 
     /// The answer to a query whose name does not exist because this entry's does not, which is the same or above it.
@@ -358,7 +361,7 @@ pub fn patch(octets: &mut [u8], query: &[u8]) {
     if let Some(header) = octets.first_chunk_mut::<4>() {
         *header = [*id_high, *id_low, header[2] & !1 | high & 1, header[3] & !0x10 | low & 0x10];
     }
-    let end = skip_name(octets, Message::HEADER).unwrap_or(0);
+    let end = question(octets).map_or(0, |question| Message::HEADER + question.len() - 4);
     if let Some(question) = octets.get_mut(Message::HEADER..end)
         && let Some(name) = query.get(Message::HEADER..end)
         && question.eq_ignore_ascii_case(name)
@@ -499,7 +502,10 @@ impl Cache {
     fn entry(&self, key: Key, octets: &[u8], ttl: u32, stored: Instant) -> Option<Arc<Entry>> {
         // A key that is none would be nobody's.
         let is_key = key.0.len() <= KEY_MAX
-            && key.0.split_last_chunk::<BEHIND>().is_some_and(|(name, _)| skip_name(name, 0) == Some(name.len()));
+            && key
+                .0
+                .split_last_chunk::<BEHIND>()
+                .is_some_and(|(name, _)| Name::parse(name, 0).is_ok_and(|(_, end)| end == name.len()));
         Some(Arc::new(self.made(key, octets, Times::read(octets).filter(|_| is_key)?, ttl, stored)))
     }
 
@@ -588,57 +594,45 @@ impl Times {
     /// Reads a whole response, its octets once and without making records of them. `None` for what may not be kept: what is
     /// truncated, an error, or negative without an SOA record.
     fn read(octets: &[u8]) -> Option<Self> {
-        let word = |at: usize| Some(u16::from_be_bytes(*octets.get(at..)?.first_chunk()?));
-        let time = |at: usize| Some(u32::from_be_bytes(*octets.get(at..)?.first_chunk()?));
-        let (high, low) = (*octets.get(2)?, *octets.get(3)?);
-        let (is_truncated, rcode) = (high & 2 != 0, Rcode(u16::from(low & 15)));
-        if is_truncated || ![Rcode::NOERROR, Rcode::NXDOMAIN].contains(&rcode) {
+        let header = Header::of(octets)?;
+        let rcode = header.rcode();
+        if header.flags().truncated || ![Rcode::NOERROR, Rcode::NXDOMAIN].contains(&rcode) {
             return None;
         }
-        let mut at = Message::HEADER;
-        let mut qtype = Type(0);
-        for _ in 0..word(4)? {
-            at = skip_name(octets, at)?;
-            qtype = Type(word(at)?);
-            at += 4;
-        }
-        if is_meta(qtype) {
+        let qtype = match question(octets)? {
+            [.., high, low, _, _] => Type(u16::from_be_bytes([*high, *low])),
+            _ => return None,
+        };
+        if is_meta(qtype) || header.count(Section::Question) != 1 {
             return None;
         }
         let mut times = Self { places: Vec::new(), least: None, is_uneven: false, negative: None };
         let (mut is_answered, mut aliases, mut before) = (false, u32::MAX, None);
-        for (section, counted_at) in [6, 8, 10].into_iter().enumerate() {
-            for _ in 0..word(counted_at)? {
-                let owner_at = at;
-                at = skip_name(octets, at)?;
-                let (record_type, ttl) = (Type(word(at)?), time(at + 4)?);
-                let end = at + 10 + usize::from(word(at + 8)?);
-                if record_type == Type::OPT {
-                    // The upper bits of the RCODE stand where others have their TTL (RFC 6891, 6.1.3).
-                    if *octets.get(at + 4)? != 0 {
-                        return None;
-                    }
-                } else {
-                    times.places.push(u16::try_from(at + 4).ok()?);
-                    times.least = Some(times.least.map_or(ttl, |least| least.min(ttl)));
-                    let set = Some((octets.get(owner_at..at)?, record_type));
-                    // Signatures at one name are of several sets.
-                    let is_same = set == before.map(|(set, _)| set) && record_type != Type::RRSIG;
-                    times.is_uneven |= is_same && before.is_some_and(|(_, other)| other != ttl);
-                    before = set.map(|set| (set, ttl));
+        for place in records(octets).ok()? {
+            let place = place.ok()?;
+            let RecordPlace { section, record_type, ttl, .. } = place;
+            if record_type == Type::OPT {
+                // The upper bits of the RCODE stand where others have their TTL (RFC 6891, 6.1.3).
+                if ttl >> 24 != 0 {
+                    return None;
                 }
-                if section == 0 {
-                    is_answered |= record_type == qtype || qtype == Type::ANY;
-                    aliases = aliases.min(ttl);
-                } else if section == 1 && record_type == Type::SOA && times.negative.is_none() {
-                    // MINIMUM stands last.
-                    times.negative = Some(ttl.min(time(end.checked_sub(4).filter(|minimum| *minimum >= at + 10)?)?));
-                }
-                at = end;
+            } else {
+                times.places.push(u16::try_from(place.ttl_at()).ok()?);
+                times.least = Some(times.least.map_or(ttl, |least| least.min(ttl)));
+                let set = Some((octets.get(place.owner)?, record_type));
+                // Signatures at one name are of several sets.
+                let is_same = set == before.map(|(set, _)| set) && record_type != Type::RRSIG;
+                times.is_uneven |= is_same && before.is_some_and(|(_, other)| other != ttl);
+                before = set.map(|set| (set, ttl));
             }
-        }
-        if at != octets.len() {
-            return None;
+            if section == Section::Answer {
+                is_answered |= record_type == qtype || qtype == Type::ANY;
+                aliases = aliases.min(ttl);
+            } else if section == Section::Authority && record_type == Type::SOA && times.negative.is_none() {
+                // MINIMUM stands last.
+                let minimum = octets.get(place.data)?.last_chunk()?;
+                times.negative = Some(ttl.min(u32::from_be_bytes(*minimum)));
+            }
         }
         if rcode == Rcode::NOERROR && is_answered {
             times.negative = None;
@@ -646,16 +640,6 @@ impl Times {
             times.negative = Some(times.negative?.min(aliases));
         }
         Some(times)
-    }
-}
-
-fn skip_name(octets: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        match *octets.get(at)? {
-            0 => return Some(at + 1),
-            length @ 1..64 => at += 1 + usize::from(length),
-            _ => return Some(at + 2),
-        }
     }
 }
 

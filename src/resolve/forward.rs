@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::dns::{self, Rcode};
+use crate::dns::{self, Header, Rcode};
 use crate::limits;
 use crate::resolve::answer::Transport;
 
@@ -425,8 +425,8 @@ impl Lookup {
         let good = is_good(&octets);
         (attempt.open, attempt.answered, attempt.bad) = (false, true, !good);
         let Attempt { upstream, transport, edns, sent, .. } = *attempt;
-        let (Some(high), Some(rcode)) = (octets.get(2), dns::rcode(&octets)) else { return self.ask_next(now) };
-        let truncated = high & 2 != 0;
+        let (Some(header), Some(rcode)) = (Header::of(&octets), dns::rcode(&octets)) else { return self.ask_next(now) };
+        let truncated = header.flags().truncated;
         if self.manner.is_sequential() {
             // Consul takes a truncated answer as it is, and lets no bad one pass.
             return if good { self.done = Some(Some(octets)) } else { self.ask_next(now) };

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Deserialize;
 
 use super::tally::{Place, Source};
-use crate::dns::{Message, Rcode, question};
+use crate::dns::{Header, Message, Rcode, question};
 use crate::limits::{QUERY_LOG_BATCH, QUERY_LOG_OCTETS_MAX};
 use crate::metrics::{Count, Kind, Page};
 use crate::problem::Problem;
@@ -242,7 +242,7 @@ impl Batch {
 
 /// The RCODE with the part of it that an OPT record has, which is looked for where it may be there.
 fn rcode(source: Source, answer: &[u8]) -> Option<Rcode> {
-    let low = Rcode(u16::from(answer.get(3)? & 15));
+    let low = Header::of(answer)?.rcode();
     Some(match source {
         Source::Invalid => Message::parse(answer).map_or(low, |message| message.rcode),
         _ => low,

@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use super::batch::{Inbox, Outbox, Return, Wait};
 use super::responder::Setup;
-use crate::dns::{Edns, LetterCase, Message, PlainQuery, Reply, question};
+use crate::dns::{Edns, Header, LetterCase, Message, PlainQuery, Reply, question};
 use crate::limits;
 use crate::resolve::cache::Key;
 use crate::resolve::forward::is_success;
@@ -299,10 +299,10 @@ impl Relay {
                     continue;
                 }
                 self.asked.remove(&flight.key);
-                let is_truncated = octets.get(2).is_none_or(|high| high & 2 != 0);
+                let flags = Header::of(octets).map(Header::flags).unwrap_or_default();
                 // Who asks without an OPT record gets none (RFC 6891, 7).
                 let is_unasked = reply.has_edns && asked.get(11) != Some(&1);
-                let is_whole = reply.has_question && reply.length == octets.len() && !is_truncated && !is_unasked;
+                let is_whole = reply.has_question && !flags.truncated && !is_unasked;
                 if is_same && is_success(reply.rcode) && is_whole {
                     let (favourite, sent) = (flight.favourite, flight.sent);
                     let is_same =
@@ -318,7 +318,7 @@ impl Relay {
                     // Who sent an OPT record is due one.
                     let due = if reply.has_edns { None } else { PlainQuery::parse(asked).and_then(|asked| asked.edns()) };
                     // Nor is everybody's word taken for what is authentic.
-                    let is_doubted = octets.get(3).is_some_and(|low| low & 0x20 != 0) && !flight.favourite.is_trusted;
+                    let is_doubted = flags.authentic_data && !flight.favourite.is_trusted;
                     if due.is_none() && !is_doubted {
                         landed(&setup, &flight, Landing::Reply(octets));
                         continue;

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::dns::Rcode;
+use crate::dns::{Header, Rcode};
 use crate::metrics::{Count, Kind, Labels, Page};
 
 /// Who had the answer.
@@ -64,8 +64,8 @@ pub(super) struct Tally {
 
 impl Tally {
     fn place(&self, source: Source, answer: &[u8]) -> &Count {
-        let Some(low) = answer.get(3) else { return &self.dropped };
-        &self.answers[source as usize % Source::ALL.len()][usize::from(low & 15)]
+        let Some(header) = Header::of(answer) else { return &self.dropped };
+        &self.answers[source as usize % Source::ALL.len()][usize::from(header.rcode().0) % RCODES]
     }
 
     /// Counts an answer, or that there is none, for the thread whose tally this is.

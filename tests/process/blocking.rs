@@ -14,10 +14,8 @@ use hickory_proto::op::ResponseCode;
 use crate::support::rollcall::{Launch, Rollcall, directory};
 use crate::support::tools::{dig, sorted_lines};
 use crate::support::upstream::{Scripted, Server, Witness};
-use crate::support::wire::{A, record, reply};
+use crate::support::wire::{A, CNAME, record, reply};
 use crate::support::{dns, within};
-
-const CNAME: u16 = 5;
 
 /// With a configuration of one line or more, before this upstream.
 fn start(directory: &Path, upstream: &str, toml: &str) -> Rollcall {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::rollcall::{Launch, Rollcall, directory};
 use crate::support::upstream::{Heard, Scripted};
-use crate::support::wire::{self, A, Stream, TXT, has_edns, has_option, opt, query, question_end, record, reply};
+use crate::support::wire::{self, A, AAAA, CNAME, Stream, TXT, has_edns, has_option, opt, query, question_end, record, reply};
 use crate::support::{dns, slack};
 
 const ANSWER: [u8; 4] = [192, 0, 2, 7];
@@ -63,6 +63,55 @@ fn rfc5452_9_1_wrong_replies_end_no_wait() {
     // The first are looked up on the runtime, further ones by the worker itself, who knows the upstream by then.
     for n in 0..10 {
         assert_eq!(address(&rollcall, &format!("n{n}.example.net")), ["192.0.2.7"], "question {n}");
+    }
+}
+
+/// What a record or an OPT record may not be, and octets that are nobody's.
+fn malformed(heard: &Heard) -> Option<Vec<u8>> {
+    let with = |record: Vec<u8>, additionals: &[Vec<u8>]| reply(&heard.octets, [0, 0], [&[record], &[], additionals]);
+    let address = || record(A, 300, &ANSWER);
+    Some(match heard.octets.get(13)?.to_ascii_lowercase() {
+        b'a' => with(record(A, 300, &[192, 0, 2, 66, 0]), &[]),
+        b'b' => with(record(A, 300, &[]), &[]),
+        b'c' => with(record(AAAA, 300, &[0; 4]), &[]),
+        b'd' => with(record(CNAME, 300, b"\x01x\0\0"), &[]),
+        b'e' => with(record(TXT, 300, b"\x09x"), &[]),
+        b'f' => with(address(), &[opt(1232, false, &[]), opt(1232, false, &[])]),
+        b'g' => with(address(), &[opt(1232, false, &[0, 10, 0])]),
+        b'h' => [with(address(), &[]), vec![0; 3]].concat(),
+        _ => return None,
+    })
+}
+
+#[test]
+fn rfc9267_a_malformed_reply_is_none() {
+    let bad = |heard: &Heard| malformed(heard).unwrap_or_else(|| right(heard));
+    let first_bad = Scripted::start(move |heard| vec![bad(heard), right(heard)]);
+    let (good, bad) = (Scripted::start(|heard| vec![right(heard)]), Scripted::start(move |heard| vec![bad(heard)]));
+    let (directory, edns) = (directory(), [opt(1232, false, &[])]);
+    let start = |upstreams: &[&Scripted]| {
+        let launch = Launch::serve(directory.path());
+        upstreams.iter().fold(launch, |launch, upstream| launch.option("--upstream", upstream.address.to_string())).start()
+    };
+    // Whoever waits goes on waiting, or asks another. The first are looked up on the runtime, further ones by the worker itself,
+    // who knows the upstream by then.
+    for upstreams in [&[&first_bad][..], &[&bad, &good]] {
+        let rollcall = start(upstreams);
+        for (round, letter) in (0..3).flat_map(|round| ('a'..='h').map(move |letter| (round, letter))) {
+            for edns in [&[][..], &edns] {
+                let answer = ask(&rollcall, &query(&format!("{letter}{round}.{}.example", upstreams.len()), A, edns));
+                let end = question_end(&answer);
+                assert_eq!(answer[end..end + 16], record(A, 300, &ANSWER), "{letter}, round {round}");
+                assert_eq!((answer[3] & 15, answer.len()), (0, end + 16 + edns.concat().len()), "{letter}, round {round}");
+            }
+        }
+    }
+    assert!(!bad.heard().is_empty(), "it was asked too");
+    let rollcall = start(&[&bad]);
+    for letter in ['a', 'f', 'h'] {
+        let answer = wire::ask_within(rollcall.dns, &query(&format!("{letter}.example.net"), A, &edns), Duration::from_secs(8));
+        assert_eq!((answer[3] & 15, answer[7]), (2, 0), "{letter}");
+        assert!(wire::extended_error(&answer).is_some(), "{letter}");
     }
 }
 

@@ -24,7 +24,7 @@ use serde::Deserialize;
 use self::authority::Authority;
 pub(super) use self::master::each_record;
 use super::open_alias;
-use crate::dns::{Class, Edns, Message, Name, Opcode, Query, Rcode, Type};
+use crate::dns::{Class, Edns, Header, Message, Name, Opcode, Query, Rcode, Type};
 use crate::limits;
 use crate::limits::{ZONE_ANSWERS_OCTETS_MAX, ZONES_MAX};
 use crate::problem::Problem;
@@ -278,12 +278,12 @@ fn write(query: &Query, octets: &[u8], limit: usize, out: &mut Vec<u8>) -> bool 
         out.extend_from_slice(octets);
     } else {
         // RFC 2181, 9: with TC set the sections count for nothing, so that none is sent.
-        let rcode = octets.get(3).map_or(0, |byte| byte & 15);
+        let rcode = Header::of(octets).map_or(Rcode::NOERROR, Header::rcode);
         out.extend_from_slice(start);
         out[6..12].fill(0);
         out[2] |= 0b10;
         if let Some(asked) = &query.edns {
-            let mut cut = query.response(Rcode(rcode.into()));
+            let mut cut = query.response(rcode);
             cut.questions.clear();
             cut.edns = Some(Edns { dnssec_ok: asked.dnssec_ok, ..Edns::new(limits::UDP_PAYLOAD) });
             out.extend_from_slice(cut.compose(false).get(Message::HEADER..).unwrap_or_default());

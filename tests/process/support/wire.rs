@@ -8,6 +8,7 @@ use super::slack;
 
 pub(crate) const A: u16 = 1;
 pub(crate) const NS: u16 = 2;
+pub(crate) const CNAME: u16 = 5;
 pub(crate) const SOA: u16 = 6;
 pub(crate) const PTR: u16 = 12;
 pub(crate) const TXT: u16 = 16;
@@ -80,8 +81,12 @@ pub(crate) fn has_option(message: &[u8], code: u16, data: &[u8]) -> bool {
 
 /// Sends the octets by UDP and returns what comes back first.
 pub(crate) fn ask(server: SocketAddr, octets: &[u8]) -> Vec<u8> {
+    ask_within(server, octets, slack(Duration::from_secs(2)))
+}
+
+pub(crate) fn ask_within(server: SocketAddr, octets: &[u8], patience: Duration) -> Vec<u8> {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    socket.set_read_timeout(Some(slack(Duration::from_secs(2)))).expect("a timeout");
+    socket.set_read_timeout(Some(patience)).expect("a timeout");
     socket.send_to(octets, server).expect("sent");
     let mut room = [0; 65_535];
     let length = socket.recv(&mut room).expect("an answer");
