@@ -79,7 +79,8 @@ impl Records<'_> {
         self.at = reader.at;
         let place = RecordPlace { section, owner, record_type, ttl, data: start..reader.at };
         if place.is_opt() {
-            let is_root = self.message.get(place.owner.clone()) == Some(&[0]);
+            // Whoever likes points to a root.
+            let is_root = place.owner.len() == 1 || Name::parse(self.message, place.owner.start)?.0.is_root();
             if self.has_opt || !is_root || !are_options(octets) {
                 return Err(ParseError::Opt);
             }

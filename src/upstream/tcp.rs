@@ -34,7 +34,8 @@ struct Waiting {
 struct Expected {
     /// The question as it was asked, name to class.
     question: Box<[u8]>,
-    reply: oneshot::Sender<Vec<u8>>,
+    /// `None` for a reply that is malformed.
+    reply: oneshot::Sender<Option<Vec<u8>>>,
 }
 
 impl Pipe {
@@ -57,7 +58,8 @@ impl Pipe {
         framed.extend(query);
         set_id(&mut framed[2..], place.id);
         self.outbox.send(framed).await.map_err(|_| ended())?;
-        replied.await.map_err(|_| ended())
+        let malformed = || io::Error::new(io::ErrorKind::InvalidData, "expected a reply to the query, got a malformed one");
+        replied.await.map_err(|_| ended())?.ok_or_else(malformed)
     }
 }
 
@@ -129,13 +131,56 @@ async fn read(from: impl AsyncRead + Unpin, waiting: &Mutex<Waiting>) -> io::Res
         let mut octets = vec![0; usize::from(from.read_u16().await?)];
         from.read_exact(&mut octets).await?;
         let id = u16::from_be_bytes(*octets.first_chunk().ok_or(io::ErrorKind::InvalidData)?);
+        // Nobody may wait any more.
         let mut waiting = lock(waiting);
-        // Nobody may wait any more. A reply to another question means that the two ends disagree about everything.
-        if let Some(expected) = waiting.places.get(&id) {
-            Reply::read(&octets, &expected.question).ok_or(io::ErrorKind::InvalidData)?;
+        let Entry::Occupied(expected) = waiting.places.entry(id) else { continue };
+        let is_whole = Reply::read(&octets, &expected.get().question).is_some();
+        // A reply to another question means that the two ends disagree about everything; one that is merely malformed may have
+        // come so from whom the upstream asked, and ends no other's wait.
+        if !is_whole && !question(&octets).is_some_and(|own| own.eq_ignore_ascii_case(&expected.get().question)) {
+            return Err(io::ErrorKind::InvalidData.into());
         }
-        if let Some(expected) = waiting.places.remove(&id) {
-            let _ = expected.reply.send(octets);
-        }
+        let _ = expected.remove().reply.send(is_whole.then_some(octets));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::{Class, Query, Question, Rcode, Record, Type};
+
+    #[tokio::test]
+    async fn a_malformed_reply_ends_no_other_wait() {
+        let (near, mut far) = tokio::io::duplex(4096);
+        let end = CancellationToken::new();
+        let pipe = Pipe::new(near, end.clone());
+        let query = |name: &str| Query::of(Question { name: name.parse().unwrap(), qtype: Type::A, qclass: Class::IN });
+        let (bad, good, other) = (query("bad.example"), query("good.example"), query("other.example"));
+        let answers = async {
+            let mut heard = Vec::new();
+            for _ in 0..3 {
+                let mut octets = vec![0; usize::from(far.read_u16().await.unwrap())];
+                far.read_exact(&mut octets).await.unwrap();
+                heard.push(Query::parse(&octets).unwrap());
+            }
+            for (query, malformed) in heard.iter().zip([true, false]) {
+                let mut message = query.response(Rcode::NOERROR);
+                message.answers.push(Record::address(query.question.name.clone(), 60, [192, 0, 2, 1].into()));
+                let mut octets = message.compose(true);
+                octets.extend(malformed.then_some(0));
+                far.write_u16(octets.len() as u16).await.unwrap();
+                far.write_all(&octets).await.unwrap();
+            }
+            // And one to another question.
+            let octets = Query { id: heard[2].id, ..good.clone() }.response(Rcode::NOERROR).compose(true);
+            far.write_u16(octets.len() as u16).await.unwrap();
+            far.write_all(&octets).await.unwrap();
+        };
+        let (bad, good, other) = (bad.compose(), good.compose(), other.compose());
+        let (bad, good, other, ()) = tokio::join!(pipe.ask(&bad), pipe.ask(&good), pipe.ask(&other), answers);
+        assert_eq!(bad.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert!(good.is_ok(), "{good:?}");
+        assert!(other.is_err());
+        end.cancelled().await;
     }
 }
