@@ -5,6 +5,7 @@
 //! opened, so that the first queries wait in them; and DNS answers from what the registry has on disk before anything
 //! else starts.
 
+mod http;
 mod insight;
 
 use std::fs;
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::config::{Agent, Options};
 
-use crate::api::{self, Api};
+use crate::api::Api;
 use crate::config::{self, Config, View, host};
 use crate::problem::Problem;
 use crate::registry::{self, Registry};
@@ -39,6 +40,7 @@ use crate::server::{
 };
 use crate::tls;
 use crate::upstream::{self, Forwarder};
+use http::Http;
 use insight::Insight;
 
 /// How long the last requests may take when the process ends.
@@ -151,12 +153,9 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
     warn(&registry.reload().await);
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    if let Some(listener) = http {
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(start("the HTTP API"))?;
-        let insight = Insight::new(responder.clone(), registry.clone());
-        let api = Api::new(registry.clone()).with_resolver(Arc::new(insight));
-        tasks.spawn(api::serve(listener, api, stop.clone()));
-    }
+    let insight = Insight::new(responder.clone(), registry.clone());
+    let api = Api::new(registry.clone()).with_resolver(Arc::new(insight));
+    let http = Http::serve(api, config.http, http).map_err(start("the HTTP API"))?;
     let (running, stopping) = (registry.clone(), stop.clone());
     tasks.spawn(async move { running.run(stopping).await });
     tasks.spawn(feed_watchdog(stop.clone()));
@@ -168,7 +167,7 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
     ready(&told);
     tell_systemd(&[NotifyState::Ready]);
 
-    let mut running = Running { config, listeners, registry, responder, named: (Instant::now(), 0) };
+    let mut running = Running { config, listeners, http, registry, responder, named: (Instant::now(), 0) };
     loop {
         let changed = async {
             match &interfaces {
@@ -196,10 +195,10 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
             () = signals.end() => break,
         }
     }
-    let Running { listeners, registry, responder, .. } = running;
+    let Running { listeners, mut http, registry, responder, .. } = running;
     tell_systemd(&[NotifyState::Stopping]);
     stop.cancel();
-    listeners.close().await;
+    tokio::join!(listeners.close(), http.end());
     let _ = tokio::time::timeout(FAREWELL, async { while tasks.join_next().await.is_some() {} }).await;
     registry.close().await;
     if let Some(log) = responder.setup().log() {
@@ -245,6 +244,7 @@ struct Running {
     /// The one in force.
     config: Config,
     listeners: Listeners,
+    http: Http,
     registry: Registry,
     responder: Arc<Responder>,
     /// When it was looked last where upstreams are that are written by name, and how many look-ups had come to nothing by then.
@@ -267,9 +267,11 @@ impl Running {
     /// in force.
     async fn reload(&mut self, options: &Options) -> Change {
         match config::load(options) {
-            Ok(config) => {
+            Ok(mut config) => {
                 warn(&config.warnings);
-                let problems = self.listeners.change(&config.dns).await;
+                warn(self.config.keep_until_restart(&mut config).as_slice());
+                let mut problems = self.listeners.change(&config.dns).await;
+                problems.extend(self.http.change(config.http).await);
                 if problems.iter().any(|problem| !problem.is_warning) {
                     tracing::error!("not everything can be listened on that the configuration asks for; former listeners stay");
                 }
@@ -300,9 +302,7 @@ impl Running {
             Change::Configuration { is_good } => {
                 if is_good {
                     self.set_up().await;
-                    tracing::info!(
-                        "the configuration was read again; the HTTP API and the data directory change with a restart"
-                    );
+                    tracing::info!("the configuration was read again");
                 }
                 warn(&self.registry.reload().await);
                 tell_systemd(&[NotifyState::Ready]);

@@ -90,6 +90,38 @@ pub struct Config {
     pub warnings: Vec<Problem>,
 }
 
+impl Config {
+    /// Puts into `wanted` what stays in force of this one until a restart; tells where that is something else than was wanted.
+    pub fn keep_until_restart(&self, wanted: &mut Self) -> Option<Problem> {
+        let of = |config: &Self| -> [(&str, String); 9] {
+            let (registry, identity) = (&config.registry, &config.identity);
+            [
+                ("dns.workers", config.dns.workers.to_string()),
+                ("registry.data", registry.data.as_ref().map_or("none".into(), |data| format!("{data:?}"))),
+                ("registry.services", format!("{:?}", registry.services.0)),
+                ("registry.enable_script_checks", registry.enable_script_checks.to_string()),
+                ("registry.enable_local_script_checks", registry.enable_local_script_checks.to_string()),
+                ("node.name", format!("{:?}", identity.node_name)),
+                ("node.datacenter", format!("{:?}", identity.datacenter)),
+                ("node.meta", format!("{:?}", identity.node_meta)),
+                ("log.level", format!("{:?}", config.log_level)),
+            ]
+        };
+        let differ = of(self).into_iter().zip(of(wanted)).filter(|(own, other)| own != other);
+        let differ: Vec<String> =
+            differ.map(|((key, own), (_, other))| format!("  {key} is {own} until then, not {other}")).collect();
+        wanted.dns.workers = self.dns.workers;
+        (wanted.registry, wanted.identity) = (self.registry.clone(), self.identity.clone());
+        wanted.settings.datacenter.clone_from(&self.settings.datacenter);
+        wanted.settings.node_name.clone_from(&self.settings.node_name);
+        wanted.log_level.clone_from(&self.log_level);
+        (!differ.is_empty()).then(|| {
+            let problem = Problem::new(format!("some of the configuration changes with a restart:\n{}", differ.join("\n")));
+            problem.hint("restart it when that suits, as with systemctl restart rollcall").warning()
+        })
+    }
+}
+
 /// The configuration file.
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]

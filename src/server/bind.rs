@@ -79,7 +79,7 @@ impl fmt::Display for BindError {
 
 impl BindError {
     /// Was it perhaps this process that had the port?
-    pub(super) fn may_be_ours(&self) -> bool {
+    pub fn may_be_ours(&self) -> bool {
         let is_ours = self.holder.as_ref().is_none_or(Holder::is_us);
         self.error.kind() == io::ErrorKind::AddrInUse && is_ours
     }

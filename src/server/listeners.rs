@@ -177,14 +177,10 @@ impl Listeners {
         designations(&self.listen, &self.addresses())
     }
 
-    /// Listens as `listen` says from now on. What could not be had of it is told; as long as there is such a thing, former
+    /// Listens as `listen` says from now on, with the workers that there are. What could not be had of it is told; as long as there is such a thing, former
     /// listeners stay in force beside the new ones.
     pub async fn change(&mut self, listen: &Listen) -> Vec<Problem> {
         let mut problems = Vec::new();
-        if listen.workers != self.listen.workers {
-            let problem = Problem::new("the number of workers changes with a restart");
-            problems.push(problem.warning());
-        }
         let mut listen = Listen { workers: self.listen.workers, ..listen.clone() };
         match (&self.certificates, &listen.encrypted) {
             (Some(shown), Some(config)) => encrypted::renew(&shown.certificates, config),

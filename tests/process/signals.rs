@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,10 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::support::encrypted::{Certificate, NAME, curl, query, receive, send};
+use crate::support::http::Http;
 use crate::support::rollcall::{Launch, directory};
 use crate::support::upstream::{Scripted, Witness, is_of_the_sentry};
-use crate::support::{slack, within};
+use crate::support::{free_port, slack, within};
 
 #[test]
 fn sigterm_ends_it_cleanly() {
@@ -251,4 +252,59 @@ fn signals_are_heard_while_a_configuration_is_taken_up() {
     rollcall.signal("TERM");
     assert_eq!(rollcall.ended().code(), Some(0));
     assert!(begun.elapsed() < slack(Duration::from_secs(1)), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn sighup_moves_the_http_api_and_tells_what_a_restart_changes() {
+    let directory = directory();
+    let file = directory.path().join("rollcall.toml");
+    let (port, other) = (free_port(), free_port());
+    let configure = |http: &str, data: &str, workers: u8| {
+        let text = format!(
+            "[dns]\nlisten = [\"127.0.0.1:0\"]\nworkers = {workers}\n[registry]\nhttp = \"{http}\"\ndata = \"{data}\"\n"
+        );
+        fs::write(&file, text).expect("written");
+    };
+    configure(&format!("127.0.0.1:{port}"), "data", 1);
+    let launch = Launch::bare(directory.path()).with("serve").with("--ready-json").option("--config", &file);
+    let rollcall = launch.start();
+    rollcall
+        .http
+        .accepts("/v1/agent/service/register", &json!({"ID": "kept", "Name": "kept", "Address": "192.0.2.8", "Port": 1}));
+    let hangup = || {
+        let read = || rollcall.stderr().matches("the configuration was read again").count();
+        let before = read();
+        rollcall.signal("HUP");
+        within(Duration::from_secs(20), "the configuration is read again", || match read() > before {
+            true => Ok(()),
+            false => Err(rollcall.stderr()),
+        });
+    };
+    let is_answered = |address: &str| {
+        let services = Http::new(address.parse().expect("an address")).json("/v1/agent/services");
+        assert!(services.get("kept").is_some(), "{address}: {services}");
+    };
+
+    // Its own former listener is in the way.
+    configure(&format!("0.0.0.0:{port}"), "elsewhere", 3);
+    hangup();
+    is_answered(&format!("127.0.0.2:{port}"));
+    let told = ["dns.workers is 1 until then, not 3", "registry.data is", "elsewhere", "hint: restart it"];
+    let said = rollcall.stderr();
+    assert!(told.iter().all(|words| said.contains(words)) && !said.contains("node.name is"), "{said}");
+
+    // What cannot be had leaves it where it was.
+    let held = TcpListener::bind(("127.0.0.1", other)).expect("a free port");
+    for wrong in [format!("127.0.0.1:{other}"), format!("0.0.0.0:{other}")] {
+        configure(&wrong, "data", 1);
+        hangup();
+        is_answered(&format!("127.0.0.2:{port}"));
+        let said = rollcall.stderr();
+        assert!(said.contains(&format!("cannot listen on {wrong}")), "{said}");
+    }
+    drop(held);
+    hangup();
+    is_answered(&format!("127.0.0.2:{other}"));
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "it has moved");
+    assert_eq!(rollcall.stderr().matches("changes with a restart").count(), 1, "{}", rollcall.stderr());
 }
