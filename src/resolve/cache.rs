@@ -101,6 +101,15 @@ impl Key {
         (name, Behind { qtype: Type(qtype), qclass: Class(qclass), flags, group })
     }
 
+    /// Is this message a response to its question?
+    fn is_answered_by(&self, octets: &[u8]) -> bool {
+        let (name, Behind { qtype, qclass, .. }) = self.parts();
+        let kind = [qtype.0, qclass.0].map(u16::to_be_bytes);
+        let own = question(octets).and_then(|question| question.split_last_chunk::<4>());
+        own.is_some_and(|(own, kind_of)| own.eq_ignore_ascii_case(name) && kind_of[..] == *kind.as_flattened())
+            && Header::of(octets).is_some_and(|header| header.flags().response)
+    }
+
     /// What the non-existence of its name is found by, of whatever type it was told.
     fn denial(&self) -> [u8; KEY_MAX] {
         let mut denial = [0; KEY_MAX];
@@ -500,8 +509,9 @@ impl Cache {
 
     /// An entry of which nothing is known but that it may be kept for so many seconds.
     fn entry(&self, key: Key, octets: &[u8], ttl: u32, stored: Instant) -> Option<Arc<Entry>> {
-        // A key that is none would be nobody's.
-        let is_key = key.0.len() <= KEY_MAX
+        // What is no answer to its key's question, or has a key that is none, would be nobody's.
+        let is_key = key.is_answered_by(octets)
+            && key.0.len() <= KEY_MAX
             && key
                 .0
                 .split_last_chunk::<BEHIND>()

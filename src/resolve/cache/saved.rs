@@ -2,7 +2,8 @@
 //!
 //! The form: [`MAGIC`], a mark of whom the answers are from, the time of writing, and blocks of entries, each behind its
 //! length and checksum; an empty block is the end. Each entry has its age and its life at the time of writing, so that what
-//! is read is as old as it is. A block that is damaged ends the reading; what stood before it is used.
+//! is read is as old as it is. A block that is damaged is passed over, as far as its length leads to the next one; the others are
+//! used. An entry whose message is no answer to the question that it is found by is nobody's.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ pub enum Unusable {
     Other,
     #[error("expected a file of the past, got one that is to be written in {} s", .0.as_secs())]
     Future(Duration),
-    #[error("expected a whole file, got one that is damaged behind {0} answers")]
+    #[error("expected a whole file, got a damaged one; {0} answers of it are used")]
     Damaged(usize),
     #[error("cannot read it: {0}")]
     Read(#[from] io::Error),
@@ -78,18 +79,22 @@ impl Cache {
         }
         let written = Duration::from_millis(u64::from_le_bytes(written.try_into().unwrap_or_default()));
         let Some(since) = clock.checked_sub(written) else { return Err(Unusable::Future(written.saturating_sub(clock))) };
-        let (mut count, mut octets) = (0, 0);
+        let (mut count, mut octets, mut is_damaged) = (0, 0, false);
         while octets < limits::CACHE_FILE_OCTETS_MAX {
-            let Some(block) = read_block(from, count)? else { return Ok(count) };
+            let Some((block, is_whole)) = read_block(from, count)? else { break };
             octets += block.len();
-            let mut rest = &block[..];
+            let mut rest = if is_whole { &block[..] } else { &[] };
+            is_damaged |= !is_whole;
             while !rest.is_empty() {
-                let (saved, after) = Saved::read(rest).ok_or(Unusable::Damaged(count))?;
+                let Some((saved, after)) = Saved::read(rest) else {
+                    is_damaged = true;
+                    break;
+                };
                 rest = after;
                 count += usize::from(self.put_saved(saved, since, now));
             }
         }
-        Ok(count)
+        if is_damaged { Err(Unusable::Damaged(count)) } else { Ok(count) }
     }
 
     fn put_saved(&self, saved: Saved<'_>, since: Duration, now: Instant) -> bool {
@@ -165,8 +170,8 @@ fn write_block(block: &[u8], out: &mut impl Write) -> io::Result<()> {
     out.write_all(block)
 }
 
-/// The next block; `None` at the end.
-fn read_block(from: &mut impl Read, count: usize) -> Result<Option<Vec<u8>>, Unusable> {
+/// The next block, and whether it is as it was written; `None` at the end.
+fn read_block(from: &mut impl Read, count: usize) -> Result<Option<(Vec<u8>, bool)>, Unusable> {
     let mut head = [0; 8];
     from.read_exact(&mut head).map_err(|error| cut(error, count))?;
     let (length, checksum) = number(&head).and_then(|(length, rest)| Some((length, number(rest)?.0))).unwrap_or_default();
@@ -176,10 +181,8 @@ fn read_block(from: &mut impl Read, count: usize) -> Result<Option<Vec<u8>>, Unu
     }
     let mut block = vec![0; length];
     from.read_exact(&mut block).map_err(|error| cut(error, count))?;
-    if crc32fast::hash(&block) != checksum {
-        return Err(Unusable::Damaged(count));
-    }
-    Ok((length > 0).then_some(block))
+    let is_whole = crc32fast::hash(&block) == checksum;
+    Ok((length > 0 || !is_whole).then_some((block, is_whole)))
 }
 
 /// A file that ends too early is damaged.
@@ -191,7 +194,7 @@ fn cut(error: io::Error, count: usize) -> Unusable {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Config, Names};
+    use super::super::{Config, Names, Times};
     use super::*;
     use crate::dns::{Class, Message, Query, Question, RData, Rcode, Record, Type};
 
@@ -253,6 +256,37 @@ mod tests {
         assert!(matches!(restore(7, CLOCK - seconds(5), &file), Err(Unusable::Future(_))));
         assert!(matches!(restore(7, CLOCK, b"something else altogether, and long enough"), Err(Unusable::Foreign)));
         assert!(matches!(restore(7, CLOCK, b""), Err(Unusable::Foreign)));
+    }
+
+    #[test]
+    fn a_damaged_block_takes_no_other_with_it() {
+        let (_, mut file) = saved(3_000);
+        // An octet of the first block, behind the file's head and the block's.
+        file[28 + 8 + 1_000] ^= 1;
+        let (cache, now) = (Cache::new(Config::default()), Instant::now());
+        let Err(Unusable::Damaged(count)) = cache.restore(7, now, CLOCK, &mut &file[..]) else { panic!("it is damaged") };
+        assert_eq!(cache.find(&Names::All, now).len(), count);
+        assert!((1_500..3_000).contains(&count), "{count}");
+    }
+
+    #[test]
+    fn what_answers_another_question_is_nobodys() {
+        let now = Instant::now();
+        let (asked, other) = (query("www.example.net"), query("www.example.org"));
+        let other_class = Query::of(Question { qclass: Class::CH, ..asked.question.clone() });
+        for (of, is_restored) in [(&asked, true), (&other, false), (&other_class, false)] {
+            let cache = Cache::new(Config::default());
+            let entry =
+                cache.made(Key::new(&asked, 0).unwrap(), &response(of, 60), Times::read(&response(of, 60)).unwrap(), 60, now);
+            let mut file = Vec::new();
+            cache.save(7, now, CLOCK, &mut file).unwrap();
+            let mut block = Vec::new();
+            entry.append(now, &mut block);
+            file.truncate(28);
+            write_block(&block, &mut file).unwrap();
+            write_block(&[], &mut file).unwrap();
+            assert_eq!(cache.restore(7, now, CLOCK, &mut &file[..]).unwrap(), usize::from(is_restored));
+        }
     }
 
     proptest! {
