@@ -15,8 +15,6 @@ use crate::limits;
 /// Octets asked of the kernel for datagrams that wait to be read, and for those that wait to leave; it grants as much as it
 /// allows.
 const BUFFER: usize = 4 << 20;
-/// Connections that wait to be accepted.
-pub(super) const BACKLOG: i32 = 1_024;
 
 /// The sockets of one listen address.
 pub(super) struct Bound {
@@ -215,7 +213,7 @@ fn tcp_listener(address: SocketAddr, elsewhere: bool) -> io::Result<(TcpListener
         true => bind_even_elsewhere(&socket, address)?,
         false => socket.bind(&address.into()).map(|()| true)?,
     };
-    socket.listen(BACKLOG)?;
+    socket.listen(limits::LISTEN_BACKLOG)?;
     Ok((socket.into(), is_here))
 }
 

@@ -19,6 +19,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use self::ranges::{Networks, Ranges};
 use self::rate::Limiter;
+use crate::limits::RATE_MAX;
 use crate::problem::Problem;
 use crate::resolve::filter::read_network;
 
@@ -39,9 +40,6 @@ pub struct Config {
     /// Who may ask as much as it likes.
     pub rate_exempt: Vec<Network>,
 }
-
-/// Neither may be more, so that times can be reckoned with; a worker answers less than that.
-const RATE_MAX: u32 = 1_000_000;
 
 impl Config {
     /// What is wrong with it.

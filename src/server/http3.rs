@@ -10,22 +10,19 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::hop::Hop;
-use super::https::{Asked, BODY, CUT_SHORT, FAREWELL, Refusal, TOO_LARGE, TOO_SLOW, Visit};
+use super::https::{ARRIVAL, Asked, CUT_SHORT, FAREWELL, Refusal, TOO_LARGE, TOO_SLOW, Visit};
 use super::quic::FAREWELL as LAST_PACKETS;
 use super::seats::Seat;
 use super::tcp::{Reception, WRITE};
 use crate::doh::Bounded;
-use crate::limits::{DOH_HEAD_OCTETS_MAX, STREAM_QUERY_MAX};
-
-/// Octets that are taken from one stream: of a request, its head and its body with their frames.
-const STREAM_MAX: usize = 2 * DOH_HEAD_OCTETS_MAX;
+use crate::limits::{DOH_HEAD_OCTETS_MAX, HTTP3_STREAM_OCTETS_MAX, STREAM_QUERY_MAX};
 
 /// Answers what comes on a connection, until its end.
 pub(super) async fn connection(connection: quinn::Connection, reception: Arc<Reception>, seat: Seat) {
     let (client, carrier) = (connection.remote_address().ip(), connection.clone());
     let doh = reception.terms.load().doh.clone();
     let visit = Arc::new(Visit { doh, reception, client, seat, http3: None });
-    let streams = Bounded::new(h3_quinn::Connection::new(connection), STREAM_MAX);
+    let streams = Bounded::new(h3_quinn::Connection::new(connection), HTTP3_STREAM_OCTETS_MAX);
     let mut builder = h3::server::builder();
     builder.max_field_section_size(DOH_HEAD_OCTETS_MAX as u64);
     let mut ends = pin!(visit.seat.ends(Hop::Https.idle()));
@@ -59,7 +56,7 @@ pub(super) async fn connection(connection: quinn::Connection, reception: Arc<Rec
 
 /// One request, and its response.
 async fn respond(request: RequestResolver<Bounded<h3_quinn::Connection>, Bytes>, visit: Arc<Visit>) {
-    let Ok(Ok((request, mut stream))) = timeout(BODY, request.resolve_request()).await else { return };
+    let Ok(Ok((request, mut stream))) = timeout(ARRIVAL, request.resolve_request()).await else { return };
     let query = async {
         let mut query = match visit.doh.asked(&request)? {
             Asked::InUrl(query) => return Ok(query),
@@ -73,7 +70,7 @@ async fn respond(request: RequestResolver<Bounded<h3_quinn::Connection>, Bytes>,
         }
         Ok::<_, Refusal>(query)
     };
-    let answer = match timeout(BODY, query).await {
+    let answer = match timeout(ARRIVAL, query).await {
         Ok(Ok(query)) => visit.answer(&query).await,
         Ok(Err(refusal)) => Err(refusal),
         Err(_) => Err(TOO_SLOW),

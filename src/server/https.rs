@@ -28,17 +28,15 @@ use super::tcp::Reception;
 use crate::dns::{Message, RData, Rcode};
 use crate::doh::{self, MEDIA_TYPE};
 use crate::limits::{
-    DOH_HEAD_OCTETS_MAX, DOH_MISTAKES_MAX, DOH_RESETS_WAITING_MAX, QUERIES_PER_CONNECTION_MAX, STREAM_QUERY_MAX,
+    DOH_HEAD_OCTETS_MAX, DOH_MISTAKES_MAX, DOH_RESETS_WAITING_MAX, QUERIES_PER_CONNECTION_MAX,
+    SENT_AHEAD_OCTETS_PER_CONNECTION_MAX, SENT_AHEAD_OCTETS_PER_STREAM_MAX, STREAM_QUERY_MAX,
 };
 use crate::resolve::answer::{Client, Transport};
 
-/// How long a request's body may take to arrive.
-pub(super) const BODY: Duration = Duration::from_secs(10);
+/// How long a query may take to arrive, as a request's body or on a stream.
+pub(super) const ARRIVAL: Duration = Duration::from_secs(10);
 /// How long the last answers may take when a connection is ended.
 pub(super) const FAREWELL: Duration = Duration::from_secs(1);
-/// Octets of a stream, and of a connection, that a client may send ahead.
-const STREAM_WINDOW: u32 = 16 << 10;
-const CONNECTION_WINDOW: u32 = 64 << 10;
 /// Octets of answers that are kept for a stream whose client does not take them: one longest answer.
 const SEND_BUFFER: usize = Message::MAX;
 
@@ -166,7 +164,7 @@ impl Visit {
         let method = request.method().clone();
         let answer = match self.doh.asked(&request) {
             Ok(Asked::InUrl(query)) => self.answer(&query).await,
-            Ok(Asked::InBody) => match timeout(BODY, Limited::new(request.into_body(), STREAM_QUERY_MAX).collect()).await {
+            Ok(Asked::InBody) => match timeout(ARRIVAL, Limited::new(request.into_body(), STREAM_QUERY_MAX).collect()).await {
                 Ok(Ok(body)) => self.answer(&body.to_bytes()).await,
                 Ok(Err(error)) if error.is::<LengthLimitError>() => Err(TOO_LARGE),
                 Ok(Err(_)) => Err(CUT_SHORT),
@@ -174,7 +172,7 @@ impl Visit {
             },
             Err(refusal) => {
                 // Who is still sending would be told to stop, and some take that for the end of the answer (RFC 9113, 8.1).
-                let _ = timeout(BODY, Limited::new(request.into_body(), STREAM_QUERY_MAX).collect()).await;
+                let _ = timeout(ARRIVAL, Limited::new(request.into_body(), STREAM_QUERY_MAX).collect()).await;
                 Err(refusal)
             }
         };
@@ -229,8 +227,8 @@ pub(super) async fn connection(stream: TlsStream<TcpStream>, visit: Visit) {
             .timer(TokioTimer::new())
             .max_concurrent_streams(QUERIES_PER_CONNECTION_MAX as u32)
             .max_header_list_size(DOH_HEAD_OCTETS_MAX as u32)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(SENT_AHEAD_OCTETS_PER_STREAM_MAX)
+            .initial_connection_window_size(SENT_AHEAD_OCTETS_PER_CONNECTION_MAX)
             .max_send_buf_size(SEND_BUFFER)
             .max_pending_accept_reset_streams(DOH_RESETS_WAITING_MAX)
             .max_local_error_reset_streams(DOH_MISTAKES_MAX);

@@ -18,22 +18,15 @@ use super::hop::Hop;
 use super::seats::{Seat, Seats};
 use super::tcp::{GREETING, Reception, WRITE};
 use super::{http3, https};
-use crate::dns::{Message, has_option, option};
-use crate::limits::{QUERIES_PER_CONNECTION_MAX, STREAM_QUERY_MAX};
+use crate::dns::{has_option, option};
+use crate::limits::{
+    ANSWER_OCTETS_PER_CONNECTION_MAX, QUERIES_PER_CONNECTION_MAX, QUIC_CONNECTIONS_WAITING_MAX, QUIC_OCTETS_WAITING_MAX,
+    SENT_AHEAD_OCTETS_PER_CONNECTION_MAX, SENT_AHEAD_OCTETS_PER_STREAM_MAX, STREAM_QUERY_MAX,
+};
 use crate::resolve::answer::{Client, Transport};
 
 /// How long the last packets may take when the process ends.
 pub(super) const FAREWELL: Duration = Duration::from_millis(200);
-/// How long a query may take to arrive on its stream.
-const QUERY: Duration = Duration::from_secs(10);
-/// Octets of a stream, and of a connection, that a client may send ahead.
-const STREAM_WINDOW: u32 = 16 << 10;
-const CONNECTION_WINDOW: u32 = 64 << 10;
-/// Octets of answers on their way on one connection; more wait in its room.
-const SEND_WINDOW: u64 = 2 * Message::MAX as u64;
-/// Connections whose first packet waits to be looked at, and octets of theirs.
-const WAITING_MAX: usize = 256;
-const WAITING_OCTETS_MAX: u64 = 1 << 20;
 /// Streams in one direction that HTTP/3 needs of a client (RFC 9114, 6.2); DNS over QUIC has none.
 const HTTP3_STREAMS: u32 = 3;
 
@@ -60,17 +53,18 @@ pub(super) fn endpoint(socket: UdpSocket, tls: rustls::ServerConfig, protocol: P
         .max_concurrent_bidi_streams(VarInt::from_u32(QUERIES_PER_CONNECTION_MAX as u32))
         .max_concurrent_uni_streams(VarInt::from_u32(one_way))
         .max_idle_timeout(Hop::Quic.idle().try_into().ok())
-        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
-        .send_window(SEND_WINDOW)
+        .stream_receive_window(VarInt::from_u32(SENT_AHEAD_OCTETS_PER_STREAM_MAX))
+        .receive_window(VarInt::from_u32(SENT_AHEAD_OCTETS_PER_CONNECTION_MAX))
+        // What is beyond it waits in the connection's room.
+        .send_window(ANSWER_OCTETS_PER_CONNECTION_MAX as u64)
         .datagram_receive_buffer_size(None);
     let crypto = QuicServerConfig::try_from(tls).map_err(io::Error::other)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     config
         .transport_config(Arc::new(transport))
-        .max_incoming(WAITING_MAX)
-        .incoming_buffer_size(CONNECTION_WINDOW.into())
-        .incoming_buffer_size_total(WAITING_OCTETS_MAX);
+        .max_incoming(QUIC_CONNECTIONS_WAITING_MAX)
+        .incoming_buffer_size(SENT_AHEAD_OCTETS_PER_CONNECTION_MAX.into())
+        .incoming_buffer_size_total(QUIC_OCTETS_WAITING_MAX);
     Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime))
 }
 
@@ -154,7 +148,7 @@ async fn exchange(
     reception: Arc<Reception>,
     seat: Arc<Seat>,
 ) {
-    let octets = match timeout(QUERY, from.read_to_end(2 + STREAM_QUERY_MAX)).await {
+    let octets = match timeout(https::ARRIVAL, from.read_to_end(2 + STREAM_QUERY_MAX)).await {
         Ok(Ok(octets)) => octets,
         // It was given up by the client, or the connection was lost.
         Ok(Err(ReadToEndError::Read(_))) => return,

@@ -43,9 +43,6 @@ use crate::resolve::rewrite::Rewrites;
 use crate::resolve::zone::Zones;
 use crate::upstream::{Answered, FirstAttempt, Forwarder, Kept};
 
-/// Aliases that are followed from data of our own, so that a loop of them ends.
-const ALIASES_MAX: usize = 8;
-
 /// So many services, at some 300 octets each, are in the processor's caches anyway.
 const SERVICES_CACHED: usize = 10_000;
 
@@ -942,7 +939,7 @@ impl Responder {
 
     /// Follows an alias that leads out of what is known here: a stub resolver expects the whole chain (RFC 1034, 5.2.2).
     async fn completed(&self, setup: &Arc<Setup>, client: Client, mut message: Message) -> Message {
-        for _ in 0..ALIASES_MAX {
+        for _ in 0..limits::ALIASES_MAX {
             let (Some(target), Some(asked)) = (open_alias(&message), message.questions.first()) else { break };
             let question = Question { name: target, qtype: asked.qtype, qclass: Class::IN };
             let Some(more) = self.known(setup, client, &question).await else { break };

@@ -17,7 +17,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::bind::BACKLOG;
 use super::hop::Hop;
 use super::https::{self, Doh, Visit};
 use super::listeners::Terms;
@@ -94,7 +93,7 @@ pub(super) async fn serve(listener: TcpListener, protocol: Protocol, reception: 
         }
     }
     // Those who have connected already are answered.
-    for _ in 0..BACKLOG {
+    for _ in 0..limits::LISTEN_BACKLOG {
         let Some(Ok((stream, peer))) = listener.accept().now_or_never() else { return };
         receive(stream, peer, &protocol, &reception);
     }

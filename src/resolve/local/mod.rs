@@ -22,7 +22,7 @@ use super::route::Here;
 use crate::dns::{Class, Edns, Message, Name, Query, RData, Rcode, Record, Soa, Type};
 use crate::file;
 use crate::limits;
-use crate::limits::{HOSTS_FILES_MAX, HOSTS_OCTETS_MAX};
+use crate::limits::{ALIASES_MAX, HOSTS_FILES_MAX, HOSTS_OCTETS_MAX};
 use crate::problem::Problem;
 
 /// Seconds that an address of a hosts file may be remembered, and a "no such name" of local data: short, for an edited
@@ -33,8 +33,6 @@ const TTL: u32 = 60;
 const DESIGNATIONS: &str = "_dns.resolver.arpa";
 /// Seconds that what stands there may be remembered.
 const DESIGNATIONS_TTL: u32 = 300;
-/// Aliases that are followed within local data for one question.
-const ALIASES_MAX: usize = 8;
 
 /// What the configuration says of local names.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -26,11 +26,9 @@ pub(super) use self::master::each_record;
 use super::open_alias;
 use crate::dns::{Class, Edns, Header, Message, Name, Opcode, Query, Rcode, Type};
 use crate::limits;
-use crate::limits::{ZONE_ANSWERS_OCTETS_MAX, ZONES_MAX};
+use crate::limits::{ALIASES_MAX, ZONE_ANSWERS_OCTETS_MAX, ZONES_MAX};
 use crate::problem::Problem;
 
-/// Aliases that are followed for one question.
-const ALIASES_MAX: usize = 8;
 /// Octets that a kept answer costs besides its key and its octets.
 const KEPT_OVERHEAD: usize = 160;
 
