@@ -63,6 +63,23 @@ impl ExplainArgs {
     }
 }
 
+/// Who has an answer, for people.
+pub(super) fn source_text(source: &str) -> &'static str {
+    match source {
+        "forwarded" => "an upstream",
+        "cache" => "the cache",
+        "stale" => "the cache: upstreams are late or fail, and this is past its time",
+        "discovery" => "discovery",
+        "local" => "local data",
+        "zone" => "a zone",
+        "blocked" => "a block list",
+        "refused" => "nobody: it is refused",
+        "limited" => "nobody: this client asks too often",
+        "failed" => "nobody: upstreams fail",
+        _ => "nobody",
+    }
+}
+
 /// What stands under a key, as one printable line; nothing for what is not there.
 fn text(value: &Value) -> String {
     match value {
@@ -79,17 +96,12 @@ fn list(value: &Value) -> &[Value] {
 
 fn print(told: &Value, output: &mut Output) -> Result<(), Error> {
     output.heading(format_args!("{} {}", text(&told["name"]), text(&told["type"])))?;
+    let is_kept = || list(&told["kept"]).iter().any(|kept| kept["fresh"] == true);
     let source = match told["source"].as_str() {
-        Some("forwarded") if list(&told["kept"]).iter().any(|kept| kept["fresh"] == true) => "the cache",
-        Some("forwarded") => "an upstream",
-        Some("discovery") => "discovery",
-        Some("local") => "local data",
-        Some("zone") => "a zone",
-        Some("blocked") => "a block list",
-        Some("refused") => "nobody: it is refused",
-        _ => "nobody",
+        Some("forwarded") if is_kept() => "cache",
+        source => source.unwrap_or_default(),
     };
-    output.line(format_args!("  answered by  {source}"))?;
+    output.line(format_args!("  answered by  {}", source_text(source)))?;
     for (title, value) in
         [("view", &told["view"]), ("because", &told["because"]), ("asks for", &told["asks_for"]), ("answer", &told["rcode"])]
     {

@@ -14,9 +14,11 @@ use hickory_proto::serialize::binary::DecodeError;
 use serde_json::{Value, json};
 
 use super::api::variable;
+use super::explain::source_text;
 use super::output::{Output, printable};
 use super::{Done, Error as CliError};
-use crate::upstream::{self, Protocol, Upstream};
+use crate::dns::option;
+use crate::upstream::{self, Host, Protocol, Upstream};
 
 /// The server that is asked when none is given.
 const SERVER_DEFAULT: &str = "127.0.0.1:53";
@@ -143,6 +145,19 @@ impl fmt::Display for Server {
     }
 }
 
+impl Server {
+    /// Is it on this host, and may tell what became of the question?
+    fn is_here(&self) -> bool {
+        match self {
+            Self::Plain(address) => address.ip().is_loopback(),
+            Self::Url(upstream) => match upstream.host {
+                Host::Address(address) => address.is_loopback(),
+                Host::Name(_) => upstream.addresses.first().is_some_and(IpAddr::is_loopback),
+            },
+        }
+    }
+}
+
 impl Asked {
     fn read(words: &[String], server: Option<&str>) -> Result<Self, Error> {
         let server = words.iter().find_map(|word| word.strip_prefix('@')).or(server).map(str::to_owned);
@@ -177,6 +192,10 @@ impl Asked {
         query.add_query(Query::query(self.name.clone(), self.kind));
         let mut edns = Edns::new();
         edns.set_max_payload(PAYLOAD_MAX);
+        if self.server.is_here() {
+            // One that does not know it passes it over (RFC 6891, 6.1.2).
+            edns.options_mut().insert(EdnsOption::Unknown(option::TRACE, Vec::new()));
+        }
         query.set_edns(edns);
         let bytes = query.to_vec().map_err(Error::Compose)?;
         let started = Instant::now();
@@ -341,6 +360,15 @@ impl Answer {
         options.into_iter().filter_map(read).collect()
     }
 
+    /// What the server tells of how it came by the answer, if it is a rollcall on this host.
+    fn trace(&self) -> Value {
+        let option = self.message.edns.as_ref().and_then(|edns| edns.option(EdnsCode::Unknown(option::TRACE)));
+        match option {
+            Some(EdnsOption::Unknown(_, data)) => serde_json::from_slice(data).unwrap_or_default(),
+            _ => Value::Null,
+        }
+    }
+
     fn print(&self, asked: &Asked, output: &mut Output) -> Result<(), CliError> {
         let sections = [
             ("Name", &self.message.answers),
@@ -362,12 +390,15 @@ impl Answer {
         }
         output.line(format_args!("  from {} over {}", asked.server, self.transport))?;
         if self.meaning(asked) != Meaning::Failed {
-            output.line(format_args!("  {}", self.origin()))?;
+            if self.trace().is_null() {
+                output.line(format_args!("  {}", self.origin()))?;
+            }
             if self.message.metadata.authentic_data {
                 output.line("  authentic: validated (DNSSEC), as the server says")?;
             }
         }
-        output.line(format_args!("  {:.1} ms, {} octets", self.took.as_secs_f64() * 1e3, self.size))
+        output.line(format_args!("  {:.1} ms, {} octets", self.took.as_secs_f64() * 1e3, self.size))?;
+        print_trace(&self.trace(), output)
     }
 
     fn as_json(&self, asked: &Asked) -> Value {
@@ -398,10 +429,35 @@ impl Answer {
             "flags": flags.into_iter().filter_map(|(flag, set)| set.then_some(flag)).collect::<Vec<_>>(),
             "extended_errors": errors.iter().map(|(code, text)| json!({ "code": code, "name": extended_error_text(*code), "text": text })).collect::<Vec<_>>(),
             "answers": section(&self.message.answers),
+            "trace": self.trace(),
             "authorities": section(&self.message.authorities),
             "additionals": section(&self.message.additionals),
         })
     }
+}
+
+/// Who had the answer, and what upstreams said to it, as a rollcall tells it.
+fn print_trace(trace: &Value, output: &mut Output) -> Result<(), CliError> {
+    if let Some(source) = trace["source"].as_str() {
+        output.line(format_args!("  answered by {}", source_text(source)))?;
+    }
+    for key in ["route", "view"] {
+        if let Some(name) = trace[key].as_str() {
+            output.line(format_args!("  {key} {}", printable(name)))?;
+        }
+    }
+    let tries = trace["tries"].as_array().map_or(&[][..], Vec::as_slice);
+    if tries.is_empty() {
+        return Ok(());
+    }
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), printable);
+    let mut rows = vec![["Upstream", "By", "Asked after", "Outcome", "Time"].map(str::to_owned).to_vec()];
+    rows.extend(tries.iter().map(|tried| {
+        let time = |key: &str| format!("{} ms", text(&tried[key]));
+        vec![text(&tried["upstream"]), text(&tried["by"]), time("after_ms"), text(&tried["outcome"]), time("took_ms")]
+    }));
+    output.line("")?;
+    output.table(&rows)
 }
 
 fn record_type(word: &str) -> Result<RecordType, Error> {

@@ -13,6 +13,8 @@ pub mod option {
     pub const TCP_KEEPALIVE: u16 = 11;
     pub const PADDING: u16 = 12;
     pub const EXTENDED_ERROR: u16 = 15;
+    /// Our own, of those for local use (RFC 6891, 9): empty in a query, JSON in its answer.
+    pub const TRACE: u16 = 65_312;
 }
 
 /// What an OPT record says.

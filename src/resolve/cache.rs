@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::presentation::type_text;
 use crate::dns::{
-    Class, Flags, Header, Message, Name, PlainQuery, Query, Rcode, RecordPlace, Section, Type, question, records,
+    Class, Flags, Header, Message, Name, PlainQuery, Query, Rcode, RecordPlace, Section, Type, option, question, records,
 };
 use crate::limits;
 
@@ -193,8 +193,9 @@ impl Names {
 }
 
 /// Options that concern one hop only and are not passed on: who answers, cookies, keepalive, padding (RFC 5001, 7873, 7828,
-/// 7830), and where the client is, which is nobody's business further on (RFC 7871, 11.1).
-pub const HOP_BY_HOP: [u16; 5] = [3, 8, 10, 11, 12];
+/// 7830), what became of the query, and where the client is, which is nobody's business further on (RFC 7871, 11.1).
+pub const HOP_BY_HOP: [u16; 6] =
+    [option::NSID, option::CLIENT_SUBNET, option::COOKIE, option::TCP_KEEPALIVE, option::PADDING, option::TRACE];
 
 /// An answer that is kept.
 #[derive(Debug)]

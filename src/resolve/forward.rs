@@ -10,6 +10,7 @@
 //!
 //! Start with [`Lookup::step`].
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -274,12 +275,51 @@ struct Attempt {
     answered: bool,
     /// It was answered, with an error.
     bad: bool,
+    /// When it ended, and with what.
+    ended: Option<(Instant, Heard)>,
 }
 
 impl Attempt {
     fn new(upstream: usize, transport: Transport, sent: Instant) -> Self {
-        Self { upstream, transport, edns: true, sent, open: true, answered: false, bad: false }
+        Self { upstream, transport, edns: true, sent, open: true, answered: false, bad: false, ended: None }
     }
+}
+
+/// What came of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    Whole(Rcode),
+    /// An answer of which a part is missing.
+    Cut(Rcode),
+    /// It could not be asked, or its connection ended.
+    Failed,
+    /// So many wrong replies that somebody guesses at the right one.
+    Forged,
+    Nothing,
+}
+
+impl fmt::Display for Heard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(rcode) => rcode.fmt(f),
+            Self::Cut(rcode) => write!(f, "{rcode}, cut"),
+            Self::Failed => f.write_str("cannot be asked"),
+            Self::Forged => f.write_str("forged replies"),
+            Self::Nothing => f.write_str("silent"),
+        }
+    }
+}
+
+/// An attempt, for those who want to know how a look-up went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tried {
+    pub upstream: usize,
+    pub transport: Transport,
+    /// When it was made, from the beginning of the look-up on.
+    pub after: Duration,
+    /// How long it took until something was heard, or until the look-up ended.
+    pub took: Duration,
+    pub heard: Heard,
 }
 
 /// Is this an answer, and not an error that another upstream may not have?
@@ -427,6 +467,7 @@ impl Lookup {
         let Attempt { upstream, transport, edns, sent, .. } = *attempt;
         let (Some(header), Some(rcode)) = (Header::of(&octets), dns::rcode(&octets)) else { return self.ask_next(now) };
         let truncated = header.flags().truncated;
+        attempt.ended = Some((now, if truncated { Heard::Cut(rcode) } else { Heard::Whole(rcode) }));
         if self.manner.is_sequential() {
             // Consul takes a truncated answer as it is, and lets no bad one pass.
             return if good { self.done = Some(Some(octets)) } else { self.ask_next(now) };
@@ -465,8 +506,8 @@ impl Lookup {
 
     /// An attempt came to nothing: refused, unreachable, closed.
     pub fn failed(&mut self, attempt: usize, now: Instant) {
-        if let Some(Attempt { open: open @ true, .. }) = self.attempts.get_mut(attempt) {
-            *open = false;
+        if let Some(attempt) = self.attempts.get_mut(attempt).filter(|attempt| attempt.open) {
+            (attempt.open, attempt.ended) = (false, Some((now, Heard::Failed)));
             self.ask_next(now);
         }
     }
@@ -475,7 +516,7 @@ impl Lookup {
     /// (RFC 5452, 9.3).
     pub fn guessed_at(&mut self, number: usize, now: Instant) {
         let Some(attempt) = self.attempts.get_mut(number).filter(|attempt| attempt.open) else { return };
-        attempt.open = false;
+        (attempt.open, attempt.ended) = (false, Some((now, Heard::Forged)));
         let Attempt { upstream, transport, .. } = *attempt;
         if transport == Transport::Tcp || self.manner.is_sequential() {
             return self.ask_next(now);
@@ -503,6 +544,15 @@ impl Lookup {
     pub fn open(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         let is_open = |(_, attempt): &(usize, &Attempt)| attempt.open && attempt.transport == Transport::Udp;
         self.attempts.iter().enumerate().filter(is_open).map(|(number, attempt)| (number, attempt.upstream))
+    }
+
+    /// All attempts, in the order in which they were made.
+    pub fn tries(&self, now: Instant) -> impl Iterator<Item = Tried> + '_ {
+        self.attempts.iter().map(move |&Attempt { upstream, transport, sent, ended, .. }| {
+            let (at, heard) = ended.unwrap_or((now, Heard::Nothing));
+            let after = sent.saturating_duration_since(self.begun);
+            Tried { upstream, transport, after, took: at.saturating_duration_since(sent), heard }
+        })
     }
 
     fn send(&mut self, upstream: usize, transport: Transport, now: Instant) {

@@ -28,6 +28,7 @@ mod room;
 mod seats;
 mod tally;
 mod tcp;
+mod trace;
 mod udp;
 
 pub use bind::{BindError, Holder, bind_http};

@@ -41,7 +41,7 @@ use crate::resolve::open_alias;
 use crate::resolve::passing::{truncated, write_kept};
 use crate::resolve::rewrite::Rewrites;
 use crate::resolve::zone::Zones;
-use crate::upstream::{Answered, FirstAttempt, Forwarder, Kept};
+use crate::upstream::{Answered, FirstAttempt, Forwarder, Kept, Resolved, Try};
 
 /// So many services, at some 300 octets each, are in the processor's caches anyway.
 const SERVICES_CACHED: usize = 10_000;
@@ -451,6 +451,20 @@ pub(super) struct Pending {
     _place: Place,
 }
 
+/// An answer that was waited for.
+struct Given {
+    source: Source,
+    octets: Vec<u8>,
+    /// What upstreams were tried for it.
+    tries: Arc<[Try]>,
+}
+
+impl From<(Source, Vec<u8>)> for Given {
+    fn from((source, octets): (Source, Vec<u8>)) -> Self {
+        Self { source, octets, tries: Arc::default() }
+    }
+}
+
 /// Where the answer to a query is.
 pub(super) enum Found {
     /// It was written, with what this source had.
@@ -666,6 +680,7 @@ impl Responder {
         match self.answer_query(worker, &setup, &asked, out) {
             Found::Answered(source) => {
                 setup.introduce(&query, client, out);
+                setup.tell(&query, client, source, &[], out);
                 worker.note(&setup, &Noted { answer: out, ..noted(source) });
                 Outcome::Answered
             }
@@ -857,21 +872,23 @@ impl Responder {
     /// Waits for the answer.
     pub(super) async fn finish(&self, mut pending: Pending) -> Vec<u8> {
         let wait = mem::replace(&mut pending.wait, Wait::Zone);
-        let (source, mut answer) = self.found(&pending, wait).await;
+        let Given { source, octets: mut answer, tries } = self.found(&pending, wait).await;
         let Pending { setup, query, octets, client, since, listened, .. } = &pending;
         setup.introduce(query, *client, &mut answer);
+        setup.tell(query, *client, source, &tries, &mut answer);
         listened.shared.note(source, &answer);
         if let Some(log) = &setup.log {
             let (client, since) = (client.address, *since);
             let mut batch = Batch::of(listened.place.clone());
-            batch.add(log, &Noted { client, query: octets, since, source, upstream: None, answer: &answer });
+            let upstream = Try::answered_by(&tries).filter(|_| source == Source::Forwarded);
+            batch.add(log, &Noted { client, query: octets, since, source, upstream, answer: &answer });
             batch.flush();
         }
         setup.seal(octets, *client, unix_time(), &mut answer);
         answer
     }
 
-    async fn found(&self, Pending { setup, query, octets, client, .. }: &Pending, wait: Wait) -> (Source, Vec<u8>) {
+    async fn found(&self, Pending { setup, query, octets, client, .. }: &Pending, wait: Wait) -> Given {
         let client = *client;
         match wait {
             Wait::Forward(first) => self.forward(setup, query, octets, client, first).await,
@@ -887,7 +904,7 @@ impl Responder {
                             };
                             chase.resume(heard)
                         }
-                        Step::Reply(message) => return (Source::Discovery, setup.discovery.compose(&message)),
+                        Step::Reply(message) => return (Source::Discovery, setup.discovery.compose(&message)).into(),
                         Step::Forward => return self.forward(setup, query, octets, client, None).await,
                     };
                 }
@@ -900,12 +917,12 @@ impl Responder {
                 } else {
                     setup.zones.answer(query, client.transport.room(query.payload_size()), &mut out).await;
                 }
-                (Source::Zone, out)
+                (Source::Zone, out).into()
             }
             Wait::Complete(source, message) => {
                 let mut out = Vec::new();
                 fit(self.completed(setup, client, *message).await, query, client.transport, &mut out);
-                (source, out)
+                (source, out).into()
             }
         }
     }
@@ -918,15 +935,15 @@ impl Responder {
         octets: &[u8],
         client: Client,
         first: Option<FirstAttempt>,
-    ) -> (Source, Vec<u8>) {
-        let (answered, answer) = setup.forwarder.resolve(query, octets, client.transport, first).await;
-        let verdict = setup.blocks.judge_answer(&query.question, client, &answer);
+    ) -> Given {
+        let Resolved { answered, octets, tries } = setup.forwarder.resolve(query, octets, client.transport, first).await;
+        let verdict = setup.blocks.judge_answer(&query.question, client, &octets);
         if let Some(verdict) = verdict {
             let mut out = Vec::new();
             if let Found::Elsewhere(Wait::Complete(_, message)) = blocked(&verdict, query, client, &mut out) {
                 fit(self.completed(setup, client, *message).await, query, client.transport, &mut out);
             }
-            return (Source::Blocked, out);
+            return Given { source: Source::Blocked, octets: out, tries };
         }
         let source = match answered {
             Answered::Kept => Source::Cache,
@@ -934,7 +951,7 @@ impl Responder {
             Answered::Asked => Source::Forwarded,
             Answered::Nobody => Source::Failed,
         };
-        (source, answer)
+        Given { source, octets, tries }
     }
 
     /// Follows an alias that leads out of what is known here: a stub resolver expects the whole chain (RFC 1034, 5.2.2).

@@ -16,9 +16,10 @@ use super::datagram::Datagrams;
 use super::group::{Favourite, FirstAttempt, Group, Means};
 use super::groups::Groups;
 use super::link::Link;
+use super::report::Try;
 use super::sentry::{self, Sentry};
 use super::tally::Counters;
-use super::under_way::{Joined, Told, Turn, UnderWay};
+use super::under_way::{Joined, Outcome, Told, Turn, UnderWay};
 use super::validator::{Validator, Verdict};
 use crate::dns::{Class, ExtendedError, Message, Name, PlainQuery, Query, Question, Rcode, Type, is_bare};
 use crate::problem::Problem;
@@ -64,6 +65,21 @@ pub enum Answered {
     Asked,
     /// With SERVFAIL, since nobody had an answer.
     Nobody,
+}
+
+/// What became of a question.
+#[derive(Debug)]
+pub struct Resolved {
+    pub answered: Answered,
+    pub octets: Vec<u8>,
+    /// The attempts of the look-up that it waited for; none when it waited for none.
+    pub tries: Arc<[Try]>,
+}
+
+impl From<(Answered, Vec<u8>)> for Resolved {
+    fn from((answered, octets): (Answered, Vec<u8>)) -> Self {
+        Self { answered, octets, tries: Arc::default() }
+    }
 }
 
 /// What is kept for a query.
@@ -253,6 +269,11 @@ impl Forwarder {
         self.groups.get(0).is_some_and(|group| !group.members.is_empty())
     }
 
+    /// What the upstreams are called who are asked about a question: `default`, or the first domain of their route.
+    pub fn route_of(&self, question: &Question) -> Option<&str> {
+        self.groups.of(question).map(|(_, group)| &*group.name)
+    }
+
     /// The way that a route has for this question.
     pub fn way(&self, question: &Question) -> Way {
         self.groups.routes.way(question)
@@ -345,39 +366,41 @@ impl Forwarder {
         octets: &[u8],
         transport: Transport,
         first: Option<FirstAttempt>,
-    ) -> (Answered, Vec<u8>) {
-        let nobody = |reason| (Answered::Nobody, failure(query, Some(reason)));
+    ) -> Resolved {
+        let nobody = |reason| Resolved::from((Answered::Nobody, failure(query, Some(reason))));
+        let mut tries = Vec::new();
         let Some((number, group)) = self.groups.of(&query.question) else {
             return nobody((ExtendedError::NoReachableAuthority, "nobody is asked about this name"));
         };
         if self.is_sequential {
             // Consul's own answer when all recursors fail: SERVFAIL, with the client's OPT.
-            return match self.unchanged(group, query, octets, transport).await {
+            let (answered, octets) = match self.unchanged(group, query, octets, transport, &mut tries).await {
                 Some(answer) => (Answered::Asked, answer),
                 None => (Answered::Nobody, failure(query, None)),
             };
+            return Resolved { answered, octets, tries: tries.into() };
         }
         if !is_bare(octets) {
             self.counters.misses.raise(1);
-            let answer = self.unchanged(group, query, octets, transport).await;
-            return answered(query, octets, answer.as_deref().ok_or(SILENCE), transport);
+            let answer = self.unchanged(group, query, octets, transport, &mut tries).await;
+            return answered(query, octets, answer.as_deref().ok_or(SILENCE), transport, tries.into());
         }
         let Some(key) = Key::new(query, number) else {
             self.counters.misses.raise(1);
-            let answer = self.found(group, query, transport, None).await.map(|found| found.octets);
-            return answered(query, octets, answer.as_deref().ok_or(SILENCE), transport);
+            let answer = self.found(group, query, transport, None, &mut tries).await.map(|found| found.octets);
+            return answered(query, octets, answer.as_deref().ok_or(SILENCE), transport, tries.into());
         };
         let kept = self.cache.get(&key).filter(|entry| entry.is_usable(Instant::now()));
         if let Some(entry) = kept.as_ref().filter(|entry| entry.is_fresh(Instant::now())) {
             // Another's look-up ended while this query was on its way here, or it is a question of our own.
             let mut answer = Vec::new();
             write_kept(entry, query, octets, transport, Instant::now(), &mut answer);
-            return (Answered::Kept, answer);
+            return (Answered::Kept, answer).into();
         }
         self.counters.misses.raise(u64::from(first.is_none()));
         let stale = |entry: &Entry| {
             self.counters.stale.raise(1);
-            (Answered::Stale, stale(entry, query, octets, transport, Instant::now()))
+            Resolved::from((Answered::Stale, stale(entry, query, octets, transport, Instant::now())))
         };
         if let Some(failing) = self.failed_lately(&key, group) {
             group.scout(|| passed_on(query));
@@ -394,16 +417,16 @@ impl Forwarder {
                 return kept.as_deref().map_or_else(|| nobody(reason), stale);
             }
         };
-        let outcome = match &kept {
+        let Outcome { answer, tries } = match &kept {
             None => outcome(told).await,
             // Whoever joins a look-up later waits for less: it is the look-up that is late.
             Some(entry) => match tokio::time::timeout_at((told.begun + STALE_AFTER).into(), outcome(told)).await {
-                Ok(Ok(octets)) if is_good(&octets) => Ok(octets),
+                Ok(Outcome { answer: Ok(octets), tries }) if is_good(&octets) => Outcome { answer: Ok(octets), tries },
                 // RFC 8767, 4: an error refreshes nothing. A look-up that is only late goes on and refreshes the cache.
                 _ => return stale(entry),
             },
         };
-        answered(query, octets, outcome.as_deref().map_err(|reason| *reason), transport)
+        answered(query, octets, answer.as_deref().map_err(|reason| *reason), transport, tries)
     }
 
     /// Fetches what is kept for a query anew, if that is still near its end.
@@ -423,7 +446,7 @@ impl Forwarder {
     pub async fn ask(self: &Arc<Self>, question: Question) -> Option<Message> {
         let query = Query::of(question);
         let transport = if self.is_sequential { Transport::Udp } else { Transport::Tcp };
-        let (_, octets) = self.resolve(&query, &query.compose(), transport, None).await;
+        let Resolved { octets, .. } = self.resolve(&query, &query.compose(), transport, None).await;
         Message::parse(&octets).ok().filter(|message| message.rcode != Rcode::SERVFAIL)
     }
 
@@ -444,7 +467,7 @@ impl Forwarder {
         let what = format!("{} of {}", question.qtype, question.name);
         async move {
             let query = with_proofs(&Query::of(question));
-            let (answered, octets) = forwarder.resolve(&query, &query.compose(), Transport::Tcp, None).await;
+            let Resolved { answered, octets, .. } = forwarder.resolve(&query, &query.compose(), Transport::Tcp, None).await;
             match Message::parse(&octets) {
                 Ok(message) if is_good(&octets) => Ok(message),
                 Ok(message) if answered != Answered::Nobody => Err(format!("{what}: an upstream answered {}", message.rcode)),
@@ -462,13 +485,14 @@ impl Forwarder {
         query: &Query,
         transport: Transport,
         first: Option<FirstAttempt>,
+        tries: &mut Vec<Try>,
     ) -> Option<Found> {
         let Some(validator) = self.judging(query) else {
-            let reply = self.look_up(group, query, &passed_on(query), transport, first).await?;
+            let reply = self.look_up(group, query, &passed_on(query), transport, first, tries).await?;
             return Some(completed(self.filter.apply(reply)?, query).into());
         };
         let asked = with_proofs(query);
-        let reply = self.look_up(group, &asked, &passed_on(&asked), transport, None).await?;
+        let reply = self.look_up(group, &asked, &passed_on(&asked), transport, None, tries).await?;
         let is_good = is_good(&reply);
         let mut message = Message::parse(&completed(reply, &asked)).ok()?;
         message.questions = vec![query.question.clone()];
@@ -504,8 +528,9 @@ impl Forwarder {
         query: &Query,
         octets: &[u8],
         transport: Transport,
+        tries: &mut Vec<Try>,
     ) -> Option<Vec<u8>> {
-        self.filter.apply(self.look_up(group, query, octets, transport, None).await?)
+        self.filter.apply(self.look_up(group, query, octets, transport, None, tries).await?)
     }
 
     /// Has a group carry a look-up to its end. `octets` are the query as it goes upstream.
@@ -516,8 +541,9 @@ impl Forwarder {
         octets: &[u8],
         transport: Transport,
         first: Option<FirstAttempt>,
+        tries: &mut Vec<Try>,
     ) -> Option<Vec<u8>> {
-        let answer = group.look_up(query, octets, transport, first).await;
+        let answer = group.look_up(query, octets, transport, first, tries).await;
         if answer.is_none() {
             self.counters.failed.raise(1);
             self.sentry.wake();
@@ -552,7 +578,8 @@ impl Forwarder {
 
     /// Carries a look-up that others may join to its end, and keeps what comes of it.
     async fn carry(self: Arc<Self>, turn: Turn, group: Arc<Group>, query: Query, first: Option<FirstAttempt>) {
-        let found = self.found(&group, &query, Transport::Udp, first).await;
+        let mut tries = Vec::new();
+        let found = self.found(&group, &query, Transport::Udp, first, &mut tries).await;
         let (end, bogus) = found.as_ref().map_or((None, None), |found| (found.holds_for, found.bogus));
         let (now, key) = (Instant::now(), turn.key());
         let mut answer: Option<Arc<[u8]>> = found.map(|found| found.octets.into());
@@ -575,28 +602,31 @@ impl Forwarder {
                 self.failures.note(key.clone(), kind, has_stale, &group.fortune, now);
             }
         }
-        turn.end(answer.ok_or(SILENCE));
+        turn.end(Outcome { answer: answer.ok_or(SILENCE), tries: tries.into() });
     }
 }
 
 /// An answer as this client may have it, or SERVFAIL with the reason why there is none. `octets` are the query's own.
-fn answered(query: &Query, octets: &[u8], answer: Result<&[u8], &str>, transport: Transport) -> (Answered, Vec<u8>) {
+fn answered(query: &Query, octets: &[u8], answer: Result<&[u8], &str>, transport: Transport, tries: Arc<[Try]>) -> Resolved {
     // Who has come by a stream can do nothing with a part of an answer.
     let is_part = |answer: &[u8]| transport == Transport::Tcp && answer.get(2).is_some_and(|high| high & 2 != 0);
     let reason = match answer {
         Ok(answer) if is_part(answer) => PART,
-        Ok(answer) => return (Answered::Asked, fitted(query, octets, answer, transport)),
+        Ok(answer) => {
+            return Resolved { answered: Answered::Asked, octets: fitted(query, octets, answer, transport), tries };
+        }
         Err(reason) => reason,
     };
-    (Answered::Nobody, failure(query, Some((ExtendedError::NoReachableAuthority, reason))))
+    let octets = failure(query, Some((ExtendedError::NoReachableAuthority, reason)));
+    Resolved { answered: Answered::Nobody, octets, tries }
 }
 
 /// Why a part of an answer is none.
 const PART: &str = "upstreams gave a part of the answer, and none over TCP";
 
 /// What comes of a look-up that is under way.
-async fn outcome(told: Told) -> Result<Arc<[u8]>, &'static str> {
-    told.outcome().await.unwrap_or(Err(SILENCE))
+async fn outcome(told: Told) -> Outcome {
+    told.outcome().await.unwrap_or(Outcome { answer: Err(SILENCE), tries: Arc::default() })
 }
 
 /// Why a question is not asked again at once (RFC 8914, 4.14).
@@ -645,7 +675,7 @@ mod tests {
         let forwarder = forwarder(&config(&[&peer])).await;
         for (transport, rcode) in [(Transport::Udp, Rcode::NOERROR), (Transport::Tcp, Rcode::SERVFAIL)] {
             let query = query("www.example.net", true);
-            let (_, octets) = forwarder.resolve(&query, &query.compose(), transport, None).await;
+            let Resolved { octets, .. } = forwarder.resolve(&query, &query.compose(), transport, None).await;
             let message = Message::parse(&octets).unwrap();
             assert_eq!((message.rcode, message.flags.truncated), (rcode, transport == Transport::Udp), "{message:?}");
         }

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::address::{Protocol, Upstream};
 use super::datagram::Datagrams;
 use super::link::Link;
+use super::report::Try;
 use super::tally::Tally;
 use super::udp;
 use crate::dns::Query;
@@ -128,7 +129,7 @@ impl Group {
 
     /// How one of its upstreams is called in metrics.
     pub(super) fn labels(&self, member: &Member) -> Labels {
-        vec![("group", self.name.clone()), ("upstream", member.tally.text().to_owned())]
+        vec![("group", self.name.clone()), ("upstream", member.tally.text().to_string())]
     }
 
     /// How its upstreams fare.
@@ -173,13 +174,15 @@ impl Group {
         }
     }
 
-    /// Carries one look-up to its end. `octets` are the query as it goes upstream, `first` an attempt that was made already.
+    /// Carries one look-up to its end. `octets` are the query as it goes upstream, `first` an attempt that was made already;
+    /// `tries` is told how each attempt went.
     pub(super) async fn look_up(
         self: &Arc<Self>,
         query: &Query,
         octets: &[u8],
         transport: Transport,
         first: Option<FirstAttempt>,
+        tries: &mut Vec<Try>,
     ) -> Option<Vec<u8>> {
         let octets: Arc<[u8]> = octets.into();
         let mut lookup = self.begin(transport, first.as_ref()).with_edns(query.edns.is_some());
@@ -215,6 +218,7 @@ impl Group {
                 Step::Done(answer) => break answer,
             }
         };
+        tries.extend(lookup.tries(Instant::now()).filter_map(|tried| Some(Try::new(self.members.get(tried.upstream)?, tried))));
         let ended_well = answer.as_deref().is_some_and(is_good);
         for upstream in lookup.useless(Instant::now(), ended_well) {
             self.missed(upstream);

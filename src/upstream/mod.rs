@@ -39,8 +39,9 @@ pub use self::sockets::{Allowance, Allowed};
 pub use self::udp::{GUESSED_AT, OTHER_CASE};
 pub use address::{Host, Identity, Pin, Protocol, Upstream};
 pub use config::{Config, Route, Sequential};
-pub use forwarder::{Answered, Forwarder, Kept};
+pub use forwarder::{Answered, Forwarder, Kept, Resolved};
 pub use group::{Favourite, FirstAttempt};
+pub use report::Try;
 pub use tally::Counters;
 
 /// Asks one server once, over a connection; its name is looked up by the system's servers. Who would take UDP is asked over

@@ -1,12 +1,14 @@
 //! What is told of upstreams: how they fare, whom a question would go to, and what each says to it now.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
+use super::address::Protocol;
 use super::forwarder::Forwarder;
 use super::group::{Group, Member};
 use super::tally::{Counters, Tally};
@@ -16,7 +18,7 @@ use crate::limits;
 use crate::metrics::{Count, Kind, Labels, Page};
 use crate::resolve::answer::Transport;
 use crate::resolve::cache::{Key, Stock};
-use crate::resolve::forward::{Condition, Manner, Strategy};
+use crate::resolve::forward::{Condition, Heard, Manner, Strategy, Tried, is_success};
 
 /// How long each upstream may take that is asked to show how it fares.
 const TRY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,7 +44,7 @@ pub struct Way {
 /// How an upstream fares.
 #[derive(Debug, Serialize)]
 struct Faring {
-    upstream: String,
+    upstream: Arc<str>,
     up: bool,
     leads_back: bool,
     latency_ms: Option<f64>,
@@ -54,10 +56,25 @@ struct Faring {
     missed: u64,
 }
 
-/// What an upstream said when it was asked.
-#[derive(Debug, Serialize)]
+/// One attempt of a look-up, and what came of it.
+#[derive(Debug, Clone, Serialize)]
 pub struct Try {
-    upstream: String,
+    upstream: Arc<str>,
+    #[serde(skip)]
+    address: Option<SocketAddr>,
+    /// `udp`, or `stream` for whatever has connections.
+    by: &'static str,
+    /// When it was made, from the beginning of the look-up on.
+    after_ms: f64,
+    took_ms: f64,
+    #[serde(rename = "outcome", serialize_with = "collect_str")]
+    heard: Heard,
+}
+
+/// What an upstream says to a question now.
+#[derive(Debug, Serialize)]
+pub struct Said {
+    upstream: Arc<str>,
     outcome: String,
     took_ms: f64,
 }
@@ -67,6 +84,30 @@ pub struct Try {
 pub struct Judged {
     state: &'static str,
     because: String,
+}
+
+fn collect_str<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+impl Try {
+    pub(super) fn new(Member { link, tally }: &Member, tried: Tried) -> Self {
+        let is_datagram = link.upstream.protocol == Protocol::Udp && tried.transport == Transport::Udp;
+        Self {
+            upstream: tally.text().clone(),
+            address: link.address(),
+            by: if is_datagram && link.address().is_some() { "udp" } else { "stream" },
+            after_ms: milliseconds(tried.after),
+            took_ms: milliseconds(tried.took),
+            heard: tried.heard,
+        }
+    }
+
+    /// Where the upstream is that had the answer, when it is known where that is. The last good one was taken.
+    pub fn answered_by(tries: &[Self]) -> Option<SocketAddr> {
+        let is_good = |tried: &&Self| matches!(tried.heard, Heard::Whole(rcode) if is_success(rcode));
+        tries.iter().rev().find(is_good)?.address
+    }
 }
 
 fn milliseconds(time: Duration) -> f64 {
@@ -102,7 +143,7 @@ impl Forwarder {
     pub fn explain(&self, question: &Question) -> Option<Way> {
         let (number, group) = self.groups.of(question)?;
         let faring = |(Member { link, tally }, condition): (&Member, Condition)| Faring {
-            upstream: tally.text().to_owned(),
+            upstream: tally.text().clone(),
             up: !condition.is_suspect(),
             leads_back: condition.is_set_aside,
             latency_ms: condition.latency.map(milliseconds),
@@ -132,7 +173,7 @@ impl Forwarder {
 
     /// Asks each upstream that a question may go to, all at once, and tells how each fared. It counts as any question to
     /// them, and nothing of what they say is kept.
-    pub async fn try_each(&self, question: &Question) -> Vec<Try> {
+    pub async fn try_each(&self, question: &Question) -> Vec<Said> {
         let Some((_, group)) = self.groups.of(question) else { return Vec::new() };
         let query = Query { edns: Some(Edns::new(limits::UDP_PAYLOAD)), ..Query::of(question.clone()) };
         let octets: Arc<[u8]> = query.compose().into();
@@ -144,7 +185,7 @@ impl Forwarder {
                     Ok(reply) => outcome(reply.as_deref()),
                     Err(_) => format!("silent for {} s", TRY_TIMEOUT.as_secs()),
                 };
-                Try { upstream: member.tally.text().to_owned(), outcome, took_ms: milliseconds(begun.elapsed()) }
+                Said { upstream: member.tally.text().clone(), outcome, took_ms: milliseconds(begun.elapsed()) }
             }
         });
         join_all(tries).await

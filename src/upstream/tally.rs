@@ -1,5 +1,6 @@
 //! What became of what upstreams were asked.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::metrics::{Count, Histogram};
@@ -28,7 +29,7 @@ pub struct Counters {
 pub(super) struct Tally {
     group: String,
     /// As it is written in a configuration.
-    upstream: String,
+    upstream: Arc<str>,
     pub(super) sent: Count,
     /// It had an answer.
     pub(super) answered: Count,
@@ -43,7 +44,7 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn new(group: String, upstream: String) -> Self {
         let (sent, answered, failed, missed, took) = Default::default();
-        Self { group, upstream, sent, answered, failed, missed, took }
+        Self { group, upstream: upstream.into(), sent, answered, failed, missed, took }
     }
 
     pub(super) fn is_of(&self, group: &str, upstream: &str) -> bool {
@@ -51,7 +52,7 @@ impl Tally {
     }
 
     /// The upstream as it is written in a configuration.
-    pub(super) fn text(&self) -> &str {
+    pub(super) fn text(&self) -> &Arc<str> {
         &self.upstream
     }
 

@@ -93,7 +93,7 @@ pub(super) async fn forwarder(config: &Config) -> Arc<Forwarder> {
 }
 
 pub(super) async fn ask(forwarder: &Arc<Forwarder>, query: &Query) -> Message {
-    let (_, octets) = forwarder.resolve(query, &query.compose(), Transport::Udp, None).await;
+    let octets = forwarder.resolve(query, &query.compose(), Transport::Udp, None).await.octets;
     Message::parse(&octets).unwrap()
 }
 

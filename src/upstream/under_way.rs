@@ -6,11 +6,17 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+use super::report::Try;
 use crate::limits;
 use crate::resolve::cache::Key;
 
-/// What came of a look-up: an answer, or why there is none.
-pub(super) type Outcome = Result<Arc<[u8]>, &'static str>;
+/// What came of a look-up.
+#[derive(Debug, Clone)]
+pub(super) struct Outcome {
+    /// Or why there is none.
+    pub(super) answer: Result<Arc<[u8]>, &'static str>,
+    pub(super) tries: Arc<[Try]>,
+}
 
 /// The questions that are being asked.
 #[derive(Debug, Default)]

@@ -1,11 +1,13 @@
 //! `rollcall explain`: who answers a name and why, as the running server has it.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::support::rollcall::{Launch, Rollcall, directory};
 use crate::support::upstream::{Silent, Witness};
+use crate::support::within;
 
 fn explain<const N: usize>(rollcall: &Rollcall, words: [&str; N]) -> Value {
     let mut query = String::new();
@@ -122,4 +124,42 @@ fn a_forwarded_name_has_its_route_its_kept_answer_and_its_upstreams() {
     }
     let wrong = rollcall.cli(["explain", "www.example.net", "NONSENSE"]).failed();
     assert!(wrong.contains("expected a record type"), "{wrong}");
+}
+
+#[test]
+fn a_query_shows_which_upstreams_were_tried_for_it() {
+    let (directory, silent, witness) = (directory(), Silent::start(), Witness::start());
+    let config = format!(
+        "[log]\nqueries = \"log.json\"\nformat = \"json\"\n[forward]\nupstreams = [\"{}\", \"{}\"]\nstrategy = \"strict\"\n",
+        silent.address, witness.address
+    );
+    fs::write(directory.path().join("rollcall.toml"), config).expect("written");
+    let rollcall = Launch::serve(directory.path()).option("--config", "rollcall.toml").start();
+    let server = format!("@{}", rollcall.dns);
+    let ask = |name: &str| Launch::bare(directory.path()).with("query").with(name).with(&server);
+    let query = |name: &str| -> Value { serde_json::from_str(&ask(name).with("--json").run().stdout).expect("JSON") };
+    let trace = &query("www.example.net")["trace"];
+    assert_eq!((&trace["source"], &trace["route"], &trace["view"]), (&json!("forwarded"), &json!("default"), &Value::Null));
+    let tries: Vec<_> = trace["tries"].as_array().expect("a list").iter().collect();
+    let upstreams = [silent.address, witness.address].map(|address| json!(address.to_string()));
+    assert_eq!([&tries[0]["upstream"], &tries[1]["upstream"]], upstreams.each_ref());
+    assert_eq!([&tries[0]["outcome"], &tries[1]["outcome"]], [&json!("silent"), &json!("NOERROR")], "{trace}");
+    assert!(
+        tries[1]["after_ms"].as_f64() > Some(0.0) && tries[0]["took_ms"].as_f64() > tries[1]["took_ms"].as_f64(),
+        "{trace}"
+    );
+    let kept = &query("www.example.net")["trace"];
+    assert_eq!((&kept["source"], kept["tries"].as_array().map(Vec::len)), (&json!("cache"), Some(0)));
+    assert_eq!(query("absent.service.consul")["trace"]["source"], "discovery");
+    let shown = ask("other.example.net").run().ok();
+    assert!(shown.contains("answered by an upstream") && shown.contains("Asked after"), "{shown}");
+    // What is asked upstream bears nothing of it, and the log says whose answer it was.
+    assert!(witness.asked().len() >= 2);
+    let (log, _) = within(Duration::from_secs(10), "the log", || {
+        let log = fs::read_to_string(directory.path().join("log.json")).unwrap_or_default();
+        let line = log.lines().find(|line| line.contains("other.example.net")).map(str::to_owned);
+        line.ok_or(log)
+    });
+    let line: Value = serde_json::from_str(&log).expect("JSON");
+    assert_eq!(line["upstream"], json!(witness.address.to_string()), "{line}");
 }
