@@ -1020,12 +1020,28 @@ mod tests {
     }
 
     #[test]
-    fn listening_follows_interfaces_as_they_are_now() {
-        let (table, _) = import("interface=lo\nexcept-interface=eth0\nport=5353\n");
-        assert!(strings(&table["dns"]["listen"]).contains(&"127.0.0.1:5353"), "{table:?}");
-        let (table, lost) = import("interface=nosuch0\nlisten-address=127.0.0.5,::1\n");
-        assert_eq!(strings(&table["dns"]["listen"])[..2], ["127.0.0.5:53", "[::1]:53"]);
-        assert_eq!(lost.len(), 1, "{lost:?}");
+    fn interfaces_are_listened_on_by_their_names() {
+        let listen = |text: &str| {
+            let (table, lost) = import(text);
+            (strings(&table["dns"]["listen"]).into_iter().map(str::to_owned).collect::<Vec<_>>(), lost.len())
+        };
+        for (text, expected, lost) in [
+            ("interface=lan0\nport=5353\n", &["lan0:5353", "lo:5353"][..], 0),
+            ("interface=eth0,eth1\nexcept-interface=eth1\nbind-dynamic\n", &["eth0:53", "lo:53"], 0),
+            ("interface=eth0\nexcept-interface=lo\n", &["eth0:53"], 0),
+            ("interface=lo\nbind-interfaces\n", &["lo:53"], 0),
+            ("interface=l*\n", &["lo:53"], 0),
+            ("interface=nosuch*\nlisten-address=127.0.0.5,::1\n", &["127.0.0.5:53", "[::1]:53", "lo:53"], 1),
+            ("interface=eth0:1\n", &["lo:53"], 1),
+            ("listen-address=127.0.0.5\nexcept-interface=eth0\n", &["127.0.0.5:53"], 0),
+            ("port=5353\n", &["127.0.0.1:5353"], 0),
+        ] {
+            assert_eq!(listen(text), (expected.iter().map(ToString::to_string).collect(), lost), "{text}");
+        }
+        let (others, lost) = listen("except-interface=lo\nexcept-interface=nosuch0\n");
+        assert!(lost == 0 && !others.iter().any(|place| place.starts_with("lo:")), "{others:?}");
+        let (others, _) = listen("except-interface=nosuch0\n");
+        assert!(others.contains(&"lo:53".to_owned()), "{others:?}");
         let (table, _) = import("interface-name=host.example,lo/4\n");
         assert!(table["record"].as_array().unwrap().iter().any(|record| record["value"].as_str() == Some("127.0.0.1")));
     }

@@ -129,7 +129,7 @@ const NEEDLESS: &[(&str, &str)] = &[
     ),
     ("no-dhcp-interface no-dhcpv4-interface no-dhcpv6-interface", "it is about DHCP, which rollcall has not"),
     ("dns-loop-detect", "rollcall leaves its own addresses out of its upstreams"),
-    ("bind-interfaces bind-dynamic", "rollcall binds each address by itself"),
+    ("bind-interfaces bind-dynamic", "rollcall binds each address by itself, and follows those of interfaces"),
     ("dns-forward-max max-tcp-connections port-limit", "rollcall has its own limits"),
     ("cache-rr", "all types are kept"),
     ("no-0x20-encode no-ident no-round-robin", "rollcall does so anyway"),

@@ -1,18 +1,29 @@
 //! What was gathered of dnsmasq's lines, written as our configuration.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use super::super::draft::{Item, Section, quoted, quoted_name};
 use super::super::{Import, Left, Origin, finish};
-use super::{Dnsmasq, Domain, addresses_of};
+use super::{Dnsmasq, Domain, is_like};
 use crate::dns::Name;
 use crate::problem::Problem;
 use crate::resolve::answer::Settings;
 use crate::resolve::local::RecordConfig;
+use crate::server::ListenAddress;
 use crate::upstream;
+
+/// What dnsmasq listens on besides whatever interfaces it is told.
+const LOOPBACK: &str = "lo";
+
+/// The interfaces of now that have a name like this, once each.
+fn interfaces_like(pattern: &str) -> Vec<String> {
+    let all = if_addrs::get_if_addrs().unwrap_or_default().into_iter().map(|interface| interface.name);
+    let names: BTreeSet<String> = all.filter(|name| is_like(pattern, name)).collect();
+    names.into_iter().collect()
+}
 
 impl Dnsmasq {
     /// Writes all that was gathered.
@@ -69,50 +80,69 @@ impl Dnsmasq {
             Some((port, origin)) => (port, vec![origin]),
             None => (53, Vec::new()),
         };
-        let mut found: Vec<(IpAddr, Vec<Origin>)> = Vec::new();
-        for (address, origin) in std::mem::take(&mut self.listen) {
-            found.push((address, vec![origin]));
+        let mut items = Vec::new();
+        let mut add = |place: String, from: Option<&Origin>| {
+            let from = from.into_iter().chain(&from_port).cloned().collect();
+            items.push(Item { value: quoted(place), from });
+        };
+        let addresses = std::mem::take(&mut self.listen);
+        for (address, origin) in &addresses {
+            add(SocketAddr::new(*address, port).to_string(), Some(origin));
         }
-        let excepted = std::mem::take(&mut self.excepted);
-        let is_excepted = |name: &str| excepted.iter().any(|(pattern, _)| super::is_like(pattern, name));
-        let interfaces = std::mem::take(&mut self.interfaces);
+        let (interfaces, excepted) = (std::mem::take(&mut self.interfaces), std::mem::take(&mut self.excepted));
+        let excepting = |name: &str| excepted.iter().find(|(pattern, _)| is_like(pattern, name)).map(|(_, origin)| origin);
         for (pattern, origin) in &interfaces {
-            let addresses = addresses_of(|name| super::is_like(pattern, name) && !is_excepted(name));
-            if addresses.is_empty() {
-                let left = Left::new(format!("no interface {pattern} of this machine has an address now"));
-                self.remarks.left_out(origin, left.hint("write its addresses into `dns.listen`"));
-                continue;
+            let names = match pattern.contains('*') {
+                true => interfaces_like(pattern),
+                false => vec![pattern.clone()],
+            };
+            if pattern.contains('*') && !names.is_empty() {
+                self.remarks
+                    .changed(origin, "these are the interfaces that it fits now; one that comes later is not listened on");
             }
-            self.remarks.changed(origin, "these are the addresses that it has now; rollcall does not follow it");
-            found.extend(addresses.into_iter().map(|address| (address, vec![origin.clone()])));
+            if names.is_empty() {
+                let left = Left::new(format!("no interface of this machine is like {pattern} now"));
+                self.remarks.left_out(origin, left.hint("write its name, or its addresses, into `dns.listen`"));
+            }
+            for name in names {
+                if excepting(&name).is_some() {
+                    self.remarks.needless(origin, format!("except-interface takes {name} out"));
+                    continue;
+                }
+                let place = format!("{name}:{port}");
+                match place.parse::<ListenAddress>() {
+                    Ok(_) => add(place, Some(origin)),
+                    Err(_) => {
+                        let left = Left::new(format!("{name:?} is no interface that rollcall can follow"));
+                        self.remarks.left_out(origin, left.hint("write its addresses into `dns.listen`"));
+                    }
+                }
+            }
         }
-        if interfaces.is_empty() && found.is_empty() && !excepted.is_empty() {
-            let from: Vec<Origin> = excepted.iter().map(|(_, origin)| origin.clone()).collect();
-            for address in addresses_of(|name| !is_excepted(name)) {
-                found.push((address, from.clone()));
-            }
+        if !interfaces.is_empty() && excepting(LOOPBACK).is_none() {
+            // dnsmasq adds it by itself.
+            add(format!("{LOOPBACK}:{port}"), None);
         }
         for (_, origin) in &excepted {
-            self.remarks
-                .changed(origin, "the addresses of the other interfaces are those of now; rollcall does not follow them");
+            let is_meant = interfaces.is_empty() && addresses.is_empty();
+            match is_meant {
+                true => self.remarks.changed(
+                    origin,
+                    "the other interfaces are those of now, and their addresses are followed; one that comes later is not listened on",
+                ),
+                false => self.remarks.needless(origin, "the interfaces and addresses to listen on are written by name"),
+            }
+            if is_meant {
+                let others = interfaces_like("*").into_iter().filter(|name| excepting(name).is_none());
+                others.for_each(|name| add(format!("{name}:{port}"), Some(origin)));
+            }
         }
-        if !interfaces.is_empty() {
-            let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
-            found.extend(loopback.map(|address| (address, Vec::new())));
-        }
-        if found.is_empty() {
+        if items.is_empty() {
             // Whom to serve is a decision that an import does not make.
             let why = "no line says where to listen: dnsmasq would do so on every address, and this does on 127.0.0.1";
             self.remarks.changed(&self.start, why);
-            found.push((Ipv4Addr::LOCALHOST.into(), Vec::new()));
+            items.push(Item { value: quoted(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port).to_string()), from: from_port });
         }
-        let items: Vec<Item> = found
-            .into_iter()
-            .map(|(address, mut from)| {
-                from.extend(from_port.iter().cloned());
-                Item { value: quoted(SocketAddr::new(address, port).to_string()), from }
-            })
-            .collect();
         self.draft.add(Section::Dns, "listen", items);
     }
 
