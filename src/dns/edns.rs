@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::records::opt;
-use super::{Composer, Message, ParseError, Reader, Type};
+use super::{Composer, Header, Message, ParseError, Reader, Section, Type};
 
 /// Option codes that are known here (IANA "DNS EDNS0 Option Codes").
 pub mod option {
@@ -190,6 +190,19 @@ pub fn drop_options(message: &mut Vec<u8>, codes: &[u16]) {
     }
 }
 
+/// Takes the OPT record out of a message where it is the last one, unless it has a part of the RCODE.
+pub fn drop_edns(message: &mut Vec<u8>) {
+    let Ok(Some(opt)) = opt(message) else { return };
+    let Some(count) = Header::of(message).map(|header| header.count(Section::Additional).saturating_sub(1)) else { return };
+    let has_rcode = opt.ttl >> 24 != 0;
+    if !has_rcode && opt.data.end == message.len() {
+        message.truncate(opt.owner.start);
+        if let Some(place) = message.get_mut(10..12) {
+            place.copy_from_slice(&count.to_be_bytes());
+        }
+    }
+}
+
 /// Writes the length of a record's data, which is right before it.
 fn set_length(message: &mut [u8], data: usize, length: u16) {
     if let Some(place) = data.checked_sub(2).and_then(|at| message.get_mut(at..data)) {
@@ -328,6 +341,25 @@ mod tests {
             assert_eq!((padded.question, padded.edns.unwrap().options.len()), (asked.question, 2));
             drop_options(&mut octets, &[option::PADDING]);
             assert_eq!(octets, plain);
+        }
+    }
+
+    #[test]
+    fn an_opt_record_is_taken_out_unless_it_has_a_part_of_the_rcode() {
+        let bare = query("www.example.net", None);
+        let with = Query { edns: with_options(&[(option::COOKIE, 24)]), ..bare.clone() };
+        for octets in [with.compose(), bare.compose()] {
+            let mut octets = octets;
+            drop_edns(&mut octets);
+            assert_eq!(octets, bare.compose());
+        }
+        let mut badvers = with.response(Rcode::BADVERS);
+        badvers.edns = with.edns.clone();
+        let octets = badvers.compose(true);
+        for whole in [octets.clone(), [&octets[..], &[0]].concat(), octets[..20].to_vec()] {
+            let mut left = whole.clone();
+            drop_edns(&mut left);
+            assert_eq!(left, whole);
         }
     }
 

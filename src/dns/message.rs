@@ -25,6 +25,7 @@ impl Rcode {
     pub const REFUSED: Rcode = Rcode(5);
     pub const YXDOMAIN: Rcode = Rcode(6);
     pub const BADVERS: Rcode = Rcode(16);
+    pub const BADCOOKIE: Rcode = Rcode(23);
 }
 
 impl fmt::Display for Rcode {

@@ -21,7 +21,9 @@ mod signature;
 
 pub use case::LetterCase;
 pub use compose::Composer;
-pub use edns::{ClientSubnet, Edns, EdnsOption, ExtendedError, add_option, drop_options, find_option, has_option, option, pad};
+pub use edns::{
+    ClientSubnet, Edns, EdnsOption, ExtendedError, add_option, drop_edns, drop_options, find_option, has_option, option, pad,
+};
 pub use header::{Header, Section};
 pub use message::{Flags, Message, Opcode, Rcode};
 pub use name::{Labels, Name, NameError, deserialize_domains};

@@ -227,7 +227,11 @@ impl Relay {
         let case = favourite.random_case.then(|| self.entropy.case()).flatten();
         let Some(Port { socket: Some(socket), open, uses, .. }) = self.ports.get_mut(port) else { return false };
         (*open, *uses) = (*open + 1, uses.saturating_add(1));
-        write_query(octets, id, case, self.outbox.next());
+        let out = self.outbox.next();
+        write_query(octets, id, case, out);
+        if let Some(cookie) = &favourite.cookie {
+            cookie.put(out);
+        }
         // Whom a failed datagram concerns is seen when no reply comes; an upstream that is gone tells it to who receives.
         let _ = self.outbox.put(&Return::NONE, socket);
         if let Some(batch) = &mut self.batch {
@@ -293,17 +297,30 @@ impl Relay {
                     (Some(case), Some(asked)) => case.take_back(asked, octets),
                     _ => true,
                 };
+                let mut bare = Vec::new();
+                let (octets, reply, wrong) = match flight.favourite.cookie {
+                    _ if !is_same => (octets, reply, Some(upstream::OTHER_CASE)),
+                    None => (octets, reply, None),
+                    Some(_) => {
+                        bare.extend_from_slice(octets);
+                        let is_right =
+                            setup.forwarder.take_cookie_back(&flight.favourite, &mut bare, upstream::has_edns(asked), now);
+                        let read = question(asked).and_then(|asked| Reply::read(&bare, asked)).filter(|_| is_right);
+                        (&mut bare[..], read.unwrap_or(reply), read.is_none().then_some(upstream::NO_COOKIE))
+                    }
+                };
+                let heard = |octets: &[u8]| wrong.map_or_else(|| Ok(octets.to_vec()), |wrong| Err(wrong.into()));
                 if let Some(told) = flight.told.take() {
                     // The look-up may have ended meanwhile.
-                    let _ = told.send(if is_same { Ok(octets.to_vec()) } else { Err(upstream::OTHER_CASE.into()) });
+                    let _ = told.send(heard(octets));
                     continue;
                 }
                 self.asked.remove(&flight.key);
                 let flags = Header::of(octets).map(Header::flags).unwrap_or_default();
                 // Who asks without an OPT record gets none (RFC 6891, 7).
-                let is_unasked = reply.has_edns && asked.get(11) != Some(&1);
+                let is_unasked = reply.has_edns && !upstream::has_edns(asked);
                 let is_whole = reply.has_question && !flags.truncated && !is_unasked;
-                if is_same && is_success(reply.rcode) && is_whole {
+                if wrong.is_none() && is_success(reply.rcode) && is_whole {
                     let (favourite, sent) = (flight.favourite, flight.sent);
                     let is_same =
                         |(former, then, _): &(Favourite, Instant, _)| (former.group, *then) == (favourite.group, sent);
@@ -333,7 +350,7 @@ impl Relay {
                     landed(&setup, &flight, Landing::Reply(&whole));
                 } else {
                     let (tell, attempt) = flight.attempt();
-                    let _ = tell.send(if is_same { Ok(octets.to_vec()) } else { Err(upstream::OTHER_CASE.into()) });
+                    let _ = tell.send(heard(octets));
                     landed(&setup, &flight, Landing::GoesOn(attempt));
                 }
             }

@@ -30,6 +30,8 @@ pub struct Config {
     pub strategy: Strategy,
     /// Questions go out by UDP in random letter case, to upstreams that give it back (0x20).
     pub random_case: bool,
+    /// They go with the cookie that the upstream has given, if it gives any (RFC 7873).
+    pub cookies: bool,
     /// How long a look-up may take.
     #[serde(deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
@@ -60,6 +62,7 @@ impl Default for Config {
             resolv_conf: None,
             strategy: Strategy::default(),
             random_case: true,
+            cookies: true,
             timeout: Duration::from_millis(2_500),
             cache: cache::Config::default(),
             route: Vec::new(),

@@ -1,13 +1,16 @@
-//! Upstreams as they are asked by datagram: by which sockets, and in which letter case.
+//! Upstreams as they are asked by datagram: by which sockets, in which letter case, and with which cookie.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::address::Protocol;
+use super::cookies::{Cookie, has_edns};
 use super::link::Link;
 use super::udp;
-use crate::dns::is_bare;
+use crate::dns::{Class, Edns, LetterCase, Name, Query, Question, Type, is_bare};
+use crate::limits;
 use crate::problem::Problem;
 use crate::resolve::forward::is_good;
 
@@ -21,14 +24,16 @@ pub(super) struct Datagrams {
     v6: Arc<udp::Pool>,
     /// Questions go out in random letter case, as far as upstreams bear it.
     pub(super) random_case: bool,
+    /// Upstreams that give cookies are shown them.
+    pub(super) cookies: bool,
 }
 
 impl Datagrams {
     /// By the same sockets as before, if there are any.
-    pub(super) fn new(random_case: bool, previous: Option<&Self>) -> Self {
+    pub(super) fn new(random_case: bool, cookies: bool, previous: Option<&Self>) -> Self {
         match previous {
-            Some(previous) => Self { random_case, ..previous.clone() },
-            None => Self { v4: udp::Pool::v4().into(), v6: udp::Pool::v6().into(), random_case },
+            Some(previous) => Self { random_case, cookies, ..previous.clone() },
+            None => Self { v4: udp::Pool::v4().into(), v6: udp::Pool::v6().into(), random_case, cookies },
         }
     }
 
@@ -40,12 +45,12 @@ impl Datagrams {
     /// when, and what came of it.
     pub(super) async fn ask(
         &self,
-        link: &Link,
+        link: &Arc<Link>,
         address: SocketAddr,
         octets: &[u8],
         is_first: bool,
     ) -> (Instant, io::Result<Vec<u8>>) {
-        let (pool, sent, spelling) = (self.pool(address), Instant::now(), &link.spelling);
+        let (sent, spelling) = (Instant::now(), &link.spelling);
         let is_proved = spelling.is_proved();
         let random = self.random_case && is_bare(octets) && spelling.is_kept(sent) && (is_proved || is_first);
         let case = match random.then(udp::random_case).transpose() {
@@ -55,7 +60,7 @@ impl Datagrams {
         if case.is_some() {
             spelling.tries(sent);
         }
-        match pool.ask(address, octets, case).await {
+        match self.exchange(link, address, octets, case).await {
             Err(error) if error.kind() == udp::OTHER_CASE => self.ask_as_written(link, address, octets).await,
             Ok(reply) if case.is_none() => {
                 if is_good(&reply) && spelling.as_written(Instant::now()) {
@@ -66,7 +71,7 @@ impl Datagrams {
             // Is it the case that it refuses?
             Ok(refusal) if !is_proved && !is_good(&refusal) => {
                 let again = Instant::now();
-                match tokio::time::timeout(TRIAL, pool.ask(address, octets, None)).await {
+                match tokio::time::timeout(TRIAL, self.exchange(link, address, octets, None)).await {
                     Ok(Ok(reply)) if is_good(&reply) => {
                         if spelling.changed(again) {
                             tell_changed(link);
@@ -87,7 +92,7 @@ impl Datagrams {
     /// Asks once more, as the client wrote, where a question came back in another case than that in which it was sent.
     pub(super) async fn ask_as_written(
         &self,
-        link: &Link,
+        link: &Arc<Link>,
         address: SocketAddr,
         octets: &[u8],
     ) -> (Instant, io::Result<Vec<u8>>) {
@@ -95,7 +100,62 @@ impl Datagrams {
         if link.spelling.changed(now) {
             tell_changed(link);
         }
-        (now, self.pool(address).ask(address, octets, None).await)
+        (now, self.exchange(link, address, octets, None).await)
+    }
+
+    /// Asks with one datagram, with the cookie that the upstream has given; by TCP when no reply with that comes of it.
+    pub(super) async fn exchange(
+        &self,
+        link: &Arc<Link>,
+        address: SocketAddr,
+        octets: &[u8],
+        case: Option<LetterCase>,
+    ) -> io::Result<Vec<u8>> {
+        let pool = self.pool(address);
+        let known = || if is_bare(octets) { self.cookie(link, Instant::now()) } else { None };
+        let Some(cookie) = known() else { return pool.ask(address, octets, case).await };
+        let exchange = async |cookie: &Cookie| {
+            let mut query = octets.to_vec();
+            cookie.put(&mut query);
+            let mut reply = pool.ask(address, &query, case).await?;
+            let is_right = link.cookies.take_back(cookie, &mut reply, has_edns(octets), Instant::now());
+            Ok::<_, io::Error>(is_right.then_some(reply))
+        };
+        if let Some(reply) = exchange(&cookie).await? {
+            return Ok(reply);
+        }
+        // It may have said which one it wants to see (RFC 7873, 5.3).
+        if let Some(other) = known().filter(|other| !other.is_same(&cookie))
+            && let Some(reply) = exchange(&other).await?
+        {
+            return Ok(reply);
+        }
+        link.ask(octets).await.map(|(_, reply)| reply).map_err(io::Error::other)
+    }
+
+    /// What goes with a question to an upstream.
+    pub(super) fn cookie(&self, link: &Link, now: Instant) -> Option<Cookie> {
+        link.address().filter(|_| self.cookies).and_then(|address| link.cookies.current(address, now))
+    }
+
+    /// When an upstream is to be asked for a cookie; never when there is a connection to it, which shows as well that who answers has
+    /// seen the question.
+    pub(super) fn cookie_due(&self, link: &Link, now: Instant) -> Option<Instant> {
+        let is_udp = link.upstream.protocol == Protocol::Udp && link.address().is_some();
+        link.cookies.due(now).filter(|_| self.cookies && is_udp && !link.watched.leads_back())
+    }
+
+    /// Asks an upstream for a cookie, with the question for a name that nobody can guess: as long as there is no cookie, it is the name
+    /// that a forger would have to know.
+    pub(super) async fn ask_for_cookie(&self, link: &Link, name: Name) {
+        let Some(address) = link.address() else { return };
+        let Some(option) = link.cookies.trial(address, Instant::now()) else { return };
+        let edns = Edns { options: vec![option], ..Edns::new(limits::UDP_PAYLOAD) };
+        let question = Question { name, qtype: Type::HINFO, qclass: Class::IN };
+        let query = Query { edns: Some(edns), ..Query::of(question) }.compose();
+        if let Ok(reply) = self.pool(address).ask(address, &query, None).await {
+            link.cookies.tried(&reply, Instant::now());
+        }
     }
 
     /// A listener has had so many good replies to what it sent by itself, in random case if that was due.
@@ -115,4 +175,86 @@ fn tell_changed(link: &Link) {
     ));
     let hint = "it is asked as clients write them, which is a little easier to forge; try other software there";
     tracing::warn!("{}", problem.hint(hint));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::super::link::Place;
+    use super::super::peer::right;
+    use super::super::udp_peer::query;
+    use super::*;
+    use crate::dns::{EdnsOption, Message, RData, Rcode, Record, option};
+
+    /// A server by UDP and TCP that gives cookies, and at whose datagrams a forger has guessed all but that.
+    async fn with_forger(forge: impl Fn(&Query) -> Message + Send + 'static) -> (SocketAddr, Arc<AtomicUsize>) {
+        let streams = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = streams.local_addr().unwrap();
+        let datagrams = tokio::net::UdpSocket::bind(address).await.unwrap();
+        let by_stream = Arc::new(AtomicUsize::new(0));
+        let count = by_stream.clone();
+        tokio::spawn(async move {
+            let mut room = [0; 1232];
+            while let Ok((length, from)) = datagrams.recv_from(&mut room).await {
+                let query = Query::parse(&room[..length]).unwrap();
+                let cookie =
+                    query.edns.as_ref().and_then(|edns| edns.option(option::COOKIE)).map(|option| option.data.to_vec());
+                datagrams.send_to(&forge(&query).compose(true), from).await.unwrap();
+                let mut message = Message::parse(&right(&room[..length])).unwrap();
+                if let (Some(edns), Some(cookie)) = (&mut message.edns, cookie) {
+                    let whole = [&cookie[..8], &[9; 16]].concat();
+                    edns.options = vec![EdnsOption { code: option::COOKIE, data: whole.into() }];
+                }
+                datagrams.send_to(&message.compose(true), from).await.unwrap();
+            }
+        });
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = streams.accept().await {
+                let Ok(length) = stream.read_u16().await else { continue };
+                let mut query = vec![0; usize::from(length)];
+                stream.read_exact(&mut query).await.unwrap();
+                count.fetch_add(1, Ordering::SeqCst);
+                let reply = right(&query);
+                stream.write_all(&[&u16::try_from(reply.len()).unwrap().to_be_bytes(), &reply[..]].concat()).await.unwrap();
+            }
+        });
+        (address, by_stream)
+    }
+
+    #[tokio::test]
+    async fn rfc7873_5_3_who_forges_a_reply_has_no_cookie_and_is_not_believed() {
+        let lie = |query: &Query, cookie: Option<&[u8]>| {
+            let mut message = query.response(Rcode::NOERROR);
+            let lie = RData::A([203, 0, 113, 66].into());
+            message.answers.push(Record::new(query.question.name.clone(), 60, lie));
+            let options = cookie.map(|data| EdnsOption { code: option::COOKIE, data: data.into() });
+            message.edns = Some(Edns { options: options.into_iter().collect(), ..Edns::new(1232) });
+            message
+        };
+        for cookie in [None, Some(&[0; 8][..]), Some(&[0; 24])] {
+            let (address, by_stream) = with_forger(move |query| lie(query, cookie)).await;
+            let link = Arc::new(Link::new(address.into(), Place::At(address)));
+            let asked = query("www.example.net", true).compose();
+            let believed = async |with_cookie| {
+                let datagrams = Datagrams::new(true, with_cookie, None);
+                let reply = datagrams.exchange(&link, address, &asked, None).await.unwrap();
+                let message = Message::parse(&reply).unwrap();
+                message.answers[0].data.clone()
+            };
+            let now = Instant::now();
+            let own = link.cookies.trial(address, now).unwrap().data;
+            let given = EdnsOption { code: option::COOKIE, data: [&own[..], &[9; 16]].concat().into() };
+            let mut reply = lie(&Query::parse(&asked).unwrap(), None);
+            reply.edns = Some(Edns { options: vec![given], ..Edns::new(1232) });
+            link.cookies.tried(&reply.compose(true), now);
+            let truth = RData::A([192, 0, 2, 1].into());
+            assert_eq!(believed(true).await, truth, "{cookie:?}");
+            assert_eq!(by_stream.load(Ordering::SeqCst), 1, "it is asked by TCP");
+            assert_ne!(believed(false).await, truth, "without a cookie it is");
+        }
+    }
 }

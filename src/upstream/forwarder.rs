@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::{BoxFuture, join, join_all};
 
 use super::address::Protocol;
 use super::config::Config;
@@ -118,7 +118,7 @@ impl Forwarder {
     pub async fn new(config: &Config, previous: Option<&Self>, own: &[SocketAddr]) -> (Self, Vec<Problem>) {
         let is_sequential = config.sequential.is_some();
         let datagrams = previous.map(|other| &other.means.datagrams);
-        let datagrams = Datagrams::new(config.random_case && !is_sequential, datagrams);
+        let datagrams = Datagrams::new(config.random_case && !is_sequential, config.cookies && !is_sequential, datagrams);
         let means = Arc::new(Means::new(datagrams, config.filter.clone()));
         let (groups, mut problems) = Groups::new(config, &means, previous.map(|other| &other.groups), own).await;
         let validator = (config.dnssec.validate && !is_sequential).then(|| {
@@ -195,10 +195,15 @@ impl Forwarder {
         }
         let links = self.groups.links();
         let is_due = |link: &&&Arc<Link>| link.watched.due(in_doubt, now) <= now;
-        join_all(links.iter().filter(is_due).map(|link| self.probe_the_way(link))).await;
+        let cookie_due = |link: &Arc<Link>, now| self.means.datagrams.cookie_due(link, now);
+        let probes = join_all(links.iter().filter(is_due).map(|link| self.probe_the_way(link)));
+        let gives_none = links.iter().filter(|link| cookie_due(link, now).is_some_and(|due| due <= now));
+        join(probes, join_all(gives_none.map(|link| self.ask_for_cookie(link)))).await;
         let now = Instant::now();
-        let next = links.iter().map(|link| link.watched.due(false, now)).min();
-        next.unwrap_or(now + sentry::SET_ASIDE)
+        let for_cookies = links.iter().filter_map(|link| cookie_due(link, now));
+        let next = links.iter().map(|link| link.watched.due(false, now)).chain(for_cookies).min();
+        // Whatever keeps a question from being asked, a moment goes by.
+        next.unwrap_or(now + sentry::SET_ASIDE).max(now + sentry::PAUSE)
     }
 
     /// Waits until then, or until there is a doubt about who leads back to us, or another forwarder; tells of a doubt.
@@ -234,6 +239,15 @@ impl Forwarder {
             self.sentry.end(&name);
             self.set_aside(link, false);
         }
+    }
+
+    /// Asks one upstream whether it gives cookies. That question may show that it leads back here, too.
+    async fn ask_for_cookie(&self, link: &Arc<Link>) {
+        let Ok(name) = self.sentry.begin(link, Instant::now()) else { return };
+        let asking = self.means.datagrams.ask_for_cookie(link, name.clone());
+        // One that is silent is asked again.
+        let _ = tokio::time::timeout(sentry::AROUND_MAX, asking).await;
+        self.sentry.end(&name);
     }
 
     /// Is this the name that an upstream was asked for only to see whether it leads here? Then it does, and is set aside.
@@ -320,6 +334,11 @@ impl Forwarder {
             group.note_sent(favourite, count);
         }
         self.counters.misses.raise(count);
+    }
+
+    /// Takes the cookie that a favourite was asked with out of its reply. False when that is not to be taken ([`super::NO_COOKIE`]).
+    pub fn take_cookie_back(&self, favourite: &Favourite, reply: &mut Vec<u8>, had_edns: bool, now: Instant) -> bool {
+        self.groups.get(favourite.group).is_none_or(|group| group.take_cookie_back(favourite, reply, had_edns, now))
     }
 
     /// Takes note of good replies of a favourite, and of how long it took for the last of them.

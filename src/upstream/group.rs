@@ -12,6 +12,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::address::{Protocol, Upstream};
+use super::cookies::{Cookie, NO_COOKIE};
 use super::datagram::Datagrams;
 use super::link::Link;
 use super::report::Try;
@@ -70,6 +71,8 @@ pub struct Favourite {
     pub address: SocketAddr,
     /// It is asked in random letter case, and one attempt that comes back in another is [`udp::OTHER_CASE`].
     pub random_case: bool,
+    /// Goes with each question, and has to come back with its reply.
+    pub cookie: Option<Cookie>,
     /// Is what it says of signatures passed on?
     pub is_trusted: bool,
     /// How long to wait for it before a look-up asks others too.
@@ -142,6 +145,11 @@ impl Group {
         self.means.datagrams.random_case && link.upstream.protocol == Protocol::Udp && link.spelling.is_proved()
     }
 
+    /// Does one of them give cookies?
+    pub(super) fn has_cookie(&self, link: &Link) -> bool {
+        self.means.datagrams.cookie(link, Instant::now()).is_some()
+    }
+
     /// Has it the same upstreams, in the same places?
     pub(super) fn asks_the_same(&self, other: &Self) -> bool {
         let all_in = |one: &Self, other: &Self| {
@@ -156,7 +164,8 @@ impl Group {
         let (upstream, patience) = forward::favourite(strategy, &mut self.conditions(), now, fastrand::u32(..))?;
         let link = &self.members.get(upstream).filter(|member| member.link.upstream.protocol == Protocol::Udp)?.link;
         let (random_case, is_trusted) = (self.in_random_case(link), link.is_trusted());
-        Some(Favourite { group: number, upstream, address: link.address()?, random_case, is_trusted, patience })
+        let (address, cookie) = (link.address()?, self.means.datagrams.cookie(link, now));
+        Some(Favourite { group: number, upstream, address, random_case, cookie, is_trusted, patience })
     }
 
     /// Takes note of first attempts that a listener made by itself.
@@ -171,6 +180,14 @@ impl Group {
         self.answered(favourite.upstream, took, count);
         if let Some(member) = self.members.get(favourite.upstream) {
             self.means.datagrams.answered(&member.link, favourite.random_case, count);
+        }
+    }
+
+    /// Takes the cookie that a favourite was asked with out of its reply. False when that is not to be taken ([`super::NO_COOKIE`]).
+    pub(super) fn take_cookie_back(&self, favourite: &Favourite, reply: &mut Vec<u8>, had_edns: bool, now: Instant) -> bool {
+        match (self.members.get(favourite.upstream), &favourite.cookie) {
+            (Some(member), Some(cookie)) => member.link.cookies.take_back(cookie, reply, had_edns, now),
+            _ => true,
         }
     }
 
@@ -252,6 +269,9 @@ impl Group {
         let (sent, reply) = match (&reply, link.and_then(|link| Some((link, link.address()?)))) {
             (Err(error), Some((link, address))) if error.kind() == udp::OTHER_CASE => {
                 self.means.datagrams.ask_as_written(link, address, &as_written).await
+            }
+            (Err(error), Some((link, address))) if error.kind() == NO_COOKIE => {
+                (Instant::now(), self.means.datagrams.exchange(link, address, &as_written, None).await)
             }
             _ => (sent, reply),
         };

@@ -22,6 +22,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::address::{Host, Protocol, Upstream};
+use super::cookies::Cookies;
 use super::sentry::Watched;
 use super::spelling::Spelling;
 use super::{ended, https, quic, set_id, system, tcp, tls};
@@ -63,6 +64,8 @@ pub(super) struct Link {
     pub(super) place: Place,
     /// How it gives back what it is asked by datagram.
     pub(super) spelling: Spelling,
+    /// Does it give cookies?
+    pub(super) cookies: Cookies,
     /// Does it lead back to us?
     pub(super) watched: Watched,
     /// How long a connection is kept that nobody uses.
@@ -111,6 +114,7 @@ impl Link {
             upstream,
             place,
             spelling: Spelling::default(),
+            cookies: Cookies::default(),
             watched: Watched::default(),
             idle: IDLE_MAX,
             tls: OnceLock::new(),

@@ -6,6 +6,7 @@
 
 mod address;
 mod config;
+mod cookies;
 mod datagram;
 mod forwarder;
 mod group;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 
 use link::{Bootstrap, Link, Place};
 
+pub use self::cookies::{Cookie, NO_COOKIE, has_edns};
 pub use self::sockets::{Allowance, Allowed};
 pub use self::udp::{GUESSED_AT, OTHER_CASE};
 pub use address::{Host, Identity, Pin, Protocol, Upstream};

@@ -17,6 +17,8 @@ use crate::dns::Name;
 pub(super) const SET_ASIDE: Duration = Duration::from_secs(60);
 const WELL: Duration = Duration::from_secs(3_600);
 const IN_DOUBT: Duration = Duration::from_secs(10);
+/// What lies between two looks at the least.
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 /// How long a question may be on its way back.
 pub(super) const AROUND_MAX: Duration = Duration::from_secs(2);
 

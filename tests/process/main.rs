@@ -1,5 +1,5 @@
 //! The real binary, as its users run it: real sockets on loopback, real HTTP servers behind the checks, real `dig`,
-//! `kdig`, `curl`, `nslookup`, stubby, NSD, Unbound and dnsmasq, browsers and languages. Whatever a test starts, it starts on a port that was free, in a directory of its own, and
+//! `kdig`, `curl`, `nslookup`, stubby, NSD, Unbound, BIND and dnsmasq, browsers and languages. Whatever a test starts, it starts on a port that was free, in a directory of its own, and
 //! ends by its process id.
 //!
 //! Start with `walkthrough`; `support` holds what the tests start and ask.
@@ -30,6 +30,7 @@ mod real_clients;
 mod server_rfcs;
 mod signals;
 mod support;
+mod upstream_cookies;
 mod validation;
 mod views;
 mod walkthrough;

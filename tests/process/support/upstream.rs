@@ -7,6 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PublicKeyData};
 
 use super::rollcall::Launch;
-use super::{dns, free_port, tools, within};
+use super::{dns, free_port, tools, wire, within};
 
 /// `example.net` as the upstreams know it: addresses, a chain of aliases, a wildcard, and a text too large for UDP.
 const ZONE: &str = "\
@@ -73,6 +74,21 @@ impl Server {
             file.display()
         );
         Self::start("nsd", &["-d", "-c"], &directory.join("nsd.conf"), &config, port)
+    }
+
+    /// BIND, authoritative for the zone. Who speaks of cookies has to show its own (RFC 7873, 5.2.3).
+    pub(crate) fn named(directory: &Path) -> Self {
+        let home = directory.join("bind");
+        fs::create_dir_all(&home).expect("a directory for BIND");
+        fs::write(home.join("zone"), ZONE).expect("the zone can be written");
+        let (port, home) = (free_port(), home.display());
+        let config = format!(
+            "options {{ directory \"{home}\"; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; recursion no; \
+             require-server-cookie yes; pid-file none; session-keyfile \"{home}/session.key\"; }};\n\
+             controls {{ }};\nlogging {{ category default {{ null; }}; }};\n\
+             zone \"example.net\" {{ type primary; file \"zone\"; }};\n"
+        );
+        Self::start("named", &["-f", "-n", "1", "-c"], &directory.join("named.conf"), &config, port)
     }
 
     /// Unbound, which has the same names as data of its own and sets RA.
@@ -416,6 +432,22 @@ pub(crate) struct Heard {
 impl Scripted {
     /// `replies` makes of a query what is sent back, one after the other.
     pub(crate) fn start(replies: impl Fn(&Heard) -> Vec<Vec<u8>> + Send + Sync + 'static) -> Self {
+        Self::hearing(false, replies)
+    }
+
+    /// The same in front of a server on this port of loopback, which may change. `changed` makes of a datagram and its reply
+    /// what is sent back.
+    pub(crate) fn before(
+        port: Arc<AtomicU16>,
+        changed: impl Fn(&Heard, Vec<u8>) -> Vec<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
+        Self::hearing(true, move |heard| {
+            let reply = wire::ask(([127, 0, 0, 1], port.load(Ordering::SeqCst)).into(), &heard.octets);
+            if heard.by_stream { vec![reply] } else { changed(heard, reply) }
+        })
+    }
+
+    fn hearing(the_sentry_too: bool, replies: impl Fn(&Heard) -> Vec<Vec<u8>> + Send + Sync + 'static) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let (datagrams, streams) =
             (UdpSocket::bind(address).expect("a free port"), TcpListener::bind(address).expect("a free port"));
@@ -430,7 +462,7 @@ impl Scripted {
         thread::spawn(move || {
             let mut room = [0; 4096];
             while let Ok((length, from)) = datagrams.recv_from(&mut room) {
-                if is_of_the_sentry(&room[..length]) {
+                if !the_sentry_too && is_of_the_sentry(&room[..length]) {
                     continue;
                 }
                 for reply in hear(&room[..length], from, false) {

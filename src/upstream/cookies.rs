@@ -1,0 +1,327 @@
+//! Cookies from upstreams (RFC 7873, RFC 9018): who answers by datagram shows that it has seen the question, which whoever forges a
+//! reply from elsewhere has not.
+//!
+//! Whether an upstream gives cookies is asked with a question of our own, so that no client's question is put at risk where something
+//! on the way drops what it does not know. One that does is sent its cookie with every datagram from then on, in an OPT record that is
+//! added where the client sent none; what it says of cookies is taken out of the reply. A reply without ours is never taken, and is
+//! nobody's fault either: the question goes by TCP.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::dns::{
+    EdnsOption, Header, Message, Rcode, Section, add_option, drop_edns, drop_options, find_option, has_option, option, rcode,
+};
+use crate::resolve::passing::add_edns;
+
+/// What it is called when a reply is right but for its cookie.
+pub const NO_COOKIE: io::ErrorKind = io::ErrorKind::PermissionDenied;
+
+/// Octets of our part, and of both parts at most (RFC 7873, 4).
+const OWN: usize = 8;
+const WHOLE_MAX: usize = 40;
+/// When the next part of an upstream's is taken. Some give another with every reply, and each holds for an hour (RFC 9018, 4.3).
+const YOUNG: Duration = Duration::from_secs(60);
+/// Replies without a cookie in that time after which it is held that the upstream gives none any more.
+const MISSING_MAX: u32 = 3;
+/// When an upstream is asked again that gave none, and one that did not answer. The former gets another cookie of ours (RFC 9018, 3).
+const NONE: Duration = Duration::from_secs(3_600);
+const SILENT: Duration = Duration::from_secs(60);
+/// How often it is seen whether our own address is still the same: one cookie at two addresses would tell that they are ours.
+const LOOKED_AT: Duration = Duration::from_secs(1);
+
+/// What goes with a question: our part, and the upstream's once it is known.
+#[derive(Debug, Clone, Copy)]
+pub struct Cookie {
+    octets: [u8; WHOLE_MAX],
+    length: usize,
+    /// A new one is welcome.
+    is_old: bool,
+}
+
+impl Cookie {
+    fn new(own: [u8; OWN], theirs: &[u8], is_old: bool) -> Self {
+        let mut octets = [0; WHOLE_MAX];
+        let (first, second) = octets.split_at_mut(OWN);
+        first.copy_from_slice(&own);
+        let length = second.iter_mut().zip(theirs).map(|(place, octet)| *place = *octet).count();
+        Self { octets, length: OWN + length, is_old }
+    }
+
+    fn octets(&self) -> &[u8] {
+        self.octets.get(..self.length).unwrap_or_default()
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.octets() == other.octets()
+    }
+
+    /// Puts it into a query that is nothing but a question and maybe an OPT record.
+    pub fn put(&self, query: &mut Vec<u8>) {
+        if !has_edns(query) {
+            add_edns(query, false);
+        }
+        add_option(query, option::COOKIE, self.octets());
+    }
+
+    /// The upstream's part, when the reply has ours.
+    fn answered<'a>(&self, reply: &'a [u8]) -> Option<&'a [u8]> {
+        let (own, theirs) = find_option(reply, option::COOKIE)?.split_at_checked(OWN)?;
+        (self.octets.starts_with(own) && matches!(theirs.len(), 0 | 8..=32)).then_some(theirs)
+    }
+}
+
+/// What is known of one upstream's cookies.
+#[derive(Debug, Default)]
+pub(super) struct Cookies(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    own: [u8; OWN],
+    /// The upstream's part, as long as it is held that it gives any, and since when; empty when our own address has changed.
+    theirs: Option<(Vec<u8>, Instant)>,
+    /// Replies without a cookie since then.
+    missing: u32,
+    /// The address from which it is asked, and when that was looked at.
+    from: Option<(IpAddr, Instant)>,
+    /// When it may be asked whether it gives cookies.
+    again: Option<Instant>,
+}
+
+impl Cookies {
+    /// When it is to be asked whether it gives cookies; `None` as long as it does.
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        let state = self.lock();
+        state.theirs.is_none().then(|| state.again.unwrap_or(now))
+    }
+
+    /// The option that asks it, if that is due.
+    pub(super) fn trial(&self, upstream: SocketAddr, now: Instant) -> Option<EdnsOption> {
+        let mut state = self.lock();
+        if state.theirs.is_some() || state.again.is_some_and(|again| now < again) {
+            return None;
+        }
+        state.again = Some(now + SILENT);
+        state.own = random()?;
+        state.from = Some((address_towards(upstream)?, now));
+        Some(EdnsOption { code: option::COOKIE, data: state.own.into() })
+    }
+
+    /// It has answered that.
+    pub(super) fn tried(&self, reply: &[u8], now: Instant) {
+        let mut state = self.lock();
+        let answered = Cookie::new(state.own, &[], true).answered(reply).filter(|theirs| !theirs.is_empty());
+        state.theirs = answered.map(|theirs| (theirs.into(), now));
+        (state.missing, state.again) = (0, Some(now + NONE));
+    }
+
+    /// What goes with a question to it; `None` when it gives none.
+    pub(super) fn current(&self, upstream: SocketAddr, now: Instant) -> Option<Cookie> {
+        let mut state = self.lock();
+        state.theirs.as_ref()?;
+        if state.from.is_none_or(|(_, then)| now.saturating_duration_since(then) >= LOOKED_AT) {
+            // Where that cannot be seen, it is as it was.
+            let before = state.from.map(|(from, _)| from);
+            let from = address_towards(upstream).or(before)?;
+            if before != Some(from) {
+                state.own = random()?;
+                state.theirs = Some((Vec::new(), now));
+            }
+            state.from = Some((from, now));
+        }
+        let (theirs, since) = state.theirs.as_ref()?;
+        let is_old = state.missing > 0 || theirs.is_empty() || now.saturating_duration_since(*since) >= YOUNG;
+        Some(Cookie::new(state.own, theirs, is_old))
+    }
+
+    /// Takes the cookie out of a reply to a question with `cookie`, and the OPT record too where the client sent none. False when the
+    /// reply is not to be taken: it has not the right one, or says that ours was not.
+    pub(super) fn take_back(&self, cookie: &Cookie, reply: &mut Vec<u8>, had_edns: bool, now: Instant) -> bool {
+        let is_refused = rcode(reply) == Some(Rcode::BADCOOKIE);
+        let Some(theirs) = cookie.answered(reply) else {
+            self.missing();
+            return false;
+        };
+        if (is_refused || cookie.is_old) && !theirs.is_empty() {
+            self.learn(cookie, theirs, now);
+        }
+        drop_options(reply, &[option::COOKIE]);
+        if has_option(reply, option::COOKIE) {
+            // It does not stand last.
+            let Ok(mut message) = Message::parse(reply) else { return false };
+            message.edns.iter_mut().for_each(|edns| edns.options.retain(|other| other.code != option::COOKIE));
+            *reply = message.compose(true);
+        }
+        if !had_edns {
+            drop_edns(reply);
+        }
+        !is_refused
+    }
+
+    fn learn(&self, cookie: &Cookie, theirs: &[u8], now: Instant) {
+        let mut state = self.lock();
+        if state.theirs.is_some() && cookie.octets.starts_with(&state.own) {
+            state.theirs = Some((theirs.into(), now));
+            state.missing = 0;
+        }
+    }
+
+    fn missing(&self) {
+        let mut state = self.lock();
+        state.missing += 1;
+        if state.missing >= MISSING_MAX {
+            state.theirs = None;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has a query an OPT record, which is nothing but a question and maybe that?
+pub fn has_edns(query: &[u8]) -> bool {
+    Header::of(query).is_some_and(|header| header.count(Section::Additional) > 0)
+}
+
+/// Eight octets that nobody can foretell.
+fn random() -> Option<[u8; OWN]> {
+    let mut octets = [0; OWN];
+    getrandom::fill(&mut octets).ok()?;
+    Some(octets)
+}
+
+/// The address of ours from which datagrams go there. Nothing is sent.
+fn address_towards(upstream: SocketAddr) -> Option<IpAddr> {
+    let any: SocketAddr =
+        if upstream.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(upstream).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::{Class, Edns, Query, Question, Type};
+
+    const UPSTREAM: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53);
+
+    fn query(edns: Option<Edns>) -> Query {
+        let question = Question { name: "www.example.net".parse().unwrap(), qtype: Type::A, qclass: Class::IN };
+        Query { edns, ..Query::of(question) }
+    }
+
+    /// A reply whose OPT record has this cookie.
+    fn reply(code: Rcode, cookie: Option<&[u8]>) -> Vec<u8> {
+        let mut message = query(None).response(code);
+        let options = cookie.into_iter().map(|data| EdnsOption { code: option::COOKIE, data: data.into() }).collect();
+        message.edns = Some(Edns { options, ..Edns::new(1232) });
+        message.compose(true)
+    }
+
+    /// An upstream's cookies that is known to have given this part.
+    fn known(theirs: &[u8], now: Instant) -> Cookies {
+        let cookies = Cookies::default();
+        let asked = cookies.trial(UPSTREAM, now).expect("it is due");
+        cookies.tried(&reply(Rcode::NXDOMAIN, Some(&[&asked.data[..], theirs].concat())), now);
+        cookies
+    }
+
+    #[test]
+    fn rfc9018_3_who_gives_none_is_asked_again_later_with_another() {
+        let (cookies, now) = (Cookies::default(), Instant::now());
+        assert_eq!(cookies.due(now), Some(now));
+        let first = cookies.trial(UPSTREAM, now).unwrap();
+        assert!(cookies.trial(UPSTREAM, now).is_none(), "not while that is under way");
+        assert_eq!(cookies.due(now), Some(now + SILENT), "if no answer comes");
+        for no_cookie in [None, Some(&[7; 8][..]), Some(&[7; 24])] {
+            cookies.tried(&reply(Rcode::NXDOMAIN, no_cookie), now);
+            assert!(cookies.current(UPSTREAM, now).is_none());
+        }
+        cookies.tried(&reply(Rcode::NXDOMAIN, Some(&first.data)), now);
+        assert_eq!((cookies.current(UPSTREAM, now).is_some(), cookies.due(now)), (false, Some(now + NONE)), "our part alone");
+        assert_ne!(cookies.trial(UPSTREAM, now + NONE).unwrap(), first);
+        assert_eq!(known(&[5; 16], now).due(now), None);
+    }
+
+    #[test]
+    fn rfc7873_5_2_a_question_gets_the_cookie_and_its_reply_gives_it_back() {
+        let now = Instant::now();
+        let cookies = known(&[5; 16], now);
+        let cookie = cookies.current(UPSTREAM, now).unwrap();
+        assert_eq!(cookie.octets()[OWN..], [5; 16]);
+        let edns = Edns { dnssec_ok: true, ..Edns::new(1232) };
+        for edns in [None, Some(edns)] {
+            let mut octets = query(edns.clone()).compose();
+            cookie.put(&mut octets);
+            let sent = Query::parse(&octets).unwrap().edns.unwrap();
+            assert_eq!((sent.dnssec_ok, &*sent.option(option::COOKIE).unwrap().data), (edns.is_some(), cookie.octets()));
+            let mut reply = reply(Rcode::NOERROR, Some(cookie.octets()));
+            assert!(cookies.take_back(&cookie, &mut reply, edns.is_some(), now));
+            let message = Message::parse(&reply).unwrap();
+            assert_eq!(message.edns.map(|edns| edns.options), edns.map(|_| Vec::new()), "nothing of it is passed on");
+        }
+        // Also where another record stands behind it.
+        let mut odd = reply(Rcode::NOERROR, Some(cookie.octets()));
+        odd[11] += 1;
+        odd.extend([0, 0, 16, 0, 1, 0, 0, 0, 9, 0, 2, 1, b'x']);
+        assert!(cookies.take_back(&cookie, &mut odd, true, now) && !has_option(&odd, option::COOKIE));
+        assert_eq!(Message::parse(&odd).unwrap().additionals.len(), 1);
+    }
+
+    #[test]
+    fn rfc7873_5_3_a_reply_without_the_right_cookie_is_not_taken_and_three_show_that_there_are_none() {
+        let now = Instant::now();
+        let cookies = known(&[5; 16], now);
+        let cookie = cookies.current(UPSTREAM, now).unwrap();
+        let mut wrong = cookie.octets().to_vec();
+        wrong[0] ^= 1;
+        let short = &cookie.octets()[..12];
+        for (number, without) in [None, Some(&wrong[..]), Some(short)].into_iter().enumerate() {
+            assert!(!cookies.take_back(&cookie, &mut reply(Rcode::NOERROR, without), true, now));
+            assert_eq!(cookies.current(UPSTREAM, now).is_some(), number < 2);
+        }
+        assert_eq!(cookies.due(now), Some(now + NONE));
+        let cookies = known(&[5; 16], now);
+        for _ in 0..9 {
+            let cookie = cookies.current(UPSTREAM, now).unwrap();
+            assert!(!cookies.take_back(&cookie, &mut reply(Rcode::NOERROR, None), true, now));
+            let cookie = cookies.current(UPSTREAM, now).unwrap();
+            assert!(cookies.take_back(&cookie, &mut reply(Rcode::NOERROR, Some(cookie.octets())), true, now), "one in two");
+        }
+        assert!(cookies.current(UPSTREAM, now).is_some());
+    }
+
+    #[test]
+    fn rfc7873_5_3_the_upstreams_part_is_taken_when_ours_is_old_or_refused() {
+        let now = Instant::now();
+        let cookies = known(&[5; 16], now);
+        let theirs = |then| cookies.current(UPSTREAM, then).unwrap().octets()[OWN..].to_vec();
+        let hears = |code, part: u8, then| {
+            let cookie = cookies.current(UPSTREAM, then).unwrap();
+            let whole = [&cookie.octets()[..OWN], &[part; 16]].concat();
+            cookies.take_back(&cookie, &mut reply(code, Some(&whole)), true, then)
+        };
+        assert!(hears(Rcode::NOERROR, 6, now) && theirs(now) == [5; 16], "it is young");
+        assert!(hears(Rcode::NOERROR, 7, now + YOUNG) && theirs(now + YOUNG) == [7; 16]);
+        assert!(!hears(Rcode::BADCOOKIE, 8, now + YOUNG) && theirs(now + YOUNG) == [8; 16]);
+    }
+
+    #[test]
+    fn rfc9018_3_at_another_address_of_ours_the_cookie_is_another() {
+        let now = Instant::now();
+        let cookies = known(&[5; 16], now);
+        let before = cookies.current(UPSTREAM, now).unwrap();
+        cookies.lock().from = Some((Ipv4Addr::new(192, 0, 2, 1).into(), now));
+        assert!(cookies.current(UPSTREAM, now).unwrap().is_same(&before), "it is looked at once a second");
+        let after = cookies.current(UPSTREAM, now + LOOKED_AT).unwrap();
+        assert_eq!(after.octets().len(), OWN, "what was given to the former one is of no use");
+        assert_ne!(after.octets(), &before.octets()[..OWN]);
+        let given = [after.octets(), &[6; 16]].concat();
+        assert!(cookies.take_back(&after, &mut reply(Rcode::NOERROR, Some(&given)), true, now + LOOKED_AT));
+        assert_eq!(cookies.current(UPSTREAM, now + LOOKED_AT).unwrap().octets(), given);
+    }
+}
