@@ -59,6 +59,8 @@ struct Resolved {
     settings: usize,
     draft: Draft,
     servers: Vec<Server>,
+    /// A server could not be carried over.
+    has_lost_one: bool,
     /// Whether they are asked over TLS, and the line that says so.
     tls: (Tls, Vec<Origin>),
     listen: Vec<Item>,
@@ -132,11 +134,17 @@ impl Resolved {
         let from = || vec![origin.clone()];
         match key {
             // An empty list takes back what was said before.
-            "DNS" if value.is_empty() => self.servers.clear(),
+            "DNS" if value.is_empty() => (self.servers, self.has_lost_one) = (Vec::new(), false),
             "DNS" => {
                 for word in words() {
-                    let server = self.server(origin, word)?;
-                    self.servers.push(server);
+                    match self.server(origin, word) {
+                        Ok(server) => self.servers.push(server),
+                        // One that cannot be read keeps no other out.
+                        Err(left) => {
+                            self.has_lost_one = true;
+                            self.remarks.left_out(origin, left);
+                        }
+                    }
                 }
             }
             "FallbackDNS" if value.is_empty() => {
@@ -300,7 +308,18 @@ impl Resolved {
         for (_, origin) in &ours {
             self.remarks.changed(origin, "rollcall answers these names by itself, from its own registry");
         }
-        if upstreams.is_empty() {
+        let items = |routes: Vec<(Name, Origin)>| {
+            routes.into_iter().map(|(name, origin)| Item { value: quoted_name(&name), from: vec![origin] })
+        };
+        if upstreams.is_empty() && self.has_lost_one && !routes.is_empty() {
+            for (_, origin) in &routes {
+                let why = "its servers could not be carried over: these names are asked of nobody, lest they go to others";
+                self.remarks.changed(origin, why);
+            }
+            self.draft.begin(Section::Route);
+            self.draft.add(Section::Route, "domains", items(routes));
+            self.draft.set(Section::Route, "upstreams", "[]", Vec::new());
+        } else if upstreams.is_empty() {
             for (_, origin) in &routes {
                 self.remarks.needless(origin, "without DNS= it has no effect");
             }
@@ -315,8 +334,7 @@ impl Resolved {
                 );
             }
             self.draft.begin(Section::Route);
-            let items = routes.into_iter().map(|(name, origin)| Item { value: quoted_name(&name), from: vec![origin] });
-            self.draft.add(Section::Route, "domains", items);
+            self.draft.add(Section::Route, "domains", items(routes));
             self.draft.add(Section::Route, "upstreams", upstreams);
         }
         if !self.without.is_empty() {
@@ -403,5 +421,22 @@ mod tests {
             let config: crate::upstream::Config = table["forward"].clone().try_into().unwrap();
             assert_eq!(config.upstreams.unwrap().len(), 4);
         }
+    }
+
+    #[test]
+    fn domains_whose_servers_cannot_be_read_are_asked_of_nobody() {
+        let (table, remarks, _) = import("[Resolve]\nDNS=10.0.0.300 fe80::x\nDomains=~corp.example ~.\n", "");
+        let route = &table["forward"]["route"][0];
+        assert_eq!(
+            (route["domains"][0].as_str(), route["upstreams"].as_array().map(Vec::len)),
+            (Some("corp.example"), Some(0))
+        );
+        assert!(remarks.iter().filter(|(fate, line)| (*fate, *line) == (Fate::LeftOut, Some(2))).count() == 2, "{remarks:?}");
+        assert!(remarks.contains(&(Fate::Changed, Some(3))), "{remarks:?}");
+        // Another server is enough, and an empty list takes back what was said before.
+        let (table, ..) = import("[Resolve]\nDNS=10.0.0.300 10.0.0.1\nDomains=~corp.example\n", "");
+        assert_eq!(table["forward"]["route"][0]["upstreams"][0].as_str(), Some("10.0.0.1"));
+        let (table, ..) = import("[Resolve]\nDNS=10.0.0.300\nDNS=\nDomains=~corp.example\n", "");
+        assert!(table.get("forward").is_none());
     }
 }
