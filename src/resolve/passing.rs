@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::dns::{Edns, ExtendedError, Flags, Message, Query, Rcode};
+use crate::dns::{Edns, ExtendedError, Flags, Header, Message, Query, Rcode, RecordPlace, Section, question, records};
 use crate::limits;
 use crate::resolve::answer::Transport;
 use crate::resolve::cache::{Entry, HOP_BY_HOP, patch};
@@ -87,22 +87,42 @@ pub fn write_kept(entry: &Entry, query: &Query, octets: &[u8], transport: Transp
     }
     let mut whole = Vec::new();
     entry.write(octets, now, &mut whole);
-    out.extend(truncated(query, &whole));
+    out.extend(truncated(query, &whole, transport.room(query.payload_size())));
 }
 
-/// An answer of which nothing fits but its header: the client asks again over TCP.
-pub fn truncated(query: &Query, whole: &[u8]) -> Vec<u8> {
-    let mut message = query.response(Rcode(u16::from(whole.get(3).copied().unwrap_or_default() & 15)));
+/// As much of an answer as has room, marked as a part, so that the client asks again over TCP (RFC 2181, 9): the first records
+/// of its answer section, since there are stub resolvers that cannot do that and take what comes (musl's before 1.2.4). Of an
+/// empty one nothing but the question.
+pub fn truncated(query: &Query, whole: &[u8], room: usize) -> Vec<u8> {
+    let header = Header::of(whole);
+    let mut message = query.response(header.map_or(Rcode::NOERROR, Header::rcode));
     message.flags.truncated = true;
-    message.flags.recursion_available = true;
-    message.edns = own_edns(query);
-    message.compose(true)
+    message.flags.authoritative = header.is_some_and(|header| header.flags().authoritative);
+    message.flags.recursion_available = header.is_none_or(|header| header.flags().recursion_available);
+    let edns = own_edns(query);
+    let room = room.saturating_sub(edns.as_ref().map_or(0, |_| Edns::BARE));
+    let mut octets = message.compose(true);
+    // Names point to names before them, and to the question where it was.
+    if question(whole).is_some_and(|question| Message::HEADER + question.len() == octets.len()) {
+        let places = records(whole).into_iter().flatten().map_while(Result::ok);
+        let fits = |place: &RecordPlace| place.section == Section::Answer && place.data.end <= room;
+        let (count, end) = places.take_while(fits).fold((0u16, 0), |(count, _), place| (count + 1, place.data.end));
+        octets.extend(whole.get(octets.len()..end).unwrap_or_default());
+        if let Some(place) = octets.get_mut(6..8) {
+            place.copy_from_slice(&count.to_be_bytes());
+        }
+    }
+    if let Some(edns) = edns {
+        add_edns(&mut octets, edns.dnssec_ok);
+    }
+    octets
 }
 
 /// An answer as this client may have it: its id, its question, its size. `octets` are the query's own.
 pub fn fitted(query: &Query, octets: &[u8], answer: &[u8], transport: Transport) -> Vec<u8> {
-    if answer.len() > transport.room(query.payload_size()) {
-        return truncated(query, answer);
+    let room = transport.room(query.payload_size());
+    if answer.len() > room {
+        return truncated(query, answer, room);
     }
     let mut answer = answer.to_vec();
     patch(&mut answer, octets);
@@ -138,4 +158,37 @@ pub fn failure(query: &Query, reason: Option<(ExtendedError, &str)>) -> Vec<u8> 
         None => Edns { options: Vec::new(), dnssec_ok: false, ..Edns::new(edns.udp_size) },
     });
     message.compose(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::{Class, Question, Record, Type};
+
+    #[test]
+    fn rfc2181_9_what_fits_is_given_and_told_to_be_a_part() {
+        let question = Question { name: "WWW.example.net".parse().unwrap(), qtype: Type::A, qclass: Class::IN };
+        let plain = Query::of(question.clone());
+        let asks = [plain.clone(), Query { edns: Some(Edns { dnssec_ok: true, ..Edns::new(1232) }), ..plain }];
+        let mut whole = asks[1].response(Rcode::NOERROR);
+        whole.questions[0].name = question.name.to_lowercase();
+        whole.flags.recursion_available = true;
+        whole.edns = Some(Edns::new(1232));
+        whole.answers = (0..200).map(|n| Record::address(question.name.clone(), 60, [192, 0, 2, n].into())).collect();
+        whole.authorities = vec![whole.answers[0].clone()];
+        let octets = whole.compose(true);
+        for (query, room) in [(&asks[0], 512), (&asks[1], 512), (&asks[1], 1232), (&asks[0], 33)] {
+            let cut = truncated(query, &octets, room);
+            let message = Message::parse(&cut).unwrap();
+            // Each is a pointer, a type, a class, a TTL, a length and an address.
+            let rest = room - (33 + if query.edns.is_some() { 11 } else { 0 });
+            assert!(cut.len() <= room && message.flags.truncated && message.flags.recursion_available);
+            assert_eq!((message.answers.len(), message.authorities.len()), (rest / 16, 0), "{room}");
+            assert_eq!(message.questions[0].name.wire(), question.name.wire(), "as this client wrote it");
+            assert_eq!(message.answers, whole.answers[..rest / 16]);
+            assert_eq!(message.edns.is_some_and(|edns| edns.dnssec_ok), query.edns.is_some());
+        }
+        let nothing = Message::parse(&truncated(&asks[0], &[], 512)).unwrap();
+        assert!(nothing.flags.truncated && nothing.answers.is_empty() && nothing.rcode == Rcode::NOERROR);
+    }
 }

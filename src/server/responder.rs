@@ -245,9 +245,10 @@ impl Setup {
             && answer.len() + Cookies::ROOM > Transport::Udp.room(None)
             && let Ok(query) = Query::parse(octets)
             && let Some(edns) = &query.edns
-            && answer.len() + Cookies::ROOM > Transport::Udp.room(Some(edns.udp_size))
+            && let room = Transport::Udp.room(Some(edns.udp_size)).saturating_sub(Cookies::ROOM)
+            && answer.len() > room
         {
-            *answer = truncated(&query, answer);
+            *answer = truncated(&query, answer, room);
         }
         self.cookies.grant(brought, client.address, clock as u32, answer);
     }
@@ -785,7 +786,7 @@ impl Responder {
         }
         if query.question.qtype == Type::ANY && client.transport == Transport::Udp && !setup.is_consul() {
             // RFC 8482, 4.4: all that there is of a name goes only to who is there, which a datagram does not show.
-            out.extend(truncated(query, &[]));
+            out.extend(truncated(query, &[], Message::MAX));
             return Found::Answered(Source::Forwarded);
         }
         let entry = match setup.forwarder.kept(query, plain, worker.now) {
@@ -1041,9 +1042,10 @@ pub(super) fn judge_reply(setup: &Setup, reply: &[u8], octets: &[u8], client: Cl
 /// Writes what an upstream said to a plain query over UDP: `reply`, which is `kept` if it may be. `octets` are the query's.
 pub(super) fn pass_on(kept: Option<&Entry>, reply: &[u8], octets: &[u8], now: Instant, out: &mut Vec<u8>) {
     let Some(plain) = PlainQuery::parse(octets) else { return };
-    if reply.len() > Transport::Udp.room(plain.payload_size()) {
+    let room = Transport::Udp.room(plain.payload_size());
+    if reply.len() > room {
         if let Ok(query) = Query::parse(octets) {
-            out.extend(truncated(&query, reply));
+            out.extend(truncated(&query, reply, room));
         }
         return;
     }
@@ -1057,17 +1059,10 @@ pub(super) fn pass_on(kept: Option<&Entry>, reply: &[u8], octets: &[u8], now: In
     }
 }
 
-/// Writes a message, or as much of it as tells the client to ask over TCP.
-fn fit(mut message: Message, query: &Query, transport: Transport, out: &mut Vec<u8>) {
-    let octets = message.compose(true);
-    if octets.len() <= transport.room(query.payload_size()) {
-        return out.extend(octets);
-    }
-    message.flags.truncated = true;
-    message.answers.clear();
-    message.authorities.clear();
-    message.additionals.clear();
-    out.extend(message.compose(true));
+/// Writes a message, or as much of it as has room.
+fn fit(message: Message, query: &Query, transport: Transport, out: &mut Vec<u8>) {
+    let (octets, room) = (message.compose(true), transport.room(query.payload_size()));
+    out.extend(if octets.len() <= room { octets } else { truncated(query, &octets, room) });
 }
 
 /// An answer without data, with the reason for those who can read it (RFC 8914).

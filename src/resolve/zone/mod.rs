@@ -24,10 +24,11 @@ use serde::Deserialize;
 use self::authority::Authority;
 pub(super) use self::master::each_record;
 use super::open_alias;
-use crate::dns::{Class, Edns, Header, Message, Name, Opcode, Query, Rcode, Type};
+use crate::dns::{Class, Edns, Message, Name, Opcode, Query, Rcode, Type};
 use crate::limits;
 use crate::limits::{ALIASES_MAX, ZONE_ANSWERS_OCTETS_MAX, ZONES_MAX};
 use crate::problem::Problem;
+use crate::resolve::passing::truncated;
 
 /// Octets that a kept answer costs besides its key and its octets.
 const KEPT_OVERHEAD: usize = 160;
@@ -269,25 +270,15 @@ fn key<'a>(query: &Query, buffer: &'a mut [u8; KEY_MAX]) -> Option<&'a [u8]> {
 /// Writes prepared octets as the answer to this query; `false` when they are none.
 fn write(query: &Query, octets: &[u8], limit: usize, out: &mut Vec<u8>) -> bool {
     let name = query.question.name.wire();
-    let question_end = Message::HEADER + name.len() + 4;
-    let Some(start) = octets.get(..question_end) else { return false };
-    out.clear();
-    if octets.len() <= limit {
-        out.extend_from_slice(octets);
-    } else {
-        // RFC 2181, 9: with TC set the sections count for nothing, so that none is sent.
-        let rcode = Header::of(octets).map_or(Rcode::NOERROR, Header::rcode);
-        out.extend_from_slice(start);
-        out[6..12].fill(0);
-        out[2] |= 0b10;
-        if let Some(asked) = &query.edns {
-            let mut cut = query.response(rcode);
-            cut.questions.clear();
-            cut.edns = Some(Edns { dnssec_ok: asked.dnssec_ok, ..Edns::new(limits::UDP_PAYLOAD) });
-            out.extend_from_slice(cut.compose(false).get(Message::HEADER..).unwrap_or_default());
-            out[11] = 1;
-        }
+    if octets.len() < Message::HEADER + name.len() + 4 {
+        return false;
     }
+    out.clear();
+    if octets.len() > limit {
+        out.extend(truncated(query, octets, limit));
+        return true;
+    }
+    out.extend_from_slice(octets);
     out[..2].copy_from_slice(&query.id.to_be_bytes());
     out[2] = out[2] & !1 | u8::from(query.flags.recursion_desired);
     out[3] = out[3] & !0x10 | u8::from(query.flags.checking_disabled) << 4;
@@ -509,7 +500,7 @@ ns.sub  A       192.0.2.53
         let mut out = Vec::new();
         zones.answer(&query, 512, &mut out).await;
         let cut = Message::parse(&out).unwrap();
-        assert!(cut.flags.truncated && cut.answers.is_empty() && cut.edns.is_none() && out.len() <= 512);
+        assert!(cut.flags.truncated && cut.answers.len() == 30 && cut.edns.is_none() && out.len() <= 512);
         assert!(zones.kept(&query, Message::MAX, &mut out));
         assert_eq!(Message::parse(&out).unwrap().answers.len(), 100);
         query.edns = Some(Edns::new(1232));
