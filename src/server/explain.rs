@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 
 use super::clients::Standing;
 use super::holder::Holder;
-use super::responder::{Responder, Setup, unix_time};
+use super::responder::Responder;
+use super::setup::Setup;
+use super::worker::unix_time;
 use crate::dns::{Query, Question};
 use crate::resolve::answer::{Client, Step, Transport};
 use crate::resolve::block::Verdict;

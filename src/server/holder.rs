@@ -3,7 +3,8 @@
 
 use fastrand::Rng;
 
-use super::responder::{Setup, error};
+use super::answers::error;
+use super::setup::Setup;
 use crate::catalog::Catalog;
 use crate::dns::{ExtendedError, Message, Query, Rcode};
 use crate::resolve::answer::{Client, Step};

@@ -2,6 +2,7 @@
 //!
 //! Start with [`Responder::answer`]: one query, from octets to octets.
 
+mod answers;
 mod batch;
 mod bind;
 mod certificate;
@@ -26,10 +27,12 @@ mod relay;
 mod responder;
 mod room;
 mod seats;
+mod setup;
 mod tally;
 mod tcp;
 mod trace;
 mod udp;
+mod worker;
 
 pub use bind::{BindError, Holder, bind_http};
 pub use clients::{Clients, Config as ClientsConfig, Network, networks_alone};
@@ -43,4 +46,5 @@ pub use listeners::{ListenError, Listeners, Waiting};
 #[doc(hidden)]
 pub use proxy::proxied;
 pub use query_log::{Config as QueryLogConfig, Format as QueryLogFormat, QueryLog, Target as QueryLogTarget};
-pub use responder::{Responder, Setup};
+pub use responder::Responder;
+pub use setup::Setup;

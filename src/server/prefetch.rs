@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Semaphore, mpsc};
 
-use super::responder::Setup;
+use super::setup::Setup;
 use crate::dns::Query;
 use crate::limits;
 use crate::resolve::cache::Entry;

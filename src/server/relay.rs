@@ -22,7 +22,7 @@ use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use tokio::sync::oneshot;
 
 use super::batch::{Inbox, Outbox, Return, Wait};
-use super::responder::Setup;
+use super::setup::Setup;
 use crate::dns::{Edns, Header, LetterCase, Message, PlainQuery, Reply, question};
 use crate::limits;
 use crate::resolve::cache::Key;

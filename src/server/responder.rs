@@ -8,290 +8,35 @@
 //! upstreams, names that never leave a host, what is kept of upstreams' answers, the upstreams. What upstreams say, kept or
 //! new, meets the block lists again before it is passed on: the name may be an alias of a blocked one.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::{Arc, Weak};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use std::{iter, mem, ptr};
+use std::sync::Arc;
+use std::time::Instant;
+use std::{mem, ptr};
 
-use arc_swap::{ArcSwap, Cache};
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::task::TaskTracker;
 
-use super::clients::{Clients, Standing};
-use super::cookies::Cookies;
+use super::answers::{error, fit, hold_back, refuse};
+use super::clients::Standing;
 use super::holder::Holder;
 use super::places::{Place, Places};
 use super::prefetch::{Due, Queue};
-use super::query_log::{Batch, Noted, QueryLog};
-use super::tally::{Listened, Source, Tallies, Tally};
+use super::query_log::{Batch, Noted};
+use super::setup::Setup;
+use super::tally::{Listened, Source, Tallies};
+use super::worker::{NearOf, Worker, unix_time};
 use crate::catalog::Catalog;
-use crate::dns::{
-    Class, Edns, ExtendedError, Message, Name, Opcode, PlainQuery, Query, Question, Rcode, Reject, Type, add_option,
-    find_option, is_bare, option,
-};
+use crate::dns::{Class, ExtendedError, Message, Opcode, PlainQuery, Query, Question, Rcode, Reject, Type, is_bare};
 use crate::limits;
 use crate::metrics::{Kind, Labels, Page};
-use crate::resolve::answer::{Chase, Client, Compat, Discovery, Explained, Step, Transport};
+use crate::resolve::answer::{Chase, Client, Step, Transport};
 use crate::resolve::block::{Blocks, Verdict};
-use crate::resolve::cache::{self, Entry, Key, Names, Near};
-use crate::resolve::local::Local;
+use crate::resolve::cache::{Key, Names};
 use crate::resolve::open_alias;
 use crate::resolve::passing::{truncated, write_kept};
-use crate::resolve::rewrite::Rewrites;
-use crate::resolve::zone::Zones;
 use crate::upstream::{Answered, FirstAttempt, Forwarder, Kept, Resolved, Try};
-
-/// So many services, at some 300 octets each, are in the processor's caches anyway.
-const SERVICES_CACHED: usize = 10_000;
-
-/// What the configuration makes of us; a reload replaces it whole. Cloning is cheap, and a clone in force lets workers
-/// forget what they have near.
-#[derive(Debug, Clone)]
-pub struct Setup {
-    pub(super) discovery: Discovery,
-    /// No local data stands in front of names of the discovery domain.
-    at_once: bool,
-    pub(super) local: Arc<Local>,
-    /// Names without data of their own that have local names below them, in domains that a route answers by itself.
-    pub(super) parents: Arc<HashSet<Name>>,
-    clients: Arc<Clients>,
-    log: Option<Arc<QueryLog>>,
-    /// What we call ourselves to who asks (RFC 5001).
-    nsid: Option<Arc<str>>,
-    /// What answers clients that have a view of their own; a view has none.
-    views: Vec<Arc<Setup>>,
-    /// The name of the view that it is, and its place among all, from 1; the main one has none, and 0.
-    view: Option<Arc<str>>,
-    place: usize,
-    cookies: Cookies,
-    pub zones: Arc<Zones>,
-    pub blocks: Arc<Blocks>,
-    pub(super) rewrites: Arc<Rewrites>,
-    pub forwarder: Arc<Forwarder>,
-}
-
-impl Setup {
-    pub fn new(
-        discovery: Discovery,
-        local: impl Into<Arc<Local>>,
-        zones: impl Into<Arc<Zones>>,
-        forwarder: Arc<Forwarder>,
-    ) -> Self {
-        let (local, zones) = (local.into(), zones.into());
-        let domain = &discovery.settings().domain;
-        let in_zones = zones.covers(domain) || zones.apexes().iter().any(|apex| apex.is_within(domain));
-        let at_once = !in_zones && !local.has_within(domain);
-        let mut parents = HashSet::new();
-        for name in local.names().chain(&zones.apexes()) {
-            let mut above = name.parent();
-            while let Some(name) = above.filter(|name| forwarder.is_answered_here(name)) {
-                above = name.parent();
-                parents.insert(name);
-            }
-        }
-        let parents = Arc::new(parents);
-        Self {
-            discovery,
-            at_once,
-            local,
-            parents,
-            clients: Arc::default(),
-            cookies: Cookies::default(),
-            log: None,
-            nsid: None,
-            views: Vec::new(),
-            view: None,
-            place: 0,
-            zones,
-            blocks: Arc::default(),
-            rewrites: Arc::default(),
-            forwarder,
-        }
-    }
-
-    /// For these clients.
-    pub fn with_clients(mut self, clients: Clients) -> Self {
-        let clients = Arc::new(clients);
-        for view in &mut self.views {
-            *view = Arc::new(Self { clients: clients.clone(), ..Self::clone(view) });
-        }
-        Self { clients, ..self }
-    }
-
-    /// With a log of all that is answered.
-    pub fn with_log(self, log: Option<Arc<QueryLog>>) -> Self {
-        Self { log, ..self }
-    }
-
-    /// With what answers instead of it, by names, in the order that [`Clients`] knows them by. Who may ask, and what is logged,
-    /// is one for all.
-    pub fn with_views(self, views: Vec<(String, Self)>) -> Self {
-        let view = |(place, (name, view)): (usize, (String, Self))| {
-            // What is prepared for one is good for all, unless they say otherwise whether they forward.
-            let same = view.discovery.settings().recursors == self.discovery.settings().recursors;
-            let discovery = if same { self.discovery.clone() } else { view.discovery.clone() };
-            let (clients, log) = (self.clients.clone(), self.log.clone());
-            Arc::new(Self { discovery, clients, log, view: Some(name.into()), place, ..view })
-        };
-        let views = (1..).zip(views).map(view).collect();
-        Self { views, ..self }
-    }
-
-    /// The same, by which nobody has anything near.
-    fn anew(&self) -> Self {
-        let views = self.views.iter().map(|view| Arc::new(Self::clone(view))).collect();
-        Self { views, ..self.clone() }
-    }
-
-    /// What answers this client: its view's, if it has one.
-    pub(super) fn of_client(self: &Arc<Self>, client: IpAddr) -> &Arc<Self> {
-        if self.views.is_empty() {
-            return self;
-        }
-        self.clients.view(client).and_then(|view| self.views.get(view)).unwrap_or(self)
-    }
-
-    /// The name of the view that it is.
-    pub fn view(&self) -> Option<&str> {
-        self.view.as_deref()
-    }
-
-    /// It and its views.
-    pub fn all(&self) -> impl Iterator<Item = &Self> {
-        iter::once(self).chain(self.views.iter().map(|view| &**view))
-    }
-
-    /// The forwarders of all of them, each with the name of the first view that has it.
-    pub fn forwarders(&self) -> Vec<(Option<&str>, &Arc<Forwarder>)> {
-        let mut forwarders: Vec<(Option<&str>, &Arc<Forwarder>)> = Vec::new();
-        for setup in self.all() {
-            if !forwarders.iter().any(|(_, other)| Arc::ptr_eq(other, &setup.forwarder)) {
-                forwarders.push((setup.view(), &setup.forwarder));
-            }
-        }
-        forwarders
-    }
-
-    /// Is this the name that an upstream of any of them was asked for only to see whether it leads here? It comes back as a
-    /// query of the upstream's, whose view may be another.
-    fn has_come_back(&self, name: &Name) -> bool {
-        self.forwarders().iter().any(|(_, forwarder)| forwarder.has_come_back(name))
-    }
-
-    /// The block lists of all of them, where there are any, each with the name of the first view that has them.
-    pub(super) fn block_lists(&self) -> Vec<(Option<&str>, &Arc<Blocks>)> {
-        let mut lists: Vec<(Option<&str>, &Arc<Blocks>)> = Vec::new();
-        for setup in self.all() {
-            if !setup.blocks.is_empty() && !lists.iter().any(|(_, other)| Arc::ptr_eq(other, &setup.blocks)) {
-                lists.push((setup.view(), &setup.blocks));
-            }
-        }
-        lists
-    }
-
-    pub fn local(&self) -> &Arc<Local> {
-        &self.local
-    }
-
-    pub fn log(&self) -> Option<&Arc<QueryLog>> {
-        self.log.as_ref()
-    }
-
-    /// Called this by who asks what we are called.
-    pub fn with_nsid(self, nsid: Option<&str>) -> Self {
-        Self { nsid: nsid.map(Arc::from), ..self }
-    }
-
-    /// Says who we are in an answer to who wants to know, as far as it has room (RFC 5001, 2.1).
-    fn introduce(&self, query: &Query, client: Client, answer: &mut Vec<u8>) {
-        let Some(nsid) = &self.nsid else { return };
-        let is_wanted = query.edns.as_ref().is_some_and(|edns| edns.option(option::NSID).is_some());
-        if is_wanted && answer.len() + 4 + nsid.len() <= client.transport.room(query.payload_size()) {
-            add_option(answer, option::NSID, nsid.as_bytes());
-        }
-    }
-
-    /// With another forwarder of the same routes in the place of the former one, wherever that is.
-    pub fn with_forwarder(mut self, former: &Arc<Forwarder>, forwarder: Forwarder) -> Self {
-        let forwarder = Arc::new(forwarder);
-        for view in self.views.iter_mut().filter(|view| Arc::ptr_eq(&view.forwarder, former)) {
-            *view = Arc::new(Self { forwarder: forwarder.clone(), ..Self::clone(view) });
-        }
-        if Arc::ptr_eq(&self.forwarder, former) {
-            self.forwarder = forwarder;
-        }
-        self
-    }
-
-    /// With these cookies; each setup has a secret of its own otherwise.
-    pub fn with_cookies(self, cookies: Cookies) -> Self {
-        Self { cookies, ..self }
-    }
-
-    /// How it gives cookies.
-    pub fn cookies(&self) -> &Cookies {
-        &self.cookies
-    }
-
-    /// Puts the cookie that is due to a client into the answer to its query, given by its octets; where that finds no room,
-    /// the client is told to ask over TCP. Consul gives none.
-    pub(super) fn seal(&self, octets: &[u8], client: Client, clock: u64, answer: &mut Vec<u8>) {
-        // Most have no records behind their question.
-        let may_have = octets.get(11) != Some(&0) && !answer.is_empty() && !self.is_consul();
-        let Some(brought) = find_option(octets, option::COOKIE).filter(|_| may_have) else { return };
-        if client.transport == Transport::Udp
-            && answer.len() + Cookies::ROOM > Transport::Udp.room(None)
-            && let Ok(query) = Query::parse(octets)
-            && let Some(edns) = &query.edns
-            && let room = Transport::Udp.room(Some(edns.udp_size)).saturating_sub(Cookies::ROOM)
-            && answer.len() > room
-        {
-            *answer = truncated(&query, answer, room);
-        }
-        self.cookies.grant(brought, client.address, clock as u32, answer);
-    }
-
-    /// Has the query a cookie that we gave to this client lately? Then answers reach it.
-    fn has_good_cookie(&self, octets: &[u8], client: Client, clock: u64) -> bool {
-        find_option(octets, option::COOKIE).is_some_and(|brought| self.cookies.knows(brought, client.address, clock as u32))
-    }
-
-    /// What this client may ask for.
-    pub(super) fn standing(&self, client: IpAddr) -> Standing {
-        self.clients.standing(client)
-    }
-
-    /// The same with names that stand for others.
-    #[must_use]
-    pub fn with_rewrites(mut self, rewrites: Rewrites) -> Self {
-        let settings = self.discovery.settings();
-        let has_ours = settings.alt_domain.iter().chain([&settings.domain]).any(|domain| rewrites.has_within(domain));
-        self.at_once &= !has_ours;
-        Self { rewrites: Arc::new(rewrites), ..self }
-    }
-
-    /// The same with block lists.
-    #[must_use]
-    pub fn with_blocks(self, blocks: Arc<Blocks>) -> Self {
-        Self { blocks, ..self }
-    }
-
-    /// Is the name in the discovery domain?
-    pub(super) fn is_ours(&self, name: &Name) -> bool {
-        self.discovery.is_ours(name)
-    }
-
-    /// Why a name of the discovery domain is answered as it is.
-    pub(super) fn explain(&self, catalog: &Catalog, question: &Question) -> Option<Explained> {
-        self.discovery.explain(catalog, question)
-    }
-
-    pub(super) fn is_consul(&self) -> bool {
-        self.discovery.settings().compat == Compat::Consul
-    }
-}
 
 /// Turns queries into answers; shared by all listeners.
 #[derive(Debug)]
@@ -305,111 +50,6 @@ pub struct Responder {
     prefetch: Queue,
     /// Tells whoever watches what a setup is made of that another is in force.
     pub(super) replaced: Notify,
-}
-
-/// What a listener's thread, or a connection, holds for itself.
-#[derive(Debug)]
-pub(super) struct Worker {
-    notes: Notes,
-    setup: Cache<Arc<ArcSwap<Setup>>, Arc<Setup>>,
-    catalog: Cache<Arc<ArcSwap<Catalog>>, Arc<Catalog>>,
-    /// What is near of each setup's answers, by its place.
-    near: Vec<NearOf>,
-    rng: fastrand::Rng,
-    now: Instant,
-    /// Unix time, in seconds.
-    clock: u64,
-}
-
-/// What is near of one setup's answers.
-#[derive(Debug, Default)]
-struct NearOf {
-    /// The setup; held weakly, so that its address is nobody else's meanwhile.
-    of: Weak<Setup>,
-    near: Near,
-}
-
-/// Where a listener's thread, or a connection, notes what it has answered.
-#[derive(Debug)]
-struct Notes {
-    /// Where this thread alone counts, if it is one.
-    tally: Option<Arc<Tally>>,
-    /// Where all of its listener count.
-    listened: Arc<Listened>,
-    /// What is to be logged.
-    batch: Batch,
-}
-
-impl Notes {
-    fn note(&mut self, setup: &Setup, noted: &Noted<'_>) {
-        match &self.tally {
-            Some(own) => own.note_alone(noted.source, noted.answer),
-            None => self.listened.shared.note(noted.source, noted.answer),
-        }
-        if let Some(log) = &setup.log {
-            self.batch.add(log, noted);
-        }
-    }
-}
-
-impl Worker {
-    /// Takes note of the time; a listener calls it once for a batch of queries.
-    pub(super) fn refresh(&mut self) {
-        self.now = Instant::now();
-        self.clock = unix_time();
-    }
-
-    /// Puts the cookie that is due to a client into the answer to its query.
-    pub(super) fn seal(&mut self, octets: &[u8], client: Client, answer: &mut Vec<u8>) {
-        self.setup.load().seal(octets, client, self.clock, answer);
-    }
-
-    /// When that was.
-    pub(super) fn now(&self) -> Instant {
-        self.now
-    }
-
-    /// Reads ahead for a batch of queries, where that is worth while.
-    pub(super) fn read_ahead<'q>(&mut self, batch: impl Iterator<Item = &'q [u8]>) {
-        let (setup, catalog) = (self.setup.load(), self.catalog.load());
-        if !setup.at_once || catalog.services().len() < SERVICES_CACHED {
-            return;
-        }
-        setup.discovery.read_ahead(catalog, batch.filter_map(PlainQuery::parse));
-    }
-
-    /// Counts an answer that was written here, and logs it.
-    pub(super) fn note(&mut self, setup: &Setup, noted: &Noted<'_>) {
-        self.notes.note(setup, noted);
-    }
-
-    /// Has the log written so far; a listener calls it once for a batch of queries.
-    pub(super) fn flush_log(&mut self) {
-        self.notes.batch.flush();
-    }
-
-    /// Has an answer near that this setup gave.
-    fn have_near(&mut self, setup: &Arc<Setup>, query: &PlainQuery<'_>, entry: Arc<Entry>) {
-        if self.near.len() <= setup.place {
-            self.near.resize_with(setup.place + 1, NearOf::default);
-        }
-        let in_force = self.setup.load();
-        let Some(NearOf { of, near }) = self.near.get_mut(setup.place) else { return };
-        if !ptr::eq(of.as_ptr(), Arc::as_ptr(setup)) {
-            let in_force = setup.place.checked_sub(1).map_or(Some(in_force), |view| in_force.views.get(view));
-            if !in_force.is_some_and(|in_force| Arc::ptr_eq(in_force, setup)) {
-                // Another is in force already.
-                return;
-            }
-            near.clear();
-            *of = Arc::downgrade(setup);
-        }
-        near.keep(query, entry);
-    }
-}
-
-pub(super) fn unix_time() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 /// A query in each of its forms, and who asks.
@@ -587,16 +227,7 @@ impl Responder {
 
     /// For a thread of this listener, which has a tally of its own then, or for one of its many connections.
     pub(super) fn worker(&self, listened: &Arc<Listened>, is_thread: bool) -> Worker {
-        let (tally, batch) = (is_thread.then(|| listened.for_worker()), Batch::of(listened.place.clone()));
-        Worker {
-            notes: Notes { tally, listened: listened.clone(), batch },
-            setup: Cache::new(self.setup.clone()),
-            catalog: Cache::new(self.catalog.clone()),
-            near: Vec::new(),
-            rng: fastrand::Rng::new(),
-            now: Instant::now(),
-            clock: unix_time(),
-        }
+        Worker::new(self.setup.clone(), self.catalog.clone(), listened, is_thread)
     }
 
     /// Answers into `out`, which stays empty when there is no answer; or says what has to be waited for.
@@ -995,27 +626,6 @@ impl Responder {
     }
 }
 
-/// Tells a client that it asks too often. Over UDP its address may be forged: it gets no more octets than it sent, and is
-/// asked to come by TCP, where it is counted by itself, so that nobody who forges addresses can silence their owners.
-fn hold_back(setup: &Setup, query: &Query, client: Client, out: &mut Vec<u8>) {
-    setup.clients.tell_of_haste(client.address);
-    let message = match client.transport {
-        Transport::Udp => {
-            let mut message = error(query, Rcode::NOERROR, None);
-            message.flags.truncated = true;
-            message
-        }
-        Transport::Tcp => error(query, Rcode::REFUSED, Some((ExtendedError::Other, "more queries than clients.rate allows"))),
-    };
-    out.extend(message.compose(true));
-}
-
-/// Tells a client that it may not ask for this.
-fn refuse(setup: &Setup, query: &Query, client: Client, standing: Standing, out: &mut Vec<u8>) {
-    setup.clients.tell_of_refusal(client.address, standing);
-    out.extend(error(query, Rcode::REFUSED, Some((ExtendedError::Prohibited, standing.reason()))).compose(true));
-}
-
 /// Answers what is blocked.
 fn blocked(verdict: &Verdict<'_>, query: &Query, client: Client, out: &mut Vec<u8>) -> Found {
     verdict.note();
@@ -1039,45 +649,6 @@ pub(super) fn judge_reply(setup: &Setup, reply: &[u8], octets: &[u8], client: Cl
     Some(blocked(&verdict, &query, client, out))
 }
 
-/// Writes what an upstream said to a plain query over UDP: `reply`, which is `kept` if it may be. `octets` are the query's.
-pub(super) fn pass_on(kept: Option<&Entry>, reply: &[u8], octets: &[u8], now: Instant, out: &mut Vec<u8>) {
-    let Some(plain) = PlainQuery::parse(octets) else { return };
-    let room = Transport::Udp.room(plain.payload_size());
-    if reply.len() > room {
-        if let Ok(query) = Query::parse(octets) {
-            out.extend(truncated(&query, reply, room));
-        }
-        return;
-    }
-    match kept {
-        // It comes near when it is asked for again.
-        Some(entry) => entry.write(octets, now, out),
-        None => {
-            out.extend_from_slice(reply);
-            cache::patch(out, octets);
-        }
-    }
-}
-
-/// Writes a message, or as much of it as has room.
-fn fit(message: Message, query: &Query, transport: Transport, out: &mut Vec<u8>) {
-    let (octets, room) = (message.compose(true), transport.room(query.payload_size()));
-    out.extend(if octets.len() <= room { octets } else { truncated(query, &octets, room) });
-}
-
-/// An answer without data, with the reason for those who can read it (RFC 8914).
-pub(super) fn error(query: &Query, rcode: Rcode, reason: Option<(ExtendedError, &str)>) -> Message {
-    let mut message = query.response(rcode);
-    // Consul's REFUSED has no OPT record, and no RA.
-    if rcode != Rcode::REFUSED || reason.is_some() {
-        let options = reason.iter().map(|(code, text)| code.to_option(text)).collect();
-        message.edns =
-            query.edns.as_ref().map(|edns| Edns { dnssec_ok: edns.dnssec_ok, options, ..Edns::new(limits::UDP_PAYLOAD) });
-    }
-    message.flags.recursion_available = rcode == Rcode::SERVFAIL;
-    message
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -1086,8 +657,9 @@ mod tests {
     use super::*;
     use crate::catalog::{Change, Instance, Node};
     use crate::dns::{Edns, Flags, Record, Type};
-    use crate::resolve::answer::Settings;
-    use crate::resolve::local;
+    use crate::resolve::answer::{Discovery, Settings};
+    use crate::resolve::local::{self, Local};
+    use crate::resolve::zone::Zones;
     use crate::upstream;
 
     fn row<T: serde::de::DeserializeOwned>(mut row: serde_json::Value) -> T {

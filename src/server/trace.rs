@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::responder::Setup;
+use super::setup::Setup;
 use super::tally::Source;
 use crate::dns::{Query, add_option, option};
 use crate::resolve::answer::Client;

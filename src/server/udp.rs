@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use super::answers::pass_on;
 use super::batch::{Datagram, Inbox, Outbox, Return, Wait};
 use super::query_log::Noted;
 use super::relay::{Asker, Flight, Landing, Relay};
-use super::responder::{self, Found, Outcome, Pending, Responder, Setup, Worker};
+use super::responder::{Found, Outcome, Pending, Responder, judge_reply};
+use super::setup::Setup;
 use super::tally::{Listened, Source};
+use super::worker::Worker;
 use crate::resolve::answer::{Client, Transport};
 use crate::upstream::FirstAttempt;
 
@@ -131,9 +134,9 @@ impl Listener {
                 for Asker { octets, origin } in flight.askers() {
                     let out = self.outbox.next();
                     let who = client(origin);
-                    let (source, upstream) = match responder::judge_reply(setup, reply, octets, who, out) {
+                    let (source, upstream) = match judge_reply(setup, reply, octets, who, out) {
                         None => {
-                            responder::pass_on(kept.as_deref(), reply, octets, now, out);
+                            pass_on(kept.as_deref(), reply, octets, now, out);
                             (Source::Forwarded, Some(flight.upstream()))
                         }
                         Some(Found::Answered(source)) => (source, None),

@@ -1,0 +1,71 @@
+//! Answers that are written here and by nobody else: refusals, errors, and what fits of others'.
+
+use std::time::Instant;
+
+use super::clients::Standing;
+use super::setup::Setup;
+use crate::dns::{Edns, ExtendedError, Message, PlainQuery, Query, Rcode};
+use crate::limits;
+use crate::resolve::answer::{Client, Transport};
+use crate::resolve::cache::{self, Entry};
+use crate::resolve::passing::truncated;
+
+/// Tells a client that it asks too often. Over UDP its address may be forged: it gets no more octets than it sent, and is
+/// asked to come by TCP, where it is counted by itself, so that nobody who forges addresses can silence their owners.
+pub(super) fn hold_back(setup: &Setup, query: &Query, client: Client, out: &mut Vec<u8>) {
+    setup.clients.tell_of_haste(client.address);
+    let message = match client.transport {
+        Transport::Udp => {
+            let mut message = error(query, Rcode::NOERROR, None);
+            message.flags.truncated = true;
+            message
+        }
+        Transport::Tcp => error(query, Rcode::REFUSED, Some((ExtendedError::Other, "more queries than clients.rate allows"))),
+    };
+    out.extend(message.compose(true));
+}
+
+/// Tells a client that it may not ask for this.
+pub(super) fn refuse(setup: &Setup, query: &Query, client: Client, standing: Standing, out: &mut Vec<u8>) {
+    setup.clients.tell_of_refusal(client.address, standing);
+    out.extend(error(query, Rcode::REFUSED, Some((ExtendedError::Prohibited, standing.reason()))).compose(true));
+}
+
+/// Writes what an upstream said to a plain query over UDP: `reply`, which is `kept` if it may be. `octets` are the query's.
+pub(super) fn pass_on(kept: Option<&Entry>, reply: &[u8], octets: &[u8], now: Instant, out: &mut Vec<u8>) {
+    let Some(plain) = PlainQuery::parse(octets) else { return };
+    let room = Transport::Udp.room(plain.payload_size());
+    if reply.len() > room {
+        if let Ok(query) = Query::parse(octets) {
+            out.extend(truncated(&query, reply, room));
+        }
+        return;
+    }
+    match kept {
+        // It comes near when it is asked for again.
+        Some(entry) => entry.write(octets, now, out),
+        None => {
+            out.extend_from_slice(reply);
+            cache::patch(out, octets);
+        }
+    }
+}
+
+/// Writes a message, or as much of it as has room.
+pub(super) fn fit(message: Message, query: &Query, transport: Transport, out: &mut Vec<u8>) {
+    let (octets, room) = (message.compose(true), transport.room(query.payload_size()));
+    out.extend(if octets.len() <= room { octets } else { truncated(query, &octets, room) });
+}
+
+/// An answer without data, with the reason for those who can read it (RFC 8914).
+pub(super) fn error(query: &Query, rcode: Rcode, reason: Option<(ExtendedError, &str)>) -> Message {
+    let mut message = query.response(rcode);
+    // Consul's REFUSED has no OPT record, and no RA.
+    if rcode != Rcode::REFUSED || reason.is_some() {
+        let options = reason.iter().map(|(code, text)| code.to_option(text)).collect();
+        message.edns =
+            query.edns.as_ref().map(|edns| Edns { dnssec_ok: edns.dnssec_ok, options, ..Edns::new(limits::UDP_PAYLOAD) });
+    }
+    message.flags.recursion_available = rcode == Rcode::SERVFAIL;
+    message
+}

@@ -1,0 +1,143 @@
+//! What a listener's thread, or a connection, holds for itself: what is in force, what it has near, and where it notes what it
+//! has answered.
+
+use std::ptr;
+use std::sync::{Arc, Weak};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::{ArcSwap, Cache};
+
+use super::query_log::{Batch, Noted};
+use super::setup::Setup;
+use super::tally::{Listened, Tally};
+use crate::catalog::Catalog;
+use crate::dns::PlainQuery;
+use crate::resolve::answer::Client;
+use crate::resolve::cache::{Entry, Near};
+
+/// So many services, at some 300 octets each, are in the processor's caches anyway.
+const SERVICES_CACHED: usize = 10_000;
+
+/// What a listener's thread, or a connection, holds for itself.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) notes: Notes,
+    pub(super) setup: Cache<Arc<ArcSwap<Setup>>, Arc<Setup>>,
+    pub(super) catalog: Cache<Arc<ArcSwap<Catalog>>, Arc<Catalog>>,
+    /// What is near of each setup's answers, by its place.
+    pub(super) near: Vec<NearOf>,
+    pub(super) rng: fastrand::Rng,
+    pub(super) now: Instant,
+    /// Unix time, in seconds.
+    pub(super) clock: u64,
+}
+
+/// What is near of one setup's answers.
+#[derive(Debug, Default)]
+pub(super) struct NearOf {
+    /// The setup; held weakly, so that its address is nobody else's meanwhile.
+    pub(super) of: Weak<Setup>,
+    pub(super) near: Near,
+}
+
+/// Where a listener's thread, or a connection, notes what it has answered.
+#[derive(Debug)]
+pub(super) struct Notes {
+    /// Where this thread alone counts, if it is one.
+    tally: Option<Arc<Tally>>,
+    /// Where all of its listener count.
+    pub(super) listened: Arc<Listened>,
+    /// What is to be logged.
+    pub(super) batch: Batch,
+}
+
+impl Notes {
+    pub(super) fn note(&mut self, setup: &Setup, noted: &Noted<'_>) {
+        match &self.tally {
+            Some(own) => own.note_alone(noted.source, noted.answer),
+            None => self.listened.shared.note(noted.source, noted.answer),
+        }
+        if let Some(log) = &setup.log {
+            self.batch.add(log, noted);
+        }
+    }
+}
+
+impl Worker {
+    /// For a thread of this listener, which has a tally of its own then, or for one of its many connections.
+    pub(super) fn new(
+        setup: Arc<ArcSwap<Setup>>,
+        catalog: Arc<ArcSwap<Catalog>>,
+        listened: &Arc<Listened>,
+        is_thread: bool,
+    ) -> Self {
+        let (tally, batch) = (is_thread.then(|| listened.for_worker()), Batch::of(listened.place.clone()));
+        Self {
+            notes: Notes { tally, listened: listened.clone(), batch },
+            setup: Cache::new(setup),
+            catalog: Cache::new(catalog),
+            near: Vec::new(),
+            rng: fastrand::Rng::new(),
+            now: Instant::now(),
+            clock: unix_time(),
+        }
+    }
+
+    /// Takes note of the time; a listener calls it once for a batch of queries.
+    pub(super) fn refresh(&mut self) {
+        self.now = Instant::now();
+        self.clock = unix_time();
+    }
+
+    /// Puts the cookie that is due to a client into the answer to its query.
+    pub(super) fn seal(&mut self, octets: &[u8], client: Client, answer: &mut Vec<u8>) {
+        self.setup.load().seal(octets, client, self.clock, answer);
+    }
+
+    /// When that was.
+    pub(super) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Reads ahead for a batch of queries, where that is worth while.
+    pub(super) fn read_ahead<'q>(&mut self, batch: impl Iterator<Item = &'q [u8]>) {
+        let (setup, catalog) = (self.setup.load(), self.catalog.load());
+        if !setup.at_once || catalog.services().len() < SERVICES_CACHED {
+            return;
+        }
+        setup.discovery.read_ahead(catalog, batch.filter_map(PlainQuery::parse));
+    }
+
+    /// Counts an answer that was written here, and logs it.
+    pub(super) fn note(&mut self, setup: &Setup, noted: &Noted<'_>) {
+        self.notes.note(setup, noted);
+    }
+
+    /// Has the log written so far; a listener calls it once for a batch of queries.
+    pub(super) fn flush_log(&mut self) {
+        self.notes.batch.flush();
+    }
+
+    /// Has an answer near that this setup gave.
+    pub(super) fn have_near(&mut self, setup: &Arc<Setup>, query: &PlainQuery<'_>, entry: Arc<Entry>) {
+        if self.near.len() <= setup.place {
+            self.near.resize_with(setup.place + 1, NearOf::default);
+        }
+        let in_force = self.setup.load();
+        let Some(NearOf { of, near }) = self.near.get_mut(setup.place) else { return };
+        if !ptr::eq(of.as_ptr(), Arc::as_ptr(setup)) {
+            let in_force = setup.place.checked_sub(1).map_or(Some(in_force), |view| in_force.views.get(view));
+            if !in_force.is_some_and(|in_force| Arc::ptr_eq(in_force, setup)) {
+                // Another is in force already.
+                return;
+            }
+            near.clear();
+            *of = Arc::downgrade(setup);
+        }
+        near.keep(query, entry);
+    }
+}
+
+pub(super) fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
