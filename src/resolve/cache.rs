@@ -509,7 +509,7 @@ impl Cache {
     }
 
     /// An entry of which nothing is known but that it may be kept for so many seconds.
-    fn entry(&self, key: Key, octets: &[u8], ttl: u32, stored: Instant) -> Option<Arc<Entry>> {
+    fn entry(&self, key: Key, octets: &[u8], ttl: u32, stored: Instant) -> Option<Entry> {
         // What is no answer to its key's question, or has a key that is none, would be nobody's.
         let is_key = key.is_answered_by(octets)
             && key.0.len() <= KEY_MAX
@@ -517,7 +517,7 @@ impl Cache {
                 .0
                 .split_last_chunk::<BEHIND>()
                 .is_some_and(|(name, _)| Name::parse(name, 0).is_ok_and(|(_, end)| end == name.len()));
-        Some(Arc::new(self.made(key, octets, Times::read(octets).filter(|_| is_key)?, ttl, stored)))
+        Some(self.made(key, octets, Times::read(octets).filter(|_| is_key)?, ttl, stored))
     }
 
     fn made(&self, key: Key, octets: &[u8], times: Times, ttl: u32, now: Instant) -> Entry {

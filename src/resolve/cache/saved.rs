@@ -1,17 +1,18 @@
 //! Kept answers as they are written to a file and read again, by whoever has one.
 //!
 //! The form: [`MAGIC`], a mark of whom the answers are from, the time of writing, and blocks of entries, each behind its
-//! length and checksum; an empty block is the end. Each entry has its age and its life at the time of writing, so that what
-//! is read is as old as it is. A block that is damaged is passed over, as far as its length leads to the next one; the others are
+//! length and checksum; an empty block is the end. Each entry has its age at the time of writing, its life, and for how
+//! long it may be given at all, so that what is read is as old as it is and ends when it would have. A block that is damaged is passed over, as far as its length leads to the next one; the others are
 //! used. An entry whose message is no answer to the question that it is found by is nobody's.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Cache, Entry, Key};
 use crate::limits;
 
-const MAGIC: &[u8; 16] = b"rollcall cache 1";
+const MAGIC: &[u8; 16] = b"rollcall cache 2";
 /// Octets from which on a block is written.
 const BLOCK: usize = 64 << 10;
 /// Octets of the largest block that is read: what fills one, and one entry more.
@@ -105,22 +106,25 @@ impl Cache {
         if self.entries.peek(&key).is_some() {
             return false;
         }
-        match self.entry(key, saved.octets, saved.life, stored) {
-            Some(entry) if entry.is_usable(now) && !entry.key.is_denial() => {
-                self.insert(entry);
-                true
-            }
-            _ => false,
+        let Some(mut entry) = self.entry(key, saved.octets, saved.life, stored) else { return false };
+        // What is proved ends with its signature.
+        entry.stale_until = entry.stale_until.min(stored + Duration::from_secs(saved.usable.into()));
+        let is_usable = entry.is_usable(now) && !entry.key.is_denial();
+        if is_usable {
+            self.insert(Arc::new(entry));
         }
+        is_usable
     }
 }
 
 impl Entry {
     fn append(&self, now: Instant, out: &mut Vec<u8>) {
         let age = milliseconds(now.saturating_duration_since(self.stored));
-        let life = self.fresh_until.saturating_duration_since(self.stored).as_secs();
         out.extend(age.to_le_bytes());
-        out.extend(u32::try_from(life).unwrap_or(u32::MAX).to_le_bytes());
+        for until in [self.fresh_until, self.stale_until] {
+            let seconds = until.saturating_duration_since(self.stored).as_secs();
+            out.extend(u32::try_from(seconds).unwrap_or(u32::MAX).to_le_bytes());
+        }
         for part in [&*self.key.0, &*self.octets] {
             // A message, and a name with what stands behind it, are shorter than that.
             out.extend(u16::try_from(part.len()).unwrap_or_default().to_le_bytes());
@@ -134,6 +138,7 @@ struct Saved<'a> {
     age: Duration,
     /// Seconds.
     life: u32,
+    usable: u32,
     key: &'a [u8],
     octets: &'a [u8],
 }
@@ -143,9 +148,10 @@ impl<'a> Saved<'a> {
     fn read(octets: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (age, rest) = octets.split_first_chunk()?;
         let (life, rest) = number(rest)?;
+        let (usable, rest) = number(rest)?;
         let (key, rest) = part(rest)?;
         let (octets, rest) = part(rest)?;
-        Some((Self { age: Duration::from_millis(u64::from_le_bytes(*age)), life, key, octets }, rest))
+        Some((Self { age: Duration::from_millis(u64::from_le_bytes(*age)), life, usable, key, octets }, rest))
     }
 }
 
@@ -240,6 +246,19 @@ mod tests {
             let mut out = Vec::new();
             entry.write(&asked.compose(), now, &mut out);
             assert_eq!(Message::parse(&out).unwrap().answers[0].ttl, ttl.unwrap(), "{away} s later; a stale one has 30 s");
+        }
+    }
+
+    #[test]
+    fn what_has_an_end_keeps_it() {
+        let (cache, now, asked) = (Cache::new(Config::default()), Instant::now(), query("www.example.net"));
+        let key = Key::new(&asked, 0).unwrap();
+        cache.put_until(key.clone(), &response(&asked, 60), now, Some(now + seconds(90))).unwrap();
+        let mut file = Vec::new();
+        cache.save(7, now + seconds(20), CLOCK, &mut file).unwrap();
+        for (away, restored) in [(69, 1), (71, 0)] {
+            let cache = Cache::new(Config::default());
+            assert_eq!(cache.restore(7, Instant::now(), CLOCK + seconds(away), &mut &file[..]).unwrap(), restored, "{away}");
         }
     }
 

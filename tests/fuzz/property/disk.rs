@@ -9,7 +9,7 @@ pub(crate) fn holds(octets: &[u8]) {
     let _ = rollcall::registry::journal_rows(&framed(octets));
     restores(octets);
     // A checksum is no defence against who means it.
-    let head = [&b"rollcall cache 1"[..], &1u32.to_le_bytes(), &1_800_000_000_000u64.to_le_bytes()].concat();
+    let head = [&b"rollcall cache 2"[..], &1u32.to_le_bytes(), &1_800_000_000_000u64.to_le_bytes()].concat();
     restores(&[&head[..], &framed(octets), &framed(&[])].concat());
 }
 
