@@ -198,7 +198,7 @@ impl Local {
 
     /// The answer to a question about a name that must not leave the host, or that was told not to.
     pub fn special(&self, query: &Query) -> Option<Message> {
-        let (zone, meaning) = special::meaning(&query.question.name, self.private_names)?;
+        let (zone, meaning) = special::meaning(&query.question, self.private_names)?;
         if query.question.qclass != Class::IN && query.question.qclass != Class::ANY {
             return Some(respond(query, Rcode::REFUSED));
         }

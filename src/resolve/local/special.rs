@@ -1,7 +1,7 @@
 //! Names that the standards keep on the host: what each means. Not how it is answered.
 
 use super::PrivateNames;
-use crate::dns::Name;
+use crate::dns::{Name, Question, Type};
 
 /// What a special-use name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,8 @@ const REVERSE: &[&str] = &["in-addr.arpa", "ip6.arpa"];
 const LAST_LABELS: &[&str] = &["arpa", "localhost", "invalid", "test", "local", "onion", "alt", "internal"];
 
 /// The special-use domain that `name` is in, and what that means; `None` for an ordinary name.
-pub(super) fn meaning(name: &Name, private_names: PrivateNames) -> Option<(Name, Meaning)> {
+pub(super) fn meaning(question: &Question, private_names: PrivateNames) -> Option<(Name, Meaning)> {
+    let name = &question.name;
     let last = name.labels().last()?;
     if !LAST_LABELS.iter().any(|label| last.eq_ignore_ascii_case(label.as_bytes())) {
         return None;
@@ -65,7 +66,9 @@ pub(super) fn meaning(name: &Name, private_names: PrivateNames) -> Option<(Name,
     }
     let is_meant = |zone: &&&str| private_names == PrivateNames::Block || REVERSE.iter().any(|end| zone.ends_with(end));
     let private = PRIVATE.iter().filter(is_meant).find_map(|zone| within(name, zone));
-    private.or_else(|| shared_range(name)).map(|zone| (zone, Meaning::Nothing))
+    // That it is not signed stands in the zone above it (RFC 8375, 4; RFC 4035, 3.1.4.1).
+    let is_above = |zone: &Name| question.qtype == Type::DS && zone == name;
+    private.or_else(|| shared_range(name)).filter(|zone| !is_above(zone)).map(|zone| (zone, Meaning::Nothing))
 }
 
 /// The part of `name` that is `zone`, when it ends so.
@@ -91,10 +94,15 @@ fn shared_range(name: &Name) -> Option<Name> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dns::Class;
+
+    fn question(name: &str, qtype: Type) -> Question {
+        Question { name: name.parse().unwrap(), qtype, qclass: Class::IN }
+    }
 
     fn is_kept(name: &str, blocks_private: bool) -> Option<Meaning> {
         let private_names = if blocks_private { PrivateNames::Block } else { PrivateNames::Forward };
-        meaning(&name.parse().unwrap(), private_names).map(|(_, meaning)| meaning)
+        meaning(&question(name, Type::A), private_names).map(|(_, meaning)| meaning)
     }
 
     #[test]
@@ -123,12 +131,19 @@ mod tests {
             assert_eq!(is_kept(name, false), None, "{name}");
             assert_eq!(is_kept(name, true), Some(Meaning::Nothing), "{name}");
         }
-        let reverse = |name: &str| meaning(&name.parse().unwrap(), PrivateNames::BlockReverse).is_some();
+        let reverse = |name: &str| meaning(&question(name, Type::A), PrivateNames::BlockReverse).is_some();
         assert!(reverse("1.1.168.192.in-addr.arpa.") && reverse("1.c.f.ip6.arpa.") && reverse("9.16.172.in-addr.arpa."));
         assert!(!reverse("db.internal.") && !reverse("nas.home.arpa.") && reverse("x.onion."));
         for name in ["1.1.15.172.in-addr.arpa.", "1.32.172.in-addr.arpa.", "9.63.100.in-addr.arpa.", "x.172.in-addr.arpa."] {
             assert_eq!(is_kept(name, true), None, "{name}");
         }
         assert_eq!(is_kept("1.1.127.100.in-addr.arpa.", true), Some(Meaning::Nothing));
+    }
+
+    #[test]
+    fn rfc8375_4_whether_home_arpa_is_signed_stands_above_it() {
+        for (name, is_here) in [("home.arpa.", false), ("10.in-addr.arpa.", false), ("x.home.arpa.", true), ("onion.", true)] {
+            assert_eq!(meaning(&question(name, Type::DS), PrivateNames::Block).is_some(), is_here, "{name}");
+        }
     }
 }
