@@ -1,8 +1,8 @@
 //! `rollcall query`: ask a DNS server, and say who answered and what the answer means.
 
-use std::fmt::{self, Write as _};
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::fmt::Write as _;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -22,11 +22,9 @@ use crate::upstream::{self, Host, Protocol, Upstream};
 
 /// The server that is asked when none is given.
 const SERVER_DEFAULT: &str = "127.0.0.1:53";
-/// How long each attempt over UDP waits.
-const UDP_WAITS: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(3)];
-const TCP_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a server may take that is written as a URL, its handshakes included.
-const URL_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long a server may take by UDP, and by a connection, its handshakes included.
+const UDP_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(8);
 /// What fits an Ethernet frame without fragments, over IPv6 too (DNS flag day 2020).
 const PAYLOAD_MAX: u16 = 1232;
 
@@ -74,11 +72,11 @@ pub(super) enum Error {
     #[error("cannot write the question")]
     Compose(#[source] ProtoError),
     #[error("no answer from {server} over {transport}")]
-    Exchange { server: Server, transport: &'static str, source: io::Error },
-    #[error("no answer from {server} over UDP within {} s", UDP_WAITS.iter().sum::<Duration>().as_secs())]
-    Silent { server: Server },
+    Exchange { server: Box<Upstream>, transport: &'static str, source: io::Error },
+    #[error("no answer from {server} over UDP within {} s", UDP_TIMEOUT.as_secs())]
+    Silent { server: Box<Upstream> },
     #[error("the answer of {server} cannot be read")]
-    Parse { server: Server, source: DecodeError },
+    Parse { server: Box<Upstream>, source: DecodeError },
 }
 
 impl Error {
@@ -124,38 +122,8 @@ impl QueryArgs {
 struct Asked {
     name: Name,
     kind: RecordType,
-    server: Server,
-}
-
-/// Whom a question goes to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Server {
-    /// Over UDP, and TCP for what does not fit.
-    Plain(SocketAddr),
-    /// Over one protocol, and no other.
-    Url(Box<Upstream>),
-}
-
-impl fmt::Display for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Plain(address) => write!(f, "{address}"),
-            Self::Url(upstream) => write!(f, "{upstream}"),
-        }
-    }
-}
-
-impl Server {
-    /// Is it on this host, and may tell what became of the question?
-    fn is_here(&self) -> bool {
-        match self {
-            Self::Plain(address) => address.ip().is_loopback(),
-            Self::Url(upstream) => match upstream.host {
-                Host::Address(address) => address.is_loopback(),
-                Host::Name(_) => upstream.addresses.first().is_some_and(IpAddr::is_loopback),
-            },
-        }
-    }
+    /// By UDP it is asked over TCP too, for what does not fit.
+    server: Upstream,
 }
 
 impl Asked {
@@ -192,86 +160,48 @@ impl Asked {
         query.add_query(Query::query(self.name.clone(), self.kind));
         let mut edns = Edns::new();
         edns.set_max_payload(PAYLOAD_MAX);
-        if self.server.is_here() {
+        if is_here(&self.server) {
             // One that does not know it passes it over (RFC 6891, 6.1.2).
             edns.options_mut().insert(EdnsOption::Unknown(option::TRACE, Vec::new()));
         }
         query.set_edns(edns);
         let bytes = query.to_vec().map_err(Error::Compose)?;
         let started = Instant::now();
-        let server = match &self.server {
-            Server::Plain(address) => *address,
-            Server::Url(upstream) => {
-                let transport = protocol_text(upstream.protocol);
-                let failed = |source| Error::Exchange { server: self.server.clone(), transport, source };
-                let (size, message) = self.parse(&over_url(upstream, &bytes).map_err(failed)?)?;
-                return Ok(Answer { message, size, transport, took: started.elapsed() });
-            }
-        };
-        let mut transport = "UDP";
-        let mut reply = if tcp { None } else { Some(self.over_udp(server, &query, &bytes)?) };
-        // RFC 7766, 5: an answer that was cut is asked for again over TCP.
-        let cut = matches!(&reply, Some((_, message)) if message.metadata.truncation);
-        if tcp || cut {
-            transport = if cut { "TCP, because the answer did not fit UDP" } else { "TCP" };
-            reply = Some(self.over_tcp(server, &bytes)?);
+        let (mut protocol, mut transport) = (self.server.protocol, protocol_text(self.server.protocol));
+        if tcp && protocol == Protocol::Udp {
+            (protocol, transport) = (Protocol::Tcp, "TCP");
         }
-        let Some((size, message)) = reply else { return Err(Error::Silent { server: self.server.clone() }) };
+        let (mut size, mut message) = self.ask(protocol, &bytes)?;
+        // RFC 7766, 5: an answer that was cut is asked for again over TCP.
+        if protocol == Protocol::Udp && message.metadata.truncation {
+            transport = "TCP, because the answer did not fit UDP";
+            (size, message) = self.ask(Protocol::Tcp, &bytes)?;
+        }
         Ok(Answer { message, size, transport, took: started.elapsed() })
     }
 
-    fn over_udp(&self, server: SocketAddr, query: &Message, bytes: &[u8]) -> Result<(usize, Message), Error> {
-        let failed = |source| Error::Exchange { server: self.server.clone(), transport: "UDP", source };
-        let any: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
-        let socket = UdpSocket::bind(any).map_err(failed)?;
-        socket.connect(server).map_err(failed)?;
-        let mut buffer = vec![0; usize::from(u16::MAX)];
-        for wait in UDP_WAITS {
-            socket.send(bytes).map_err(failed)?;
-            let deadline = Instant::now() + wait;
-            loop {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    break;
-                }
-                socket.set_read_timeout(Some(left)).map_err(failed)?;
-                let length = match socket.recv(&mut buffer) {
-                    Ok(length) => length,
-                    Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => break,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(error) => return Err(failed(error)),
-                };
-                let received = buffer.get(..length).unwrap_or_default();
-                // What has another ID is not the answer to this question; the right one may still come.
-                if received.get(..2) != Some(&query.metadata.id.to_be_bytes()[..]) {
-                    continue;
-                }
-                return self.parse(received);
-            }
-        }
-        Err(Error::Silent { server: self.server.clone() })
-    }
-
-    fn over_tcp(&self, server: SocketAddr, bytes: &[u8]) -> Result<(usize, Message), Error> {
-        let failed = |source| Error::Exchange { server: self.server.clone(), transport: "TCP", source };
-        let reply = || -> io::Result<Vec<u8>> {
-            let mut stream = TcpStream::connect_timeout(&server, TCP_TIMEOUT)?;
-            stream.set_read_timeout(Some(TCP_TIMEOUT))?;
-            stream.set_write_timeout(Some(TCP_TIMEOUT))?;
-            let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
-            stream.write_all(&[&length.to_be_bytes(), bytes].concat())?;
-            let mut length = [0; 2];
-            stream.read_exact(&mut length)?;
-            let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
-            stream.read_exact(&mut reply)?;
-            Ok(reply)
+    /// Asks once by this protocol: how many octets came back, and what they say.
+    fn ask(&self, protocol: Protocol, bytes: &[u8]) -> Result<(usize, Message), Error> {
+        let server = || Box::new(self.server.clone());
+        let failed = |source| Error::Exchange { server: server(), transport: protocol_text(protocol), source };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let timeout = if protocol == Protocol::Udp { UDP_TIMEOUT } else { CONNECTION_TIMEOUT };
+        let asking = upstream::ask(Upstream { protocol, ..self.server.clone() }, bytes);
+        let reply = match runtime.block_on(async { tokio::time::timeout(timeout, asking).await }) {
+            Ok(reply) => reply.map_err(failed)?,
+            Err(_) if protocol == Protocol::Udp => return Err(Error::Silent { server: server() }),
+            Err(_) => return Err(failed(io::ErrorKind::TimedOut.into())),
         };
-        self.parse(&reply().map_err(failed)?)
+        let message = Message::from_vec(&reply).map_err(|source| Error::Parse { server: server(), source })?;
+        Ok((reply.len(), message))
     }
+}
 
-    fn parse(&self, bytes: &[u8]) -> Result<(usize, Message), Error> {
-        let message = Message::from_vec(bytes).map_err(|source| Error::Parse { server: self.server.clone(), source })?;
-        Ok((bytes.len(), message))
+/// Is it on this host, and may tell what became of the question?
+fn is_here(server: &Upstream) -> bool {
+    match server.host {
+        Host::Address(address) => address.is_loopback(),
+        Host::Name(_) => server.addresses.first().is_some_and(IpAddr::is_loopback),
     }
 }
 
@@ -468,22 +398,12 @@ fn record_type(word: &str) -> Result<RecordType, Error> {
     upper.parse().map_err(|_| Error::Type { word: word.to_owned() })
 }
 
-fn read_server(server: &str) -> Result<Server, Error> {
+fn read_server(server: &str) -> Result<Upstream, Error> {
     match server.split_once("://") {
-        None => server_address(server).map(Server::Plain),
-        Some(("udp", rest)) => server_address(rest).map(Server::Plain),
-        Some(_) => match server.parse() {
-            Ok(upstream) => Ok(Server::Url(Box::new(upstream))),
-            Err(reason) => Err(Error::Url { server: server.to_owned(), reason }),
-        },
+        None => server_address(server).map(Upstream::from),
+        Some(("udp", rest)) => server_address(rest).map(Upstream::from),
+        Some(_) => server.parse().map_err(|reason| Error::Url { server: server.to_owned(), reason }),
     }
-}
-
-/// One question by the protocol of a URL.
-fn over_url(upstream: &Upstream, bytes: &[u8]) -> io::Result<Vec<u8>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let asking = async { tokio::time::timeout(URL_TIMEOUT, upstream::ask(upstream.clone(), bytes)).await };
-    runtime.block_on(asking).map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 fn protocol_text(protocol: Protocol) -> &'static str {
@@ -613,7 +533,8 @@ fn extended_error_text(code: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, TcpListener};
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 
     use hickory_proto::rr::rdata::{A, SOA, TXT};
     use hickory_proto::serialize::binary::BinEncodable as _;
@@ -705,14 +626,19 @@ mod tests {
             let query = Message::from_vec(&buffer[..length]).unwrap();
             let mut reply = query.clone().into_response();
             reply.metadata.truncation = true;
-            let mut wrong = reply.clone();
-            wrong.metadata.id ^= 1;
-            udp.send_to(&wrong.to_vec().unwrap(), client).unwrap();
+            let (mut wrong_id, mut wrong_question) = (reply.clone(), reply.clone());
+            wrong_id.metadata.id ^= 1;
+            wrong_question.queries[0].set_name(Name::from_ascii("other.example.").unwrap());
+            for wrong in [wrong_id, wrong_question] {
+                udp.send_to(&wrong.to_vec().unwrap(), client).unwrap();
+            }
             udp.send_to(&reply.to_vec().unwrap(), client).unwrap();
             let (mut stream, _) = tcp.accept().unwrap();
             let mut length = [0; 2];
             stream.read_exact(&mut length).unwrap();
-            stream.read_exact(&mut buffer[..usize::from(u16::from_be_bytes(length))]).unwrap();
+            let query = &mut buffer[..usize::from(u16::from_be_bytes(length))];
+            stream.read_exact(query).unwrap();
+            reply.metadata.id = Message::from_vec(query).unwrap().metadata.id;
             reply.metadata.truncation = false;
             let name = Name::from_ascii("web.example.").unwrap();
             let soa = SOA::new(name.clone(), name.clone(), 1, 2, 3, 4, 5);

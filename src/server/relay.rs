@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
 use std::iter;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ use crate::limits;
 use crate::resolve::cache::Key;
 use crate::resolve::forward::is_success;
 use crate::resolve::passing::{add_edns, clear_ad};
-use crate::upstream::{self, Allowance, Allowed, Favourite, FirstAttempt};
+use crate::upstream::{self, Allowance, Allowed, Favourite, FirstAttempt, any_towards};
 
 /// What stands for the clients' socket in epoll; a port is told by its place.
 const CLIENTS: u64 = u64::MAX;
@@ -505,9 +505,7 @@ impl Relay {
 
 /// A socket on a random port that hears of this upstream alone.
 fn connected(upstream: SocketAddr, epoll: impl AsFd, number: u64) -> io::Result<UdpSocket> {
-    let any: SocketAddr =
-        if upstream.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
-    let socket = UdpSocket::bind(any)?;
+    let socket = UdpSocket::bind(any_towards(upstream))?;
     socket.connect(upstream)?;
     epoll::add(epoll, &socket, EventData::new_u64(number), EventFlags::IN)?;
     Ok(socket)

@@ -7,10 +7,11 @@
 //! nobody's fault either: the question goes by TCP.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::sockets::any_towards;
 use crate::dns::{
     EdnsOption, Header, Message, Rcode, Section, add_option, drop_edns, drop_options, find_option, has_option, option, rcode,
 };
@@ -195,15 +196,15 @@ fn random() -> Option<[u8; OWN]> {
 
 /// The address of ours from which datagrams go there. Nothing is sent.
 fn address_towards(upstream: SocketAddr) -> Option<IpAddr> {
-    let any: SocketAddr =
-        if upstream.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
-    let socket = UdpSocket::bind(any).ok()?;
+    let socket = UdpSocket::bind(any_towards(upstream)).ok()?;
     socket.connect(upstream).ok()?;
     Some(socket.local_addr().ok()?.ip())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::dns::{Class, Edns, Query, Question, Type};
 

@@ -37,7 +37,7 @@ use std::sync::Arc;
 use link::{Bootstrap, Link, Place};
 
 pub use self::cookies::{Cookie, NO_COOKIE, has_edns};
-pub use self::sockets::{Allowance, Allowed};
+pub use self::sockets::{Allowance, Allowed, any_towards};
 pub use self::udp::{GUESSED_AT, OTHER_CASE};
 pub use address::{Host, Identity, Pin, Protocol, Upstream};
 pub use config::{Config, Route, Sequential};
@@ -46,14 +46,17 @@ pub use group::{Favourite, FirstAttempt};
 pub use report::Try;
 pub use tally::Counters;
 
-/// Asks one server once, over a connection; its name is looked up by the system's servers. Who would take UDP is asked over
-/// TCP.
+/// Asks one server one question, by UDP again and again for as long as the caller waits; its name is looked up by the system's
+/// servers, and asked by TCP then instead of UDP. The reply may be truncated.
 pub async fn ask(upstream: Upstream, query: &[u8]) -> io::Result<Vec<u8>> {
     let place = match (&upstream.host, upstream.addresses.first()) {
         (Host::Address(address), _) | (Host::Name(_), Some(address)) => Place::At((*address, upstream.port).into()),
         (Host::Name(_), None) => Place::Named(Bootstrap::default()),
     };
-    Arc::new(Link::new(upstream, place)).ask(query).await.map(|(_, reply)| reply)
+    match place {
+        Place::At(address) if upstream.protocol == Protocol::Udp => udp::ask_alone(address, query).await,
+        place => Arc::new(Link::new(upstream, place)).ask(query).await.map(|(_, reply)| reply),
+    }
 }
 
 /// The connection came to an end before the reply did: whoever waits may try another one.

@@ -1,7 +1,7 @@
 //! Asking over QUIC (RFC 9250): each query has a stream of its own. HTTP/3 uses the same connections in another way.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::address::Upstream;
 use super::ended;
+use super::sockets::any_towards;
 use crate::dns::Message;
 
 /// What DNS over QUIC is called (RFC 9250, 4.1).
@@ -29,10 +30,6 @@ const STREAM_WINDOW: u32 = 128 << 10;
 
 /// A connection on a socket, and so a port, of its own; both end together.
 pub(super) async fn dial(address: SocketAddr, upstream: &Upstream, config: Arc<ClientConfig>) -> io::Result<quinn::Connection> {
-    let any = match address {
-        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-    };
     let mut transport = TransportConfig::default();
     transport.max_idle_timeout(IdleTimeout::try_from(SILENCE_MAX).ok());
     transport.stream_receive_window(STREAM_WINDOW.into());
@@ -40,7 +37,9 @@ pub(super) async fn dial(address: SocketAddr, upstream: &Upstream, config: Arc<C
     let crypto = QuicClientConfig::try_from(config).map_err(io::Error::other)?;
     let mut client = quinn::ClientConfig::new(Arc::new(crypto));
     client.transport_config(Arc::new(transport));
-    let connecting = Endpoint::client(any)?.connect_with(client, address, &upstream.server_name()).map_err(io::Error::other)?;
+    let connecting = Endpoint::client(any_towards(address))?
+        .connect_with(client, address, &upstream.server_name())
+        .map_err(io::Error::other)?;
     connecting.await.map_err(io::Error::other)
 }
 

@@ -1,12 +1,21 @@
 //! How many sockets may wait for datagrams of upstreams. Each is a file, and a process that has used up its files answers nobody
 //! by TCP and registers nothing: a part of them is for this, and the rest for all else.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 
 use rustix::process::{Resource, getrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits;
+
+/// Any address and port of ours, of the family of this one.
+pub fn any_towards(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}
 
 /// The part of the files that is for such sockets.
 const SHARE: u64 = 4;

@@ -9,15 +9,19 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::set_id;
-use super::sockets::{Allowance, Allowed};
+use super::sockets::{Allowance, Allowed, any_towards};
 use crate::dns::{LetterCase, Message, Reply, question};
 use crate::limits;
+
+/// When a question is sent again that is asked by a socket of its own.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// What it is called when somebody tries to forge a reply.
 pub const GUESSED_AT: io::ErrorKind = io::ErrorKind::ConnectionAborted;
@@ -137,6 +141,25 @@ impl Pool {
     }
 }
 
+/// Asks one server by a socket of its own, again and again for as long as the caller waits.
+pub(super) async fn ask_alone(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
+    let asked = question(query).ok_or(io::ErrorKind::InvalidInput)?;
+    let socket = UdpSocket::bind(any_towards(server)).await?;
+    socket.connect(server).await?;
+    let mut buffer = vec![0; Message::MAX];
+    loop {
+        socket.send(query).await?;
+        let until = tokio::time::Instant::now() + AGAIN;
+        while let Ok(received) = tokio::time::timeout_at(until, socket.recv(&mut buffer)).await {
+            let octets = buffer.get(..received?).unwrap_or_default();
+            // What is no reply to this question ends no wait.
+            if octets.get(..2) == query.get(..2) && Reply::read(octets, asked).is_some() {
+                return Ok(octets.to_vec());
+            }
+        }
+    }
+}
+
 /// Takes a place among those who wait, under a random id that nobody else there uses for the same upstream.
 fn enlist(waiting: &Waiting, upstream: SocketAddr, expected: Expected) -> io::Result<u16> {
     let mut waiting = lock(waiting);
@@ -225,7 +248,6 @@ fn octets<const N: usize>() -> io::Result<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
-    use std::time::Duration;
 
     use super::*;
     use crate::dns::{Class, Query, Question, Type};
