@@ -50,11 +50,11 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// So many that took so long each; for whoever is the only one to do so at that time.
-    pub fn note_alone(&self, took: Duration, count: u64) {
+    /// So many that took so long each.
+    pub fn note(&self, took: Duration, count: u64) {
         let place = BOUNDS.iter().position(|bound| took <= *bound).unwrap_or(BOUNDS.len());
-        self.buckets[place].raise_alone(count);
-        self.nanoseconds.raise_alone(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).saturating_mul(count));
+        self.buckets[place].raise(count);
+        self.nanoseconds.raise(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).saturating_mul(count));
     }
 }
 
@@ -177,7 +177,7 @@ mod tests {
         let histogram = Histogram::default();
         for took in [Duration::from_micros(100), Duration::from_micros(101), Duration::from_millis(2), Duration::from_secs(60)]
         {
-            histogram.note_alone(took, 1);
+            histogram.note(took, 1);
         }
         page.histograms("took_seconds", "How long.", [(vec![("of", "a".to_owned())], &histogram)]);
         let text = page.into_text();

@@ -389,7 +389,7 @@ impl Thread {
             false => store.commit(catalog, agent, &self.unsynced),
         };
         if noted.is_ok() {
-            self.published.counters.sync.note_alone(begun.elapsed(), 1);
+            self.published.counters.sync.note(begun.elapsed(), 1);
             self.unsettled.append(std::mem::take(&mut self.unsynced));
         }
         self.told(noted)

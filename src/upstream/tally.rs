@@ -56,9 +56,9 @@ impl Tally {
         &self.upstream
     }
 
-    /// Takes note of good answers that took so long each. Whoever calls this holds the lock of the conditions.
+    /// Takes note of good answers that took so long each.
     pub(super) fn answered(&self, took: Duration, count: u32) {
-        self.answered.raise_alone(count.into());
-        self.took.note_alone(took, count.into());
+        self.answered.raise(count.into());
+        self.took.note(took, count.into());
     }
 }
