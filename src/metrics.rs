@@ -3,6 +3,7 @@
 
 use std::fmt::{self, Display, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A number that only grows.
@@ -22,6 +23,56 @@ impl Count {
 
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that many threads raise, each for itself, so that none waits for the others.
+#[derive(Debug, Default)]
+pub struct Sum {
+    /// Of those who have none of their own, or had one.
+    shared: Count,
+    owners: Mutex<Vec<Arc<Own>>>,
+}
+
+/// A part of a [`Sum`] that one thread alone raises. On cache lines of its own: two, because processors fetch them in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Own(Count);
+
+impl Own {
+    pub fn raise(&self, by: u64) {
+        self.0.raise_alone(by);
+    }
+}
+
+impl Sum {
+    /// For anybody.
+    pub fn raise(&self, by: u64) {
+        self.shared.raise(by);
+    }
+
+    /// For one more thread. What is held by nobody any more is added up.
+    pub fn own(&self) -> Arc<Own> {
+        let own = Arc::<Own>::default();
+        let mut owners = self.lock();
+        owners.retain(|owner| {
+            let lives = Arc::strong_count(owner) > 1;
+            if !lives {
+                self.shared.raise(owner.0.get());
+            }
+            lives
+        });
+        owners.push(own.clone());
+        own
+    }
+
+    pub fn get(&self) -> u64 {
+        let owners = self.lock();
+        owners.iter().map(|owner| owner.0.get()).sum::<u64>() + self.shared.get()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Own>>> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

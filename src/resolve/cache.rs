@@ -225,7 +225,26 @@ const LIFE_MIN: u32 = 10;
 /// TTL of a stale answer, in seconds (RFC 8767, 5.2).
 const STALE_TTL: u32 = 30;
 
+/// How long an answer of our own making is good by itself.
+const OWN_LIFE: Duration = Duration::from_secs(86_400);
+
 impl Entry {
+    /// An answer of our own making to a plain query, which is the same whenever it is given.
+    pub fn own(query: &PlainQuery<'_>, octets: &[u8], now: Instant) -> Self {
+        let (until, given, is_claimed) = (now + OWN_LIFE, AtomicU8::default(), AtomicBool::default());
+        Self {
+            key: Key::of(query, 0),
+            octets: octets.into(),
+            ttls: Box::default(),
+            stored: now,
+            due_at: until,
+            fresh_until: until,
+            stale_until: until,
+            given,
+            is_claimed,
+        }
+    }
+
     pub fn is_fresh(&self, now: Instant) -> bool {
         now < self.fresh_until
     }
@@ -662,32 +681,42 @@ const PLACES: usize = 4;
 const NEAR_MAX: usize = 2_048;
 
 /// A worker's own cache: the answers to plain queries that it gave last, found without a lock and without parsing the
-/// query. All in it were given by one configuration, in which a question always goes to the same upstreams.
-#[derive(Debug, Default)]
-pub struct Near {
+/// query. All in it were given by one configuration, in which a question always goes to the same upstreams. With each stands
+/// what else the worker has to know of it.
+#[derive(Debug)]
+pub struct Near<T = ()> {
     hasher: RandomState,
-    sets: Vec<[Place; PLACES]>,
+    sets: Vec<[Place<T>; PLACES]>,
 }
 
 /// Room for an entry, found by the hash of its query's key.
-type Place = Option<(u64, Arc<Entry>)>;
+type Place<T> = Option<(u64, Arc<Entry>, T)>;
 
-impl Near {
+impl<T> Default for Near<T> {
+    fn default() -> Self {
+        Self { hasher: RandomState::default(), sets: Vec::new() }
+    }
+}
+
+impl<T> Near<T> {
     /// A fresh answer.
-    pub fn get(&mut self, query: &PlainQuery<'_>, now: Instant) -> Option<&Arc<Entry>> {
+    pub fn get(&mut self, query: &PlainQuery<'_>, now: Instant) -> Option<(&Arc<Entry>, &T)> {
+        if self.sets.is_empty() {
+            return None;
+        }
         let hash = self.hasher.hash_one(query.key());
         let set = self.sets.get_mut(hash as usize % SETS)?;
-        let near = |place: &Place| {
-            place.as_ref().is_some_and(|(other, entry)| *other == hash && entry.key.is_of(query) && entry.is_fresh(now))
+        let near = |place: &Place<T>| {
+            place.as_ref().is_some_and(|(other, entry, _)| *other == hash && entry.key.is_of(query) && entry.is_fresh(now))
         };
         let at = set.iter().position(near)?;
         // What was asked for lately stands in front, and what was not falls out behind.
         set.get_mut(..=at)?.rotate_right(1);
-        set[0].as_ref().map(|(_, entry)| entry)
+        set[0].as_ref().map(|(_, entry, with)| (entry, with))
     }
 
-    /// Has an answer near, from the shared cache.
-    pub fn keep(&mut self, query: &PlainQuery<'_>, entry: Arc<Entry>) {
+    /// Has an answer near, from the shared cache or of our own making.
+    pub fn keep(&mut self, query: &PlainQuery<'_>, entry: Arc<Entry>, with: T) {
         if entry.octets.len() > NEAR_MAX || !entry.key.is_of(query) {
             return;
         }
@@ -698,13 +727,8 @@ impl Near {
         let hash = self.hasher.hash_one(query.key());
         if let Some(set) = self.sets.get_mut(hash as usize % SETS) {
             set.rotate_right(1);
-            set[0] = Some((hash, entry));
+            set[0] = Some((hash, entry, with));
         }
-    }
-
-    /// Forgets everything, when what it holds may no longer be given.
-    pub fn clear(&mut self) {
-        self.sets.clear();
     }
 }
 
@@ -752,8 +776,8 @@ mod tests {
         let far = cache.get(&Key::new(&again, 0).unwrap()).unwrap();
         assert_eq!(Key::of(&plain, 258), Key::new(&again, 258).unwrap());
         assert!(near.get(&plain, now).is_none());
-        near.keep(&plain, far.clone());
-        for entry in [&far, near.get(&plain, after(now, 20)).unwrap()] {
+        near.keep(&plain, far.clone(), ());
+        for entry in [&far, near.get(&plain, after(now, 20)).unwrap().0] {
             let mut out = Vec::new();
             entry.write(&octets, after(now, 20), &mut out);
             let message = Message::parse(&out).unwrap();
@@ -764,7 +788,7 @@ mod tests {
         assert!(near.get(&plain, after(now, 60)).is_none(), "it has expired");
         let other = query("www.example.net", false).compose();
         assert!(near.get(&PlainQuery::parse(&other).unwrap(), now).is_none(), "another EDNS");
-        near.keep(&PlainQuery::parse(&other).unwrap(), far);
+        near.keep(&PlainQuery::parse(&other).unwrap(), far, ());
         assert!(near.get(&PlainQuery::parse(&other).unwrap(), now).is_none(), "that is no answer to it");
         assert!(cache.get(&Key::new(&again, 1).unwrap()).is_none(), "another group of upstreams");
         let stale = cache.get(&Key::new(&again, 0).unwrap()).unwrap();

@@ -12,6 +12,7 @@ use super::setup::Setup;
 use super::tally::{Listened, Tally};
 use crate::catalog::Catalog;
 use crate::dns::PlainQuery;
+use crate::metrics::{Own, Sum};
 use crate::resolve::answer::Client;
 use crate::resolve::cache::{Entry, Near};
 
@@ -38,6 +39,10 @@ pub(super) struct NearOf {
     /// The setup; held weakly, so that its address is nobody else's meanwhile.
     pub(super) of: Weak<Setup>,
     pub(super) near: Near,
+    /// Answers that block lists decided, each with where this worker counts those of its list.
+    pub(super) blocked: Near<Arc<Own>>,
+    /// The lists of those.
+    counted: Vec<(Arc<Sum>, Arc<Own>)>,
 }
 
 /// Where a listener's thread, or a connection, notes what it has answered.
@@ -120,21 +125,40 @@ impl Worker {
 
     /// Has an answer near that this setup gave.
     pub(super) fn have_near(&mut self, setup: &Arc<Setup>, query: &PlainQuery<'_>, entry: Arc<Entry>) {
+        if let Some(NearOf { near, .. }) = self.near_of(setup) {
+            near.keep(query, entry, ());
+        }
+    }
+
+    /// Has an answer near that was blocked, and where those of its list are counted.
+    pub(super) fn have_blocked_near(&mut self, setup: &Arc<Setup>, query: &PlainQuery<'_>, answer: &[u8], answered: &Arc<Sum>) {
+        let now = self.now;
+        let Some(NearOf { blocked, counted, .. }) = self.near_of(setup) else { return };
+        let known = counted.iter().find(|(list, _)| Arc::ptr_eq(list, answered)).map(|(_, own)| own.clone());
+        let own = known.unwrap_or_else(|| {
+            let own = answered.own();
+            counted.push((answered.clone(), own.clone()));
+            own
+        });
+        blocked.keep(query, Arc::new(Entry::own(query, answer, now)), own);
+    }
+
+    /// What is near of this setup's answers, if it is in force.
+    fn near_of(&mut self, setup: &Arc<Setup>) -> Option<&mut NearOf> {
         if self.near.len() <= setup.place {
             self.near.resize_with(setup.place + 1, NearOf::default);
         }
         let in_force = self.setup.load();
-        let Some(NearOf { of, near }) = self.near.get_mut(setup.place) else { return };
-        if !ptr::eq(of.as_ptr(), Arc::as_ptr(setup)) {
+        let near_of = self.near.get_mut(setup.place)?;
+        if !ptr::eq(near_of.of.as_ptr(), Arc::as_ptr(setup)) {
             let in_force = setup.place.checked_sub(1).map_or(Some(in_force), |view| in_force.views.get(view));
             if !in_force.is_some_and(|in_force| Arc::ptr_eq(in_force, setup)) {
                 // Another is in force already.
-                return;
+                return None;
             }
-            near.clear();
-            *of = Arc::downgrade(setup);
+            *near_of = NearOf { of: Arc::downgrade(setup), ..NearOf::default() };
         }
-        near.keep(query, entry);
+        Some(near_of)
     }
 }
 

@@ -33,7 +33,7 @@ use super::answer::{Client, Transport};
 use super::local::{files, respond, soa};
 use crate::dns::{Class, ExtendedError, Given, Message, Name, Query, Question, RData, Rcode, Record, Type, given};
 use crate::limits::{ADDRESSES_JUDGED_MAX, ALIASES_JUDGED_MAX, BLOCK_NAMES_MAX, BLOCK_OCTETS_MAX, BLOCKS_MAX};
-use crate::metrics::Count;
+use crate::metrics::Sum;
 use crate::problem::Problem;
 
 /// One `[[block]]`.
@@ -268,7 +268,7 @@ struct List {
     /// It has lost nearly all of its names since, which may be a mishap.
     doubt: Option<Doubt>,
     /// Answers that it decided, over all reloads.
-    answered: Arc<Count>,
+    answered: Arc<Sum>,
 }
 
 /// What is to be waited for before a file is believed.
@@ -472,7 +472,7 @@ impl Blocks {
         })
     }
 
-    fn counted(&self, path: &Path) -> Option<Arc<Count>> {
+    fn counted(&self, path: &Path) -> Option<Arc<Sum>> {
         self.blocks.iter().flat_map(|block| &block.lists).find(|list| list.path == path).map(|list| list.answered.clone())
     }
 }
@@ -701,8 +701,14 @@ pub enum Verdict<'a> {
 impl Verdict<'_> {
     /// Counts it.
     pub fn note(&self) {
-        if let Self::Listed(listed) = self {
-            listed.list.answered.raise(1);
+        self.counted().into_iter().for_each(|answered| answered.raise(1));
+    }
+
+    /// Where the answers of its list are counted.
+    pub fn counted(&self) -> Option<&Arc<Sum>> {
+        match self {
+            Self::Listed(listed) => Some(&listed.list.answered),
+            Self::Unknown => None,
         }
     }
 
