@@ -184,7 +184,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    use super::super::link::Place;
+    use super::super::bootstrap::Place;
     use super::super::peer::right;
     use super::super::udp_peer::query;
     use super::*;

@@ -9,9 +9,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::address::{Host, Protocol, Upstream};
+use super::bootstrap::{Bootstrap, Place};
 use super::config::{Config, Sequential, Whom};
 use super::group::{Group, Means};
-use super::link::{Bootstrap, Link, Place};
+use super::link::Link;
 use super::system;
 use super::tally::Tally;
 use crate::dns::Question;

@@ -156,7 +156,8 @@ mod tests {
     use quinn::SendStream;
 
     use super::super::address::Protocol;
-    use super::super::link::{Link, Place};
+    use super::super::bootstrap::Place;
+    use super::super::link::Link;
     use super::super::peer::Peer;
     use super::*;
 

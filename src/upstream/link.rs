@@ -10,7 +10,6 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,15 +17,17 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::address::{Host, Protocol, Upstream};
+use super::bootstrap::{Found, Place};
+use super::connection::{Connection, Wire, is_ended};
 use super::cookies::Cookies;
 use super::sentry::Watched;
 use super::spelling::Spelling;
-use super::{ended, https, quic, set_id, system, tcp, tls};
-use crate::dns::{Reply, drop_options, option, pad, question};
+use super::{ended, https, quic, set_id, tcp, tls};
+use crate::dns::{drop_options, option, pad};
 use crate::limits;
 use crate::problem::Problem;
 
@@ -34,19 +35,11 @@ use crate::problem::Problem;
 const DIAL_MAX: Duration = Duration::from_secs(4);
 /// After one that could not be made, the next is tried so much later; who needs it waits.
 const DIAL_AGAIN: Duration = Duration::from_millis(250);
-/// How long a name's addresses are taken as they are, unless no connection to them can be made.
-const FOUND_FOR: Duration = Duration::from_secs(60);
-/// How long a look-up may take while there are addresses from before.
-const LOOK_UP_MAX: Duration = Duration::from_secs(1);
 /// When the next address of a name is tried too (RFC 8305, 5).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 /// How long a connection is kept that nobody uses. Servers close theirs after 10 to 30 s, and a firewall that forgets
 /// one in between would cost a wait.
 const IDLE_MAX: Duration = Duration::from_secs(20);
-/// One that breaks is made anew at once if it was used within this time.
-const USED_LATELY: Duration = Duration::from_secs(5);
-/// How long a reply is awaited, whoever asked may have gone. A connection that said nothing else meanwhile is closed.
-const REPLY_MAX: Duration = Duration::from_secs(5);
 /// The shortest silence, a reply being due, after which a connection is in doubt; and in multiples of the usual time.
 const DOUBT_MIN: Duration = Duration::from_millis(300);
 const DOUBT_TIMES: u32 = 4;
@@ -71,24 +64,8 @@ pub(super) struct Link {
     /// How long a connection is kept that nobody uses.
     idle: Duration,
     tls: OnceLock<Arc<ClientConfig>>,
+    found: Found,
     state: Mutex<State>,
-}
-
-/// Where an upstream is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
-    At(SocketAddr),
-    /// Where its name leads when a connection is made, so that no start waits for that, and a server that moves is found.
-    Named(Bootstrap),
-}
-
-/// Who looks up the names of upstreams.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Bootstrap {
-    /// Upstreams in plain text, by address; the system's when there are none.
-    pub(super) via: Vec<SocketAddr>,
-    /// Our listeners, which are never asked.
-    pub(super) own: Vec<SocketAddr>,
 }
 
 #[derive(Debug, Default)]
@@ -101,8 +78,6 @@ struct State {
     told: Option<Instant>,
     /// How long a reply takes, smoothed.
     usual: Duration,
-    /// The addresses of the name, and when they were looked up.
-    found: Option<(Instant, Vec<SocketAddr>)>,
 }
 
 /// Tells a connection that is being made, or why it could not be.
@@ -118,6 +93,7 @@ impl Link {
             watched: Watched::default(),
             idle: IDLE_MAX,
             tls: OnceLock::new(),
+            found: Found::default(),
             state: Mutex::default(),
         }
     }
@@ -241,7 +217,8 @@ impl Link {
 
     /// Makes a connection, and what ends it.
     async fn connect(&self) -> io::Result<(Wire, CancellationToken)> {
-        let addresses = self.addresses().await?;
+        let has_failed = self.lock().failed.is_some();
+        let addresses = self.found.addresses(&self.place, &self.upstream, has_failed).await?;
         let mut untried = addresses.into_iter();
         let mut trying = FuturesUnordered::new();
         let mut error = io::Error::from(io::ErrorKind::NotFound);
@@ -258,36 +235,6 @@ impl Link {
                 },
                 () = tokio::time::sleep(NEXT_ADDRESS), if untried.len() > 0 => {}
             }
-        }
-    }
-
-    /// Where the server may be. What a name led to before is taken when it cannot be looked up now.
-    async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        let (bootstrap, name) = match (&self.place, &self.upstream.host) {
-            (Place::At(address), _) => return Ok(vec![*address]),
-            (Place::Named(_), Host::Address(address)) => return Ok(vec![SocketAddr::new(*address, self.upstream.port)]),
-            (Place::Named(bootstrap), Host::Name(name)) => (bootstrap, name),
-        };
-        let (former, has_failed) = {
-            let state = self.lock();
-            (state.found.clone(), state.failed.is_some())
-        };
-        let patience = match former {
-            Some((at, addresses)) if !has_failed && at.elapsed() < FOUND_FOR => return Ok(addresses),
-            Some(_) => LOOK_UP_MAX,
-            None => DIAL_MAX,
-        };
-        let found = match tokio::time::timeout(patience, bootstrap.look_up(name, self.upstream.port)).await {
-            Ok(found) => found.map_err(|problem| io::Error::other(problem.to_string())),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        };
-        match (found, former) {
-            (Ok(addresses), _) => {
-                self.lock().found = Some((Instant::now(), addresses.clone()));
-                Ok(addresses)
-            }
-            (Err(_), Some((_, addresses))) => Ok(addresses),
-            (Err(error), None) => Err(error),
         }
     }
 
@@ -325,27 +272,16 @@ impl Link {
     /// Sees a connection to its end, and that there is another when it broke in use.
     async fn keep(self: Arc<Self>, connection: Arc<Connection>) {
         let is_idle = loop {
-            let idle_at = {
-                let ledger = connection.lock();
-                if ledger.waiting > 0 { Instant::now() + self.idle } else { ledger.used + self.idle }
-            };
             tokio::select! {
                 () = connection.end.cancelled() => break false,
-                () = tokio::time::sleep_until(idle_at.into()) => {
-                    let ledger = connection.lock();
-                    if ledger.waiting == 0 && ledger.used.elapsed() >= self.idle {
-                        break true;
-                    }
+                () = tokio::time::sleep_until(connection.idle_at(self.idle).into()) => if connection.is_idle(self.idle) {
+                    break true;
                 }
             }
         };
         connection.end.cancel();
         self.lock().connections.retain(|other| !Arc::ptr_eq(other, &connection));
-        let was_of_use = || {
-            let ledger = connection.lock();
-            ledger.has_answered && ledger.used.elapsed() < USED_LATELY
-        };
-        while !is_idle && was_of_use() {
+        while !is_idle && connection.was_of_use() {
             let mut dialing = {
                 let mut state = self.lock();
                 if !state.connections.is_empty() {
@@ -356,6 +292,12 @@ impl Link {
             // Its outcome is in the state.
             let _ = dialing.wait_for(Option::is_some).await;
         }
+    }
+
+    /// A reply took so long.
+    pub(super) fn note_time(&self, took: Duration) {
+        let mut state = self.lock();
+        state.usual = (state.usual * 7 + took) / 8;
     }
 
     /// Remembers for a moment that the upstream cannot be connected to, and tells it now and then.
@@ -388,150 +330,6 @@ impl fmt::Display for Link {
             _ => write!(f, "{}", self.upstream),
         }
     }
-}
-
-impl Bootstrap {
-    /// The addresses of an upstream's name, but for our own.
-    pub(super) async fn look_up(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, Problem> {
-        let mut found = self.find(name, port).await?;
-        found.retain(|address| !self.is_own(*address));
-        if found.is_empty() {
-            return Err(Problem::new(format!("upstream {name} is this server itself; it is left out")));
-        }
-        Ok(found)
-    }
-
-    /// The same with our own addresses.
-    pub(super) async fn find(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, Problem> {
-        let via = match self.via.is_empty() {
-            true => system::upstreams(Path::new(system::RESOLV_CONF), Path::new(system::RESOLVED_CONF), &self.own)?,
-            false => self.via.clone(),
-        };
-        system::bootstrap(name, port, &via).await
-    }
-
-    pub(super) fn is_own(&self, address: SocketAddr) -> bool {
-        self.own.iter().any(|own| system::is_own(address, *own))
-    }
-}
-
-/// One connection.
-#[derive(Debug)]
-struct Connection {
-    wire: Wire,
-    made: Instant,
-    /// Cancelled when it ends, whoever ends it.
-    end: CancellationToken,
-    ledger: Mutex<Ledger>,
-}
-
-/// The protocols that have connections.
-#[derive(Debug)]
-enum Wire {
-    Pipe(tcp::Pipe),
-    Http2(https::Http2),
-    Http3(https::Http3),
-    Doq(quic::Doq),
-}
-
-/// What a connection has done, and what it owes.
-#[derive(Debug)]
-struct Ledger {
-    waiting: usize,
-    used: Instant,
-    /// When the first query was sent since it was heard last.
-    unheard: Option<Instant>,
-    has_answered: bool,
-}
-
-impl Connection {
-    fn new(wire: Wire, end: CancellationToken) -> Self {
-        let made = Instant::now();
-        let ledger = Mutex::new(Ledger { waiting: 0, used: made, unheard: None, has_answered: false });
-        Self { wire, made, end, ledger }
-    }
-
-    /// Sends a query and waits for its reply. Who gives up waiting cancels nothing: that the reply came tells something of
-    /// the connection.
-    async fn ask(self: Arc<Self>, link: Arc<Link>, query: Vec<u8>) -> io::Result<Vec<u8>> {
-        let sent = {
-            let mut ledger = self.lock();
-            if ledger.waiting >= limits::UPSTREAM_QUERIES_PER_CONNECTION_MAX {
-                return Err(io::ErrorKind::QuotaExceeded.into());
-            }
-            let now = Instant::now();
-            ledger.waiting += 1;
-            ledger.used = now;
-            ledger.unheard.get_or_insert(now);
-            now
-        };
-        let (tell, told) = oneshot::channel();
-        tokio::spawn(async move {
-            let outcome = tokio::select! {
-                biased;
-                outcome = tokio::time::timeout(REPLY_MAX, self.exchange(query)) => {
-                    outcome.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-                }
-                () = self.end.cancelled() => Err(ended()),
-            };
-            self.note(&link, sent, &outcome);
-            let _ = tell.send(outcome);
-        });
-        told.await.map_err(|_| ended())?
-    }
-
-    /// One query and its reply, which has no id.
-    async fn exchange(&self, query: Vec<u8>) -> io::Result<Vec<u8>> {
-        let asked = question(&query).ok_or(io::ErrorKind::InvalidInput)?.to_vec();
-        let reply = match &self.wire {
-            // It sees to it that the reply is to the query.
-            Wire::Pipe(pipe) => return pipe.ask(&query).await,
-            Wire::Http2(http) => http.ask(query).await,
-            Wire::Http3(http) => http.ask(query).await,
-            Wire::Doq(doq) => doq.ask(&query).await,
-        }?;
-        match Reply::read(&reply, &asked) {
-            Some(_) if reply.starts_with(&[0, 0]) => Ok(reply),
-            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "expected a reply to the query, got something else")),
-        }
-    }
-
-    /// Takes note of how an exchange went.
-    fn note(&self, link: &Link, sent: Instant, outcome: &io::Result<Vec<u8>>) {
-        let now = Instant::now();
-        let mut ledger = self.lock();
-        ledger.waiting -= 1;
-        match outcome {
-            Err(error) if is_ended(error) => {}
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                // Nothing came since: there is nobody at its other end.
-                if ledger.unheard.is_some_and(|since| since <= sent) {
-                    self.end.cancel();
-                }
-            }
-            _ => {
-                ledger.unheard = (ledger.waiting > 0).then_some(now);
-                ledger.has_answered = true;
-                drop(ledger);
-                let mut state = link.lock();
-                state.usual = (state.usual * 7 + now.duration_since(sent)) / 8;
-            }
-        }
-    }
-
-    /// How long it has owed a reply without a word, and how many queries are under way on it.
-    fn burden(&self, now: Instant) -> (Duration, usize) {
-        let ledger = self.lock();
-        (ledger.unheard.map_or(Duration::ZERO, |since| now.saturating_duration_since(since)), ledger.waiting)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn is_ended(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::ConnectionAborted
 }
 
 #[cfg(test)]
@@ -663,7 +461,7 @@ mod tests {
             ask(&link, "www.example.net").await;
             assert_eq!(peer.connections(), 2, "{link}");
             // That one is not used, and so nobody hurries to replace it.
-            link.lock().connections[0].lock().has_answered = false;
+            link.lock().connections[0].has_been_of_no_use();
             peer.kill();
             within("the end of it", || link.lock().connections.is_empty()).await;
             ask(&link, "www.example.net").await;

@@ -5,7 +5,9 @@
 //! (`link`), on which `tcp`, `https` and `quic` say how a query becomes a reply, and `tls` whom to trust.
 
 mod address;
+mod bootstrap;
 mod config;
+mod connection;
 mod cookies;
 mod datagram;
 mod forwarder;
@@ -34,7 +36,8 @@ mod validator;
 use std::io;
 use std::sync::Arc;
 
-use link::{Bootstrap, Link, Place};
+use bootstrap::{Bootstrap, Place};
+use link::Link;
 
 pub use self::cookies::{Cookie, NO_COOKIE, has_edns};
 pub use self::sockets::{Allowance, Allowed, any_towards};
