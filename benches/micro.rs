@@ -7,7 +7,8 @@ use divan::{Bencher, black_box};
 use fastrand::Rng;
 use rollcall::catalog::{Catalog, Change, Check, Instance, Node, Rows};
 use rollcall::dns::{Class, Edns, Flags, Message, Opcode, PlainQuery, Query, Question, Type};
-use rollcall::resolve::answer::{Client, Discovery, Settings, Step, Transport};
+use rollcall::resolve::Room;
+use rollcall::resolve::answer::{Client, Discovery, Settings, Step};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -53,7 +54,7 @@ fn query(service: usize, qtype: Type) -> Query {
     Query { id: 7, opcode: Opcode::QUERY, flags, question, edns: Some(Edns::new(1232)) }
 }
 
-const CLIENT: Client = Client { address: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), transport: Transport::Udp };
+const CLIENT: Client = Client { address: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), room: Room::Datagram };
 
 #[divan::bench]
 fn decode_a_plain_query(bencher: Bencher<'_, '_>) {
@@ -76,7 +77,7 @@ fn answer_at_once(bencher: Bencher<'_, '_>, services: usize) {
     let mut ask = |octets: &[u8]| {
         out.clear();
         let plain = PlainQuery::parse(octets).expect("plain");
-        assert!(discovery.answer_at_once(&catalog, &plain, Transport::Udp, &mut rng, 1, &mut out));
+        assert!(discovery.answer_at_once(&catalog, &plain, Room::Datagram, &mut rng, 1, &mut out));
     };
     queries.iter().for_each(|octets| ask(octets));
     let mut next = queries.iter().cycle();

@@ -10,7 +10,8 @@ use std::fs;
 
 use rollcall::catalog::{Catalog, Instance, Node, Rows};
 use rollcall::dns::{Class, Flags, Opcode, PlainQuery, Query, Question, Type};
-use rollcall::resolve::answer::{Discovery, Settings, Transport};
+use rollcall::resolve::Room;
+use rollcall::resolve::answer::{Discovery, Settings};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -81,7 +82,7 @@ fn answers_from_memory_write_to_nothing_that_workers_share() {
         for octets in (0..rounds).flat_map(|_| &queries) {
             out.clear();
             let plain = PlainQuery::parse(octets).unwrap();
-            assert!(discovery.answer_at_once(&catalog, &plain, Transport::Udp, &mut rng, 1_800_000_000, &mut out));
+            assert!(discovery.answer_at_once(&catalog, &plain, Room::Datagram, &mut rng, 1_800_000_000, &mut out));
         }
     };
     assert_eq!(pages_written(|| answer_all(1)), 255, "the first answer of a service is prepared, and kept with it");

@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use crate::dns::{self, Header, Rcode};
 use crate::limits;
-use crate::resolve::answer::Transport;
+use crate::resolve::Room;
 
 /// How long an upstream is waited for whose latency is not known yet.
 const PATIENCE_UNKNOWN: Duration = Duration::from_millis(60);
@@ -217,6 +217,23 @@ fn rank(condition: &Condition) -> (bool, Duration) {
     (condition.is_suspect(), latency + loss_costs)
 }
 
+/// By what an upstream is asked that knows both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    Udp,
+    Tcp,
+}
+
+impl From<Room> for Transport {
+    /// Whose answer has to fit a datagram is content with one.
+    fn from(room: Room) -> Self {
+        match room {
+            Room::Datagram => Self::Udp,
+            Room::Stream => Self::Tcp,
+        }
+    }
+}
+
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -333,14 +350,9 @@ pub fn is_success(rcode: Rcode) -> bool {
 }
 
 impl Lookup {
-    /// Begins a look-up over the transport that the client used. `conditions` are the upstreams of the group.
-    pub fn new(
-        manner: Manner,
-        transport: Transport,
-        conditions: &mut [Condition],
-        now: Instant,
-        rng: &mut fastrand::Rng,
-    ) -> Self {
+    /// Begins a look-up for an answer that has so much room. `conditions` are the upstreams of the group.
+    pub fn new(manner: Manner, room: Room, conditions: &mut [Condition], now: Instant, rng: &mut fastrand::Rng) -> Self {
+        let transport = room.into();
         let mut order: Vec<usize> = (0..conditions.len()).filter(|&n| !conditions[n].is_set_aside).collect();
         let deadline = match manner {
             Manner::Sequential { timeout, random } => {
@@ -413,7 +425,7 @@ impl Lookup {
         conditions: &mut [Condition],
         rng: &mut fastrand::Rng,
     ) -> Self {
-        let mut lookup = Self::new(manner, Transport::Udp, conditions, sent, rng);
+        let mut lookup = Self::new(manner, Room::Datagram, conditions, sent, rng);
         if let Some(at) = lookup.order.iter().position(|turn| turn.upstream == upstream) {
             let first = lookup.order.remove(at);
             lookup.next_at = sent + first.wait;
@@ -637,7 +649,7 @@ mod tests {
         fn new(manner: Manner, conditions: &mut [Condition]) -> Self {
             let start = Instant::now();
             let mut rng = fastrand::Rng::with_seed(1);
-            Self { start, lookup: Lookup::new(manner, Transport::Udp, conditions, start, &mut rng), probed: Vec::new() }
+            Self { start, lookup: Lookup::new(manner, Room::Datagram, conditions, start, &mut rng), probed: Vec::new() }
         }
 
         fn at(&self, ms: u64) -> Instant {

@@ -13,10 +13,12 @@ pub mod local;
 pub mod passing;
 mod presentation;
 pub mod rewrite;
+mod room;
 pub mod route;
 pub mod zone;
 
 pub use presentation::type_text;
+pub use room::Room;
 
 use crate::dns::{Message, Name, RData, Rcode, Type};
 

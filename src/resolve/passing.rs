@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::dns::{Edns, ExtendedError, Flags, Header, Message, Query, Rcode, RecordPlace, Section, question, records};
 use crate::limits;
-use crate::resolve::answer::Transport;
+use crate::resolve::Room;
 use crate::resolve::cache::{Entry, HOP_BY_HOP, patch};
 
 /// Why there is no answer, when nobody gave one.
@@ -81,13 +81,13 @@ pub fn own_edns(query: &Query) -> Option<Edns> {
 }
 
 /// Writes an answer that is kept, as much of it as the client takes; `octets` are the query's own.
-pub fn write_kept(entry: &Entry, query: &Query, octets: &[u8], transport: Transport, now: Instant, out: &mut Vec<u8>) {
-    if entry.size() <= transport.room(query.payload_size()) {
+pub fn write_kept(entry: &Entry, query: &Query, octets: &[u8], room: Room, now: Instant, out: &mut Vec<u8>) {
+    if entry.size() <= room.octets(query.payload_size()) {
         return entry.write(octets, now, out);
     }
     let mut whole = Vec::new();
     entry.write(octets, now, &mut whole);
-    out.extend(truncated(query, &whole, transport.room(query.payload_size())));
+    out.extend(truncated(query, &whole, room.octets(query.payload_size())));
 }
 
 /// As much of an answer as has room, marked as a part, so that the client asks again over TCP (RFC 2181, 9): the first records
@@ -119,8 +119,8 @@ pub fn truncated(query: &Query, whole: &[u8], room: usize) -> Vec<u8> {
 }
 
 /// An answer as this client may have it: its id, its question, its size. `octets` are the query's own.
-pub fn fitted(query: &Query, octets: &[u8], answer: &[u8], transport: Transport) -> Vec<u8> {
-    let room = transport.room(query.payload_size());
+pub fn fitted(query: &Query, octets: &[u8], answer: &[u8], room: Room) -> Vec<u8> {
+    let room = room.octets(query.payload_size());
     if answer.len() > room {
         return truncated(query, answer, room);
     }
@@ -130,7 +130,7 @@ pub fn fitted(query: &Query, octets: &[u8], answer: &[u8], transport: Transport)
 }
 
 /// A kept answer that is past its time, and says so to whoever can read it.
-pub fn stale(entry: &Entry, query: &Query, octets: &[u8], transport: Transport, now: Instant) -> Vec<u8> {
+pub fn stale(entry: &Entry, query: &Query, octets: &[u8], room: Room, now: Instant) -> Vec<u8> {
     let mut answer = Vec::new();
     entry.write(octets, now, &mut answer);
     if query.edns.is_some()
@@ -143,7 +143,7 @@ pub fn stale(entry: &Entry, query: &Query, octets: &[u8], transport: Transport, 
             answer = message.compose(true);
         }
     }
-    fitted(query, octets, &answer, transport)
+    fitted(query, octets, &answer, room)
 }
 
 /// SERVFAIL, with the reason for those who can read it.

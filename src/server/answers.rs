@@ -6,7 +6,8 @@ use super::clients::Standing;
 use super::setup::Setup;
 use crate::dns::{Edns, ExtendedError, Message, PlainQuery, Query, Rcode};
 use crate::limits;
-use crate::resolve::answer::{Client, Transport};
+use crate::resolve::Room;
+use crate::resolve::answer::Client;
 use crate::resolve::cache::{self, Entry};
 use crate::resolve::passing::truncated;
 
@@ -14,13 +15,13 @@ use crate::resolve::passing::truncated;
 /// asked to come by TCP, where it is counted by itself, so that nobody who forges addresses can silence their owners.
 pub(super) fn hold_back(setup: &Setup, query: &Query, client: Client, out: &mut Vec<u8>) {
     setup.clients.tell_of_haste(client.address);
-    let message = match client.transport {
-        Transport::Udp => {
+    let message = match client.room {
+        Room::Datagram => {
             let mut message = error(query, Rcode::NOERROR, None);
             message.flags.truncated = true;
             message
         }
-        Transport::Tcp => error(query, Rcode::REFUSED, Some((ExtendedError::Other, "more queries than clients.rate allows"))),
+        Room::Stream => error(query, Rcode::REFUSED, Some((ExtendedError::Other, "more queries than clients.rate allows"))),
     };
     out.extend(message.compose(true));
 }
@@ -34,7 +35,7 @@ pub(super) fn refuse(setup: &Setup, query: &Query, client: Client, standing: Sta
 /// Writes what an upstream said to a plain query over UDP: `reply`, which is `kept` if it may be. `octets` are the query's.
 pub(super) fn pass_on(kept: Option<&Entry>, reply: &[u8], octets: &[u8], now: Instant, out: &mut Vec<u8>) {
     let Some(plain) = PlainQuery::parse(octets) else { return };
-    let room = Transport::Udp.room(plain.payload_size());
+    let room = Room::Datagram.octets(plain.payload_size());
     if reply.len() > room {
         if let Ok(query) = Query::parse(octets) {
             out.extend(truncated(&query, reply, room));
@@ -52,8 +53,8 @@ pub(super) fn pass_on(kept: Option<&Entry>, reply: &[u8], octets: &[u8], now: In
 }
 
 /// Writes a message, or as much of it as has room.
-pub(super) fn fit(message: Message, query: &Query, transport: Transport, out: &mut Vec<u8>) {
-    let (octets, room) = (message.compose(true), transport.room(query.payload_size()));
+pub(super) fn fit(message: Message, query: &Query, room: Room, out: &mut Vec<u8>) {
+    let (octets, room) = (message.compose(true), room.octets(query.payload_size()));
     out.extend(if octets.len() <= room { octets } else { truncated(query, &octets, room) });
 }
 

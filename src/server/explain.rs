@@ -15,7 +15,8 @@ use super::responder::Responder;
 use super::setup::Setup;
 use super::worker::unix_time;
 use crate::dns::{Query, Question};
-use crate::resolve::answer::{Client, Step, Transport};
+use crate::resolve::Room;
+use crate::resolve::answer::{Client, Step};
 use crate::resolve::block::Verdict;
 use crate::resolve::cache::Names;
 use crate::resolve::{open_alias, type_text};
@@ -133,7 +134,7 @@ fn refused(because: &str) -> serde_json::Map<String, Value> {
 
 /// The client that is meant, who takes answers of any size.
 fn told_to(client: Option<IpAddr>) -> Client {
-    Client { address: client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), transport: Transport::Tcp }
+    Client { address: client.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), room: Room::Stream }
 }
 
 /// Which list has it, and where.

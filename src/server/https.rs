@@ -31,7 +31,8 @@ use crate::limits::{
     DOH_HEAD_OCTETS_MAX, DOH_MISTAKES_MAX, DOH_RESETS_WAITING_MAX, QUERIES_PER_CONNECTION_MAX,
     SENT_AHEAD_OCTETS_PER_CONNECTION_MAX, SENT_AHEAD_OCTETS_PER_STREAM_MAX, STREAM_QUERY_MAX,
 };
-use crate::resolve::answer::{Client, Transport};
+use crate::resolve::Room;
+use crate::resolve::answer::Client;
 
 /// How long a query may take to arrive, as a request's body or on a stream.
 pub(super) const ARRIVAL: Duration = Duration::from_secs(10);
@@ -122,7 +123,7 @@ impl Visit {
     /// Answers a query, as far as there is room for the answer until the client takes it.
     pub(super) async fn answer(&self, query: &[u8]) -> Result<Held, Refusal> {
         self.seat.touch();
-        let client = Client { address: self.client, transport: Transport::Tcp };
+        let client = Client { address: self.client, room: Room::Stream };
         let wishes = Hop::Https.wishes(query);
         let mut answer = self.reception.responder.ask(&self.reception.listened, query, client).await;
         if answer.is_empty() {

@@ -23,7 +23,8 @@ use crate::limits::{
     ANSWER_OCTETS_PER_CONNECTION_MAX, QUERIES_PER_CONNECTION_MAX, QUIC_CONNECTIONS_WAITING_MAX, QUIC_OCTETS_WAITING_MAX,
     SENT_AHEAD_OCTETS_PER_CONNECTION_MAX, SENT_AHEAD_OCTETS_PER_STREAM_MAX, STREAM_QUERY_MAX,
 };
-use crate::resolve::answer::{Client, Transport};
+use crate::resolve::Room;
+use crate::resolve::answer::Client;
 
 /// How long the last packets may take when the process ends.
 pub(super) const FAREWELL: Duration = Duration::from_millis(200);
@@ -162,7 +163,7 @@ async fn exchange(
     let Some(query) = query(&octets) else {
         return connection.close(DOQ_PROTOCOL_ERROR, b"expected one query with id 0 (RFC 9250, 4.2)");
     };
-    let client = Client { address: connection.remote_address().ip(), transport: Transport::Tcp };
+    let client = Client { address: connection.remote_address().ip(), room: Room::Stream };
     let mut answer = reception.responder.ask(&reception.listened, query, client).await;
     if answer.is_empty() {
         return connection.close(DOQ_PROTOCOL_ERROR, b"expected a query");

@@ -31,7 +31,8 @@ use crate::catalog::Catalog;
 use crate::dns::{Class, ExtendedError, Header, Message, Opcode, PlainQuery, Query, Question, Rcode, Reject, Type, is_bare};
 use crate::limits;
 use crate::metrics::{Kind, Labels, Page};
-use crate::resolve::answer::{Chase, Client, Step, Transport};
+use crate::resolve::Room;
+use crate::resolve::answer::{Chase, Client, Step};
 use crate::resolve::block::{Blocks, Verdict};
 use crate::resolve::cache::{Key, Names};
 use crate::resolve::open_alias;
@@ -255,13 +256,13 @@ impl Responder {
         let since = *now;
         let noted = |source| Noted { client: client.address, query: octets, since, source, upstream: None, answer: &[] };
         let standing = setup.standing(client.address);
-        let proven = || client.transport == Transport::Tcp || setup.has_good_cookie(octets, client, *clock);
+        let proven = || client.room == Room::Stream || setup.has_good_cookie(octets, client, *clock);
         let too_often = setup.clients.asks_too_often(client.address, proven, *now);
         if let Some(plain) = &plain
             && standing != Standing::Nothing
             && !too_often
         {
-            if setup.at_once && setup.discovery.answer_at_once(catalog.load(), plain, client.transport, rng, *clock, out) {
+            if setup.at_once && setup.discovery.answer_at_once(catalog.load(), plain, client.room, rng, *clock, out) {
                 notes.note(setup, &Noted { answer: out, ..noted(Source::Discovery) });
                 return Outcome::Answered;
             }
@@ -272,7 +273,7 @@ impl Responder {
                 && !is_reverse(plain)
                 && !setup.blocks.knows(client.address)
             {
-                let room = client.transport.room(plain.payload_size());
+                let room = client.room.octets(plain.payload_size());
                 if let Some((entry, ())) = near.get(plain, *now)
                     && entry.size() <= room
                 {
@@ -426,7 +427,7 @@ impl Responder {
         if plain.is_none() && !is_bare(octets) {
             return Found::Elsewhere(Wait::Forward(None));
         }
-        if query.question.qtype == Type::ANY && client.transport == Transport::Udp && !setup.is_consul() {
+        if query.question.qtype == Type::ANY && client.room == Room::Datagram && !setup.is_consul() {
             // RFC 8482, 4.4: all that there is of a name goes only to who is there, which a datagram does not show.
             out.extend(truncated(query, &[], Message::MAX));
             return Found::Answered(Source::Forwarded);
@@ -435,7 +436,7 @@ impl Responder {
             Kept::Fresh(entry) => entry,
             Kept::Denied(entry) => match entry.denied(query, worker.now) {
                 Some(message) => {
-                    fit(message, query, client.transport, out);
+                    fit(message, query, client.room, out);
                     return Found::Answered(Source::Cache);
                 }
                 None => return Found::Elsewhere(Wait::Forward(None)),
@@ -446,14 +447,14 @@ impl Responder {
         if let Some(verdict) = setup.blocks.judge_answer(&query.question, client, entry.octets()) {
             return blocked(&verdict, query, client, out);
         }
-        write_kept(&entry, query, octets, client.transport, worker.now, out);
+        write_kept(&entry, query, octets, client.room, worker.now, out);
         entry.note_given();
         if entry.is_due(worker.now) && entry.is_popular() {
             self.prefetch.put(setup, &entry, octets);
         }
         // A connection is too short-lived, and there are too many, for each to have a cache of its own. And what a client gets
         // of whom a list says something is not for all.
-        if let Some(plain) = plain.filter(|_| client.transport == Transport::Udp && !setup.blocks.knows(client.address)) {
+        if let Some(plain) = plain.filter(|_| client.room == Room::Datagram && !setup.blocks.knows(client.address)) {
             worker.have_near(setup, plain, entry);
         }
         Found::Answered(Source::Cache)
@@ -490,11 +491,11 @@ impl Responder {
             }
             Holder::Rewritten(message) => Found::Elsewhere(Wait::Complete(Source::Local, Box::new(message))),
             Holder::Local(message) | Holder::Route(message) | Holder::Special(message) => {
-                fit(message, query, client.transport, out);
+                fit(message, query, client.room, out);
                 Found::Answered(Source::Local)
             }
             Holder::Zone => {
-                let kept = setup.zones.kept(query, client.transport.room(query.payload_size()), out);
+                let kept = setup.zones.kept(query, client.room.octets(query.payload_size()), out);
                 if kept { Found::Answered(Source::Zone) } else { Found::Elsewhere(Wait::Zone) }
             }
             Holder::Discovery(Step::Reply(message)) => {
@@ -505,7 +506,7 @@ impl Responder {
             Holder::Blocked(verdict) => {
                 let found = blocked(&verdict, query, client, out);
                 // As for what is kept: not what only fits a larger datagram, and nothing that is not for all.
-                let is_near = client.transport == Transport::Udp && !setup.blocks.knows(client.address);
+                let is_near = client.room == Room::Datagram && !setup.blocks.knows(client.address);
                 if let (true, Some(plain), Some(answered), Found::Answered(_)) = (is_near, plain, verdict.counted(), &found)
                     && Header::of(out).is_some_and(|header| !header.flags().truncated)
                 {
@@ -566,15 +567,15 @@ impl Responder {
                 let mut out = Vec::new();
                 let message = setup.zones.message(query).await;
                 if open_alias(&message).is_some() {
-                    fit(self.completed(setup, client, message).await, query, client.transport, &mut out);
+                    fit(self.completed(setup, client, message).await, query, client.room, &mut out);
                 } else {
-                    setup.zones.answer(query, client.transport.room(query.payload_size()), &mut out).await;
+                    setup.zones.answer(query, client.room.octets(query.payload_size()), &mut out).await;
                 }
                 (Source::Zone, out).into()
             }
             Wait::Complete(source, message) => {
                 let mut out = Vec::new();
-                fit(self.completed(setup, client, *message).await, query, client.transport, &mut out);
+                fit(self.completed(setup, client, *message).await, query, client.room, &mut out);
                 (source, out).into()
             }
         }
@@ -589,12 +590,12 @@ impl Responder {
         client: Client,
         first: Option<FirstAttempt>,
     ) -> Given {
-        let Resolved { answered, octets, tries } = setup.forwarder.resolve(query, octets, client.transport, first).await;
+        let Resolved { answered, octets, tries } = setup.forwarder.resolve(query, octets, client.room, first).await;
         let verdict = setup.blocks.judge_answer(&query.question, client, &octets);
         if let Some(verdict) = verdict {
             let mut out = Vec::new();
             if let Found::Elsewhere(Wait::Complete(_, message)) = blocked(&verdict, query, client, &mut out) {
-                fit(self.completed(setup, client, *message).await, query, client.transport, &mut out);
+                fit(self.completed(setup, client, *message).await, query, client.room, &mut out);
             }
             return Given { source: Source::Blocked, octets: out, tries };
         }
@@ -628,7 +629,7 @@ impl Responder {
     /// followed once more.
     async fn known(&self, setup: &Arc<Setup>, client: Client, question: &Question) -> Option<Message> {
         let query = Query::of(question.clone());
-        let client = Client { transport: Transport::Tcp, ..client };
+        let client = Client { room: Room::Stream, ..client };
         let mut holder = setup.holder(&self.catalog(), &query, client, &mut fastrand::Rng::new(), unix_time());
         // What data of our own leads to is not blocked, nor what a block list does.
         if matches!(holder, Holder::Blocked(_)) {
@@ -654,7 +655,7 @@ fn blocked(verdict: &Verdict<'_>, query: &Query, client: Client, out: &mut Vec<u
         Some(message) if open_alias(&message).is_some() => {
             return Found::Elsewhere(Wait::Complete(Source::Blocked, Box::new(message)));
         }
-        Some(message) => fit(message, query, client.transport, out),
+        Some(message) => fit(message, query, client.room, out),
         None => {}
     }
     Found::Answered(Source::Blocked)
@@ -736,7 +737,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn what_is_in_memory_is_answered_without_an_allocation() {
         let responder = responder().await;
-        let client = Client { address: [127, 0, 0, 1].into(), transport: Transport::Udp };
+        let client = Client { address: [127, 0, 0, 1].into(), room: Room::Datagram };
         let questions = [
             ("even.service.consul", Type::A),
             ("EVEN.service.dc1.Consul", Type::A),
@@ -781,10 +782,10 @@ mod tests {
         let listened = responder.tallies.listener("127.0.0.1:53".into(), "udp");
         let forwarder = responder.setup().forwarder.clone();
         tokio::spawn(crate::server::prefetch::run(responder.due()));
-        for (name, transport, asked_before) in [
-            ("near.example.net", Transport::Udp, 1),
-            ("shared.example.net", Transport::Tcp, 2),
-            ("early.example.net", Transport::Udp, 99),
+        for (name, room, asked_before) in [
+            ("near.example.net", Room::Datagram, 1),
+            ("shared.example.net", Room::Stream, 2),
+            ("early.example.net", Room::Datagram, 99),
         ] {
             let octets = query(name, Type::A, true);
             let asked = Query::parse(&octets).unwrap();
@@ -795,7 +796,7 @@ mod tests {
             let then = Instant::now().checked_sub(std::time::Duration::from_secs(age)).unwrap();
             forwarder.keep(Key::new(&asked, 0).unwrap(), &message.compose(true), then).unwrap();
             let mut worker = responder.worker(&listened, true);
-            let client = Client { address: [127, 0, 0, 1].into(), transport };
+            let client = Client { address: [127, 0, 0, 1].into(), room };
             let mut ask = || {
                 let mut out = Vec::new();
                 assert!(matches!(responder.answer(&mut worker, &octets, client, &mut out), Outcome::Answered), "{name}");
@@ -842,7 +843,7 @@ mod tests {
             assert_eq!(problems, []);
             Setup::clone(&responder.setup()).with_blocks(Arc::new(blocks))
         };
-        let clients = [Transport::Udp, Transport::Tcp].map(|transport| Client { address: [127, 0, 0, 1].into(), transport });
+        let clients = [Room::Datagram, Room::Stream].map(|room| Client { address: [127, 0, 0, 1].into(), room });
         let [client, stream] = clients;
         let listened = responder.tallies.listener("127.0.0.1:53".into(), "udp");
         let counted = || responder.setup().blocks.lists().map(|(_, _, answered)| answered).collect::<Vec<_>>();

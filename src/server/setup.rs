@@ -10,7 +10,8 @@ use super::cookies::Cookies;
 use super::query_log::QueryLog;
 use crate::catalog::Catalog;
 use crate::dns::{Name, Query, Question, add_option, find_option, option};
-use crate::resolve::answer::{Client, Compat, Discovery, Explained, Transport};
+use crate::resolve::Room;
+use crate::resolve::answer::{Client, Compat, Discovery, Explained};
 use crate::resolve::block::Blocks;
 use crate::resolve::local::Local;
 use crate::resolve::passing::truncated;
@@ -180,7 +181,7 @@ impl Setup {
     pub(super) fn introduce(&self, query: &Query, client: Client, answer: &mut Vec<u8>) {
         let Some(nsid) = &self.nsid else { return };
         let is_wanted = query.edns.as_ref().is_some_and(|edns| edns.option(option::NSID).is_some());
-        if is_wanted && answer.len() + 4 + nsid.len() <= client.transport.room(query.payload_size()) {
+        if is_wanted && answer.len() + 4 + nsid.len() <= client.room.octets(query.payload_size()) {
             add_option(answer, option::NSID, nsid.as_bytes());
         }
     }
@@ -213,11 +214,11 @@ impl Setup {
         // Most have no records behind their question.
         let may_have = octets.get(11) != Some(&0) && !answer.is_empty() && !self.is_consul();
         let Some(brought) = find_option(octets, option::COOKIE).filter(|_| may_have) else { return };
-        if client.transport == Transport::Udp
-            && answer.len() + Cookies::ROOM > Transport::Udp.room(None)
+        if client.room == Room::Datagram
+            && answer.len() + Cookies::ROOM > Room::Datagram.octets(None)
             && let Ok(query) = Query::parse(octets)
             && let Some(edns) = &query.edns
-            && let room = Transport::Udp.room(Some(edns.udp_size)).saturating_sub(Cookies::ROOM)
+            && let room = Room::Datagram.octets(Some(edns.udp_size)).saturating_sub(Cookies::ROOM)
             && answer.len() > room
         {
             *answer = truncated(&query, answer, room);

@@ -27,7 +27,8 @@ use super::seats::{Seat, Seats};
 use super::tally::Listened;
 use crate::dns::{Message, Rcode, question};
 use crate::limits;
-use crate::resolve::answer::{Client, Transport};
+use crate::resolve::Room;
+use crate::resolve::answer::Client;
 
 /// Octets of queries that are read at once.
 const READ_AHEAD: usize = 2_048;
@@ -200,7 +201,7 @@ where
         let _ = timeout(WRITE, to.shutdown()).await;
     });
     let in_flight = Arc::new(Semaphore::new(limits::QUERIES_PER_CONNECTION_MAX));
-    let client = Client { address: client, transport: Transport::Tcp };
+    let client = Client { address: client, room: Room::Stream };
     let responder = &reception.responder;
     let mut worker = responder.worker(&reception.listened, false);
     let mut turn = 0;

@@ -19,7 +19,7 @@ impl Setup {
         let is_of_others = matches!(source, Source::Cache | Source::Stale | Source::Forwarded | Source::Failed);
         let route = is_of_others.then(|| self.forwarder.route_of(&query.question)).flatten();
         let told = json!({ "source": source.name(), "view": self.view(), "route": route, "tries": tries }).to_string();
-        if answer.len() + 4 + told.len() <= client.transport.room(query.payload_size()) {
+        if answer.len() + 4 + told.len() <= client.room.octets(query.payload_size()) {
             add_option(answer, option::TRACE, told.as_bytes());
         }
     }
@@ -32,7 +32,8 @@ mod tests {
 
     use super::*;
     use crate::dns::{Class, Edns, EdnsOption, Message, Question, Rcode, Type};
-    use crate::resolve::answer::{Discovery, Settings, Transport};
+    use crate::resolve::Room;
+    use crate::resolve::answer::{Discovery, Settings};
     use crate::resolve::local::{self, Local};
     use crate::resolve::zone::Zones;
     use crate::upstream::{self, Forwarder};
@@ -48,7 +49,7 @@ mod tests {
             Query { edns: Some(Edns { options, ..Edns::new(1232) }), ..Query::of(question.clone()) }
         };
         let told = |client: &str, trace: bool, size: usize| {
-            let client = Client { address: client.parse::<IpAddr>().unwrap(), transport: Transport::Udp };
+            let client = Client { address: client.parse::<IpAddr>().unwrap(), room: Room::Datagram };
             let mut message = asks(trace).response(Rcode::NOERROR);
             message.edns =
                 Some(Edns { options: vec![EdnsOption { code: 65_001, data: vec![0; size].into() }], ..Edns::new(1232) });

@@ -17,7 +17,8 @@ use super::responder::{Found, Outcome, Pending, Responder, judge_reply};
 use super::setup::Setup;
 use super::tally::{Listened, Source};
 use super::worker::Worker;
-use crate::resolve::answer::{Client, Transport};
+use crate::resolve::Room;
+use crate::resolve::answer::Client;
 use crate::upstream::FirstAttempt;
 
 /// Answers what comes on `socket`, until it is [released](release) and `stopped` is set, which has to come first.
@@ -194,7 +195,7 @@ impl Listener {
 }
 
 fn client(origin: &Return) -> Client {
-    Client { address: origin.peer().ip(), transport: Transport::Udp }
+    Client { address: origin.peer().ip(), room: Room::Datagram }
 }
 
 #[cfg(test)]

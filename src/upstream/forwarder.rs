@@ -23,7 +23,7 @@ use super::under_way::{Joined, Outcome, Told, Turn, UnderWay};
 use super::validator::{Validator, Verdict};
 use crate::dns::{Class, ExtendedError, Message, Name, PlainQuery, Query, Question, Rcode, Type, is_bare};
 use crate::problem::Problem;
-use crate::resolve::answer::Transport;
+use crate::resolve::Room;
 use crate::resolve::cache::{self, Cache, Entry, Key, Names, Stock};
 use crate::resolve::dnssec;
 use crate::resolve::failures::{Failures, Kind as Failing};
@@ -379,13 +379,7 @@ impl Forwarder {
 
     /// Asks upstream, or whoever asks the same already; `octets` are the query's own. Always has an answer, SERVFAIL at
     /// the worst. `first` is an attempt that was made already; such a query is plain, and came by UDP.
-    pub async fn resolve(
-        self: &Arc<Self>,
-        query: &Query,
-        octets: &[u8],
-        transport: Transport,
-        first: Option<FirstAttempt>,
-    ) -> Resolved {
+    pub async fn resolve(self: &Arc<Self>, query: &Query, octets: &[u8], room: Room, first: Option<FirstAttempt>) -> Resolved {
         let nobody = |reason| Resolved::from((Answered::Nobody, failure(query, Some(reason))));
         let mut tries = Vec::new();
         let Some((number, group)) = self.groups.of(&query.question) else {
@@ -393,7 +387,7 @@ impl Forwarder {
         };
         if self.is_sequential {
             // Consul's own answer when all recursors fail: SERVFAIL, with the client's OPT.
-            let (answered, octets) = match self.unchanged(group, query, octets, transport, &mut tries).await {
+            let (answered, octets) = match self.unchanged(group, query, octets, room, &mut tries).await {
                 Some(answer) => (Answered::Asked, answer),
                 None => (Answered::Nobody, failure(query, None)),
             };
@@ -401,25 +395,25 @@ impl Forwarder {
         }
         if !is_bare(octets) {
             self.counters.misses.raise(1);
-            let answer = self.unchanged(group, query, octets, transport, &mut tries).await;
-            return answered(query, octets, answer.as_deref().ok_or(SILENCE), transport, tries.into());
+            let answer = self.unchanged(group, query, octets, room, &mut tries).await;
+            return answered(query, octets, answer.as_deref().ok_or(SILENCE), room, tries.into());
         }
         let Some(key) = Key::new(query, number) else {
             self.counters.misses.raise(1);
-            let answer = self.found(group, query, transport, None, &mut tries).await.map(|found| found.octets);
-            return answered(query, octets, answer.as_deref().ok_or(SILENCE), transport, tries.into());
+            let answer = self.found(group, query, room, None, &mut tries).await.map(|found| found.octets);
+            return answered(query, octets, answer.as_deref().ok_or(SILENCE), room, tries.into());
         };
         let kept = self.cache.get(&key).filter(|entry| entry.is_usable(Instant::now()));
         if let Some(entry) = kept.as_ref().filter(|entry| entry.is_fresh(Instant::now())) {
             // Another's look-up ended while this query was on its way here, or it is a question of our own.
             let mut answer = Vec::new();
-            write_kept(entry, query, octets, transport, Instant::now(), &mut answer);
+            write_kept(entry, query, octets, room, Instant::now(), &mut answer);
             return (Answered::Kept, answer).into();
         }
         self.counters.misses.raise(u64::from(first.is_none()));
         let stale = |entry: &Entry| {
             self.counters.stale.raise(1);
-            Resolved::from((Answered::Stale, stale(entry, query, octets, transport, Instant::now())))
+            Resolved::from((Answered::Stale, stale(entry, query, octets, room, Instant::now())))
         };
         if let Some(failing) = self.failed_lately(&key, group) {
             group.scout(|| passed_on(query));
@@ -445,7 +439,7 @@ impl Forwarder {
                 _ => return stale(entry),
             },
         };
-        answered(query, octets, answer.as_deref().map_err(|reason| *reason), transport, tries)
+        answered(query, octets, answer.as_deref().map_err(|reason| *reason), room, tries)
     }
 
     /// Fetches what is kept for a query anew, if that is still near its end.
@@ -464,8 +458,8 @@ impl Forwarder {
     /// Asks a question of our own; `None` when nobody answers.
     pub async fn ask(self: &Arc<Self>, question: Question) -> Option<Message> {
         let query = Query::of(question);
-        let transport = if self.is_sequential { Transport::Udp } else { Transport::Tcp };
-        let Resolved { octets, .. } = self.resolve(&query, &query.compose(), transport, None).await;
+        let room = if self.is_sequential { Room::Datagram } else { Room::Stream };
+        let Resolved { octets, .. } = self.resolve(&query, &query.compose(), room, None).await;
         Message::parse(&octets).ok().filter(|message| message.rcode != Rcode::SERVFAIL)
     }
 
@@ -486,7 +480,7 @@ impl Forwarder {
         let what = format!("{} of {}", question.qtype, question.name);
         async move {
             let query = with_proofs(&Query::of(question));
-            let Resolved { answered, octets, .. } = forwarder.resolve(&query, &query.compose(), Transport::Tcp, None).await;
+            let Resolved { answered, octets, .. } = forwarder.resolve(&query, &query.compose(), Room::Stream, None).await;
             match Message::parse(&octets) {
                 Ok(message) if is_good(&octets) => Ok(message),
                 Ok(message) if answered != Answered::Nobody => Err(format!("{what}: an upstream answered {}", message.rcode)),
@@ -502,16 +496,16 @@ impl Forwarder {
         self: &Arc<Self>,
         group: &Arc<Group>,
         query: &Query,
-        transport: Transport,
+        room: Room,
         first: Option<FirstAttempt>,
         tries: &mut Vec<Try>,
     ) -> Option<Found> {
         let Some(validator) = self.judging(query) else {
-            let reply = self.look_up(group, query, &passed_on(query), transport, first, tries).await?;
+            let reply = self.look_up(group, query, &passed_on(query), room, first, tries).await?;
             return Some(completed(self.filter.apply(reply)?, query).into());
         };
         let asked = with_proofs(query);
-        let reply = self.look_up(group, &asked, &passed_on(&asked), transport, None, tries).await?;
+        let reply = self.look_up(group, &asked, &passed_on(&asked), room, None, tries).await?;
         let is_good = is_good(&reply);
         let mut message = Message::parse(&completed(reply, &asked)).ok()?;
         message.questions = vec![query.question.clone()];
@@ -546,10 +540,10 @@ impl Forwarder {
         group: &Arc<Group>,
         query: &Query,
         octets: &[u8],
-        transport: Transport,
+        room: Room,
         tries: &mut Vec<Try>,
     ) -> Option<Vec<u8>> {
-        self.filter.apply(self.look_up(group, query, octets, transport, None, tries).await?)
+        self.filter.apply(self.look_up(group, query, octets, room, None, tries).await?)
     }
 
     /// Has a group carry a look-up to its end. `octets` are the query as it goes upstream.
@@ -558,11 +552,11 @@ impl Forwarder {
         group: &Arc<Group>,
         query: &Query,
         octets: &[u8],
-        transport: Transport,
+        room: Room,
         first: Option<FirstAttempt>,
         tries: &mut Vec<Try>,
     ) -> Option<Vec<u8>> {
-        let answer = group.look_up(query, octets, transport, first, tries).await;
+        let answer = group.look_up(query, octets, room, first, tries).await;
         if answer.is_none() {
             self.counters.failed.raise(1);
             self.sentry.wake();
@@ -598,7 +592,7 @@ impl Forwarder {
     /// Carries a look-up that others may join to its end, and keeps what comes of it.
     async fn carry(self: Arc<Self>, turn: Turn, group: Arc<Group>, query: Query, first: Option<FirstAttempt>) {
         let mut tries = Vec::new();
-        let found = self.found(&group, &query, Transport::Udp, first, &mut tries).await;
+        let found = self.found(&group, &query, Room::Datagram, first, &mut tries).await;
         let (end, bogus) = found.as_ref().map_or((None, None), |found| (found.holds_for, found.bogus));
         let (now, key) = (Instant::now(), turn.key());
         let mut answer: Option<Arc<[u8]>> = found.map(|found| found.octets.into());
@@ -626,13 +620,13 @@ impl Forwarder {
 }
 
 /// An answer as this client may have it, or SERVFAIL with the reason why there is none. `octets` are the query's own.
-fn answered(query: &Query, octets: &[u8], answer: Result<&[u8], &str>, transport: Transport, tries: Arc<[Try]>) -> Resolved {
+fn answered(query: &Query, octets: &[u8], answer: Result<&[u8], &str>, room: Room, tries: Arc<[Try]>) -> Resolved {
     // Who has come by a stream can do nothing with a part of an answer.
-    let is_part = |answer: &[u8]| transport == Transport::Tcp && answer.get(2).is_some_and(|high| high & 2 != 0);
+    let is_part = |answer: &[u8]| room == Room::Stream && answer.get(2).is_some_and(|high| high & 2 != 0);
     let reason = match answer {
         Ok(answer) if is_part(answer) => PART,
         Ok(answer) => {
-            return Resolved { answered: Answered::Asked, octets: fitted(query, octets, answer, transport), tries };
+            return Resolved { answered: Answered::Asked, octets: fitted(query, octets, answer, room), tries };
         }
         Err(reason) => reason,
     };
@@ -692,11 +686,11 @@ mod tests {
         };
         let peer = Peer::start(0, cut).await;
         let forwarder = forwarder(&config(&[&peer])).await;
-        for (transport, rcode) in [(Transport::Udp, Rcode::NOERROR), (Transport::Tcp, Rcode::SERVFAIL)] {
+        for (room, rcode) in [(Room::Datagram, Rcode::NOERROR), (Room::Stream, Rcode::SERVFAIL)] {
             let query = query("www.example.net", true);
-            let Resolved { octets, .. } = forwarder.resolve(&query, &query.compose(), transport, None).await;
+            let Resolved { octets, .. } = forwarder.resolve(&query, &query.compose(), room, None).await;
             let message = Message::parse(&octets).unwrap();
-            assert_eq!((message.rcode, message.flags.truncated), (rcode, transport == Transport::Udp), "{message:?}");
+            assert_eq!((message.rcode, message.flags.truncated), (rcode, room == Room::Datagram), "{message:?}");
         }
     }
 
@@ -820,7 +814,7 @@ mod tests {
             assert!(begun.elapsed() < Duration::from_secs(5), "the look-up did not go on");
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
-        write_kept(&entry, &asked, &asked.compose(), Transport::Udp, Instant::now(), &mut out);
+        write_kept(&entry, &asked, &asked.compose(), Room::Datagram, Instant::now(), &mut out);
         assert_eq!(Message::parse(&out).unwrap().answers[0].ttl, 60);
     }
 

@@ -21,10 +21,10 @@ use super::udp;
 use crate::dns::Query;
 use crate::limits;
 use crate::metrics::Labels;
-use crate::resolve::answer::Transport;
+use crate::resolve::Room;
 use crate::resolve::failures::Fortune;
 use crate::resolve::filter;
-use crate::resolve::forward::{self, Condition, Lookup, Manner, Step, is_good};
+use crate::resolve::forward::{self, Condition, Lookup, Manner, Step, Transport, is_good};
 use crate::resolve::passing::{clear_ad, onward};
 
 /// Upstreams that stand in for each other.
@@ -197,12 +197,12 @@ impl Group {
         self: &Arc<Self>,
         query: &Query,
         octets: &[u8],
-        transport: Transport,
+        room: Room,
         first: Option<FirstAttempt>,
         tries: &mut Vec<Try>,
     ) -> Option<Vec<u8>> {
         let octets: Arc<[u8]> = octets.into();
-        let mut lookup = self.begin(transport, first.as_ref()).with_edns(query.edns.is_some());
+        let mut lookup = self.begin(room, first.as_ref()).with_edns(query.edns.is_some());
         let without_edns = OnceLock::new();
         let mut asked: FuturesUnordered<Asking> = FuturesUnordered::new();
         if let Some(first) = first {
@@ -253,11 +253,11 @@ impl Group {
         answer
     }
 
-    fn begin(&self, transport: Transport, first: Option<&FirstAttempt>) -> Lookup {
+    fn begin(&self, room: Room, first: Option<&FirstAttempt>) -> Lookup {
         let (conditions, rng) = (&mut self.conditions(), &mut fastrand::Rng::new());
         match first {
             Some(first) => Lookup::begun(first.upstream, first.sent, self.manner, conditions, rng),
-            None => Lookup::new(self.manner, transport, conditions, Instant::now(), rng),
+            None => Lookup::new(self.manner, room, conditions, Instant::now(), rng),
         }
     }
 

@@ -16,9 +16,8 @@ use super::validator::Verdict;
 use crate::dns::{Edns, Query, Question, Rcode};
 use crate::limits;
 use crate::metrics::{Count, Kind, Labels, Page};
-use crate::resolve::answer::Transport;
 use crate::resolve::cache::{Key, Stock};
-use crate::resolve::forward::{Condition, Heard, Manner, Strategy, Tried, is_success};
+use crate::resolve::forward::{Condition, Heard, Manner, Strategy, Transport, Tried, is_success};
 
 /// How long each upstream may take that is asked to show how it fares.
 const TRY_TIMEOUT: Duration = Duration::from_secs(2);

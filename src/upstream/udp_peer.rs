@@ -9,7 +9,7 @@ use tokio::net::UdpSocket;
 
 use super::{Config, Forwarder};
 use crate::dns::{Class, Edns, Message, Name, Query, Question, RData, Rcode, Record, Soa, Type};
-use crate::resolve::answer::Transport;
+use crate::resolve::Room;
 use crate::resolve::cache::Key;
 
 /// An upstream that does with each query as it is told.
@@ -93,7 +93,7 @@ pub(super) async fn forwarder(config: &Config) -> Arc<Forwarder> {
 }
 
 pub(super) async fn ask(forwarder: &Arc<Forwarder>, query: &Query) -> Message {
-    let octets = forwarder.resolve(query, &query.compose(), Transport::Udp, None).await.octets;
+    let octets = forwarder.resolve(query, &query.compose(), Room::Datagram, None).await.octets;
     Message::parse(&octets).unwrap()
 }
 

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use rollcall::dns::{Class, Edns, Message, Name, Query, Question, Rcode, Record, Type};
 use rollcall::limits::PROBLEMS_PER_FILE_MAX;
-use rollcall::resolve::answer::{Client, Transport};
+use rollcall::resolve::Room;
+use rollcall::resolve::answer::Client;
 use rollcall::resolve::block::{Blocks, Config, Form};
 
 const CORPUS: &[&str] = &[
@@ -109,7 +110,7 @@ fn judged(blocks: &Blocks, name: &str) {
     for qtype in [Type::A, Type::TXT, Type::ANY] {
         let question = Question { name: name.clone(), qtype, qclass: Class::IN };
         let query = Query { edns: Some(Edns::new(1232)), ..Query::of(question) };
-        let client = Client { address: Ipv4Addr::new(127, 0, 0, 1).into(), transport: Transport::Udp };
+        let client = Client { address: Ipv4Addr::new(127, 0, 0, 1).into(), room: Room::Datagram };
         let mut answer = query.response(Rcode::NOERROR);
         answer.answers.push(Record::address(name.clone(), 60, [192, 0, 2, 1].into()));
         let answer = answer.compose(true);

@@ -27,7 +27,8 @@ use rollcall::catalog::{
     Catalog, Change, Check, CheckKey, Health, Index, Instance, InstanceKey, Node, NodeKey, Origin, SourceId, Weights,
 };
 use rollcall::dns::{Class, Edns, Flags, Message, Name, Opcode, Query, Question, RData, Record, Type};
-use rollcall::resolve::answer::{Chase, Client, Discovery, Settings, Step, Transport};
+use rollcall::resolve::Room;
+use rollcall::resolve::answer::{Chase, Client, Discovery, Settings, Step};
 
 struct World {
     catalog: Catalog,
@@ -95,11 +96,11 @@ impl World {
     fn ask(&mut self, words: &[&str]) -> Result<(), String> {
         let (name, rest) = words.split_first().ok_or("query what?")?;
         let mut question = Question { name: parsed(name)?, qtype: Type::A, qclass: Class::IN };
-        let (mut transport, mut edns) = (Transport::Udp, None);
+        let (mut room, mut edns) = (Room::Datagram, None);
         let mut rest = rest.iter();
         while let Some(word) = rest.next() {
             match *word {
-                "tcp" => transport = Transport::Tcp,
+                "tcp" => room = Room::Stream,
                 "edns" => edns = Some(Edns::new(parsed(rest.next().ok_or("edns of what size?")?)?)),
                 "class" => question.qclass = if rest.next() == Some(&"CH") { Class::CH } else { Class::ANY },
                 record_type => question.qtype = parsed(record_type)?,
@@ -108,7 +109,7 @@ impl World {
         let flags = Flags { recursion_desired: true, ..Flags::default() };
         let query = Query { id: 1, opcode: Opcode::QUERY, flags, question, edns };
         let settings: Settings = toml::from_str(&self.settings).map_err(|error| error.to_string())?;
-        let client = Client { address: [192, 0, 2, 1].into(), transport };
+        let client = Client { address: [192, 0, 2, 1].into(), room };
         let step = Discovery::new(settings).answer(&self.catalog, &query, client, &mut self.rng, 1_700_000_000);
         self.said = Some(said(step)?);
         Ok(())

@@ -14,6 +14,7 @@ use crate::dns::{
     Class, ClientSubnet, Edns, ExtendedError, Message, Name, Opcode, Query, Question, RData, Rcode, Record, Type,
 };
 use crate::limits;
+use crate::resolve::Room;
 use crate::resolve::open_alias;
 
 /// How many names below the domain an alias may lead through.
@@ -167,7 +168,7 @@ impl<'a> Asking<'a> {
         let client_size = self.query.payload_size();
         if consul {
             let limits = trim::ConsulLimits {
-                transport: self.client.transport,
+                room: self.client.room,
                 client_size,
                 udp_answer_limit: config.udp_answer_limit.unwrap_or(3).into(),
                 compress,
@@ -176,9 +177,9 @@ impl<'a> Asking<'a> {
             return message;
         }
         dedupe(&mut message);
-        let room = self.client.transport.room(client_size);
+        let room = self.client.room.octets(client_size);
         let limit = config.udp_answer_limit.map_or(usize::MAX, usize::from);
-        if room == trim::UDP_MIN && message.answers.len() > limit {
+        if room == Room::DATAGRAM_MIN && message.answers.len() > limit {
             message.answers.truncate(limit);
             message.flags.truncated = true;
         }

@@ -33,6 +33,7 @@ pub use settings::{Compat, DnsConfig, RecursorStrategy, Settings, SoaConfig};
 
 use crate::catalog::Catalog;
 use crate::dns::{Class, Message, Name, Query, Question, Record};
+use crate::resolve::Room;
 
 /// Answers questions about the discovery domain. Cloning is cheap.
 #[derive(Debug, Clone)]
@@ -45,26 +46,7 @@ pub struct Discovery {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Client {
     pub address: IpAddr,
-    pub transport: Transport,
-}
-
-/// What bounds the size of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// One datagram.
-    Udp,
-    /// Any stream, encrypted or not.
-    Tcp,
-}
-
-impl Transport {
-    /// Octets of the largest answer to a client whose OPT record, if it sent one, has this payload size.
-    pub fn room(self, payload_size: Option<u16>) -> usize {
-        match self {
-            Self::Tcp => Message::MAX,
-            Self::Udp => payload_size.map_or(0, usize::from).clamp(trim::UDP_MIN, trim::UDP_MAX),
-        }
-    }
+    pub room: Room,
 }
 
 /// How an answer goes on.
@@ -302,8 +284,8 @@ mod tests {
         Query { edns: Some(Edns::new(size)), ..query(name, qtype) }
     }
 
-    const UDP: Client = Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), transport: Transport::Udp };
-    const TCP: Client = Client { transport: Transport::Tcp, ..UDP };
+    const UDP: Client = Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), room: Room::Datagram };
+    const TCP: Client = Client { room: Room::Stream, ..UDP };
 
     fn step(settings: Settings, query: &Query, client: Client) -> Step {
         Discovery::new(settings).answer(&sample(), query, client, &mut fastrand::Rng::with_seed(5), NOW)

@@ -13,10 +13,11 @@ use fastrand::Rng;
 use super::grammar::{Form, Place};
 use super::presence::{Presence, Wanted};
 use super::records::{self, Spot};
-use super::{Client, Compat, Discovery, Settings, Step, Transport, order, zone};
+use super::{Client, Compat, Discovery, Settings, Step, order, zone};
 use crate::catalog::{AHEAD, Catalog, Prepared, Service};
 use crate::dns::{Class, Edns, Message, Name, PlainQuery, Query, Question, RData, Rcode, Record, Type};
 use crate::limits;
+use crate::resolve::Room;
 
 /// Records of one answer at most; more take the general way.
 const RECORDS_MAX: usize = 64;
@@ -157,13 +158,13 @@ impl Discovery {
         &self,
         catalog: &Catalog,
         query: &PlainQuery<'_>,
-        transport: Transport,
+        room: Room,
         rng: &mut Rng,
         now: u64,
         out: &mut Vec<u8>,
     ) -> bool {
         let start = out.len();
-        let answered = self.try_at_once(catalog, query, transport, rng, now, out).is_some();
+        let answered = self.try_at_once(catalog, query, room, rng, now, out).is_some();
         if !answered {
             out.truncate(start);
         }
@@ -174,7 +175,7 @@ impl Discovery {
         &self,
         catalog: &Catalog,
         query: &PlainQuery<'_>,
-        transport: Transport,
+        room: Room,
         rng: &mut Rng,
         now: u64,
         out: &mut Vec<u8>,
@@ -183,7 +184,7 @@ impl Discovery {
         let kind = Kind::of(query.qtype())?;
         let service = catalog.service_by_key(service)?;
         let nodes = catalog.nodes_index();
-        let mut write = |prepared: Option<&[u8]>| self.write_prepared(kind, prepared?, query, transport, rng, now, out);
+        let mut write = |prepared: Option<&[u8]>| self.write_prepared(kind, prepared?, query, room, rng, now, out);
         match service.memo.get(kind as usize, self.plain.maker, nodes, &mut write) {
             Some(written) => written,
             None => {
@@ -202,7 +203,7 @@ impl Discovery {
         kind: Kind,
         prepared: &[u8],
         query: &PlainQuery<'_>,
-        transport: Transport,
+        room: Room,
         rng: &mut Rng,
         now: u64,
         out: &mut Vec<u8>,
@@ -210,7 +211,7 @@ impl Discovery {
         let (size, prepared) = prepared.split_first_chunk()?;
         let opt = if query.edns().is_some() { Edns::BARE } else { 0 };
         let size = Message::HEADER + query.question().len() + usize::from(u16::from_be_bytes(*size)) + opt;
-        if size > transport.room(query.payload_size()) {
+        if size > room.octets(query.payload_size()) {
             return None;
         }
         let start = out.len();
@@ -293,7 +294,7 @@ impl Discovery {
     fn prepare_servers(&self, catalog: &Catalog, service: &Service) -> Option<(usize, Vec<u8>)> {
         let name = self.settings.domain.to_lowercase().prefixed([service.key.as_bytes(), &b"service"[..]])?;
         let query = Query::of(Question { name, qtype: Type::SRV, qclass: Class::IN });
-        let client = Client { address: [127, 0, 0, 1].into(), transport: Transport::Tcp };
+        let client = Client { address: [127, 0, 0, 1].into(), room: Room::Stream };
         let Step::Reply(message) = self.answer(catalog, &query, client, &mut Rng::with_seed(0), 0) else { return None };
         if message.rcode != Rcode::NOERROR || message.answers.is_empty() || message.answers.len() > RECORDS_MAX {
             return None;
@@ -500,8 +501,8 @@ mod tests {
     fn compare(discovery: &Discovery, catalog: &Catalog, query: &Query, rng: &mut Rng) -> bool {
         let (octets, mut out) = (query.compose(), Vec::new());
         let plain = PlainQuery::parse(&octets).unwrap();
-        let at_once = discovery.answer_at_once(catalog, &plain, Transport::Udp, rng, 1, &mut out);
-        let client = Client { address: [127, 0, 0, 1].into(), transport: Transport::Udp };
+        let at_once = discovery.answer_at_once(catalog, &plain, Room::Datagram, rng, 1, &mut out);
+        let client = Client { address: [127, 0, 0, 1].into(), room: Room::Datagram };
         let Step::Reply(general) = discovery.answer(catalog, query, client, rng, 1) else { return false };
         if at_once {
             assert_eq!(sorted(Message::parse(&out).unwrap()), sorted(*general), "{query:?}");
@@ -575,7 +576,7 @@ mod tests {
             let mut ask = |size| {
                 let octets = query(name, qtype, Some(Edns::new(size))).compose();
                 let (plain, mut out) = (PlainQuery::parse(&octets).unwrap(), Vec::new());
-                let answered = discovery.answer_at_once(&catalog, &plain, Transport::Udp, &mut rng, 1, &mut out);
+                let answered = discovery.answer_at_once(&catalog, &plain, Room::Datagram, &mut rng, 1, &mut out);
                 assert!(answered || out.is_empty());
                 answered.then_some(out.len())
             };
@@ -600,7 +601,7 @@ mod tests {
         for _ in 0..ROUNDS as usize {
             let mut out = Vec::new();
             let plain = PlainQuery::parse(&octets).unwrap();
-            assert!(discovery.answer_at_once(&catalog, &plain, Transport::Udp, &mut rng, 1, &mut out));
+            assert!(discovery.answer_at_once(&catalog, &plain, Room::Datagram, &mut rng, 1, &mut out));
             let order = Message::parse(&out).unwrap().answers.iter().map(|record| format!("{:?}", record.data)).collect();
             *seen.entry(order).or_default() += 1.0;
         }
@@ -623,7 +624,7 @@ mod tests {
         const ROUNDS: f64 = 16_000.0;
         for _ in 0..ROUNDS as usize {
             let mut out = Vec::new();
-            assert!(discovery.answer_at_once(&catalog, &plain, Transport::Udp, &mut rng, 1, &mut out));
+            assert!(discovery.answer_at_once(&catalog, &plain, Room::Datagram, &mut rng, 1, &mut out));
             let last = |record: &Record| if let RData::A(v4) = record.data { v4.octets()[3] } else { 9 };
             *seen.entry(Message::parse(&out).unwrap().answers.iter().map(last).collect()).or_default() += 1.0;
         }

@@ -6,13 +6,7 @@
 use std::collections::HashMap;
 
 use crate::dns::{Message, Name, RData, Record, Type};
-
-use super::Transport;
-use crate::limits;
-
-/// The UDP payload that every client takes (RFC 1035, 4.2.1).
-pub(super) const UDP_MIN: usize = 512;
-pub(super) const UDP_MAX: usize = limits::UDP_PAYLOAD as usize;
+use crate::resolve::Room;
 
 /// What a payload over UDP can be at all, as Consul reckons.
 const CONSUL_UDP_MAX: usize = 65_535 - 68;
@@ -64,7 +58,7 @@ fn largest(max: usize, fits: impl Fn(usize) -> bool) -> usize {
 /// What Consul's trimming depends on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConsulLimits {
-    pub(super) transport: Transport,
+    pub(super) room: Room,
     /// What the client's OPT record says, if it has one.
     pub(super) client_size: Option<u16>,
     pub(super) udp_answer_limit: usize,
@@ -77,11 +71,11 @@ pub(super) struct ConsulLimits {
 pub(super) fn trim_as_consul(message: &mut Message, limits: ConsulLimits) -> bool {
     let mut cut = Cut::new(message, limits.compress);
     let before = cut.answers.len();
-    match limits.transport {
-        Transport::Udp => {
-            let size = limits.client_size.map_or(0, usize::from).clamp(UDP_MIN, CONSUL_UDP_MAX);
+    match limits.room {
+        Room::Datagram => {
+            let size = limits.client_size.map_or(0, usize::from).clamp(Room::DATAGRAM_MIN, CONSUL_UDP_MAX);
             let count = limits.udp_answer_limit.min(CONSUL_UDP_ANSWERS_MAX);
-            if size == UDP_MIN && before > count {
+            if size == Room::DATAGRAM_MIN && before > count {
                 cut.keep(count);
                 // Sizes are reckoned without compression from here on; the message is compressed nevertheless.
                 cut.compress = false;
@@ -91,7 +85,7 @@ pub(super) fn trim_as_consul(message: &mut Message, limits: ConsulLimits) -> boo
             cut.finish(message);
             trimmed
         }
-        Transport::Tcp => {
+        Room::Stream => {
             let most = if message.questions.first().is_some_and(|q| q.qtype == Type::SRV) { 1024 } else { 4096 };
             cut.count = before.min(most);
             let trimmed = cut.shrink(CONSUL_TCP_MAX, CONSUL_TCP_MAX);
@@ -247,7 +241,7 @@ mod tests {
 
     fn consul(message: &mut Message, client_size: Option<u16>, udp_answer_limit: usize) -> bool {
         message.edns = client_size.map(Edns::new);
-        trim_as_consul(message, ConsulLimits { transport: Transport::Udp, client_size, udp_answer_limit, compress: true })
+        trim_as_consul(message, ConsulLimits { room: Room::Datagram, client_size, udp_answer_limit, compress: true })
     }
 
     #[test]
@@ -308,12 +302,12 @@ mod tests {
         long.authorities.push(a(9));
         assert!(consul(&mut long, None, 3));
         assert_eq!((long.answers.len(), long.authorities.len()), (1, 0));
-        assert!(long.compose(true).len() > UDP_MIN);
+        assert!(long.compose(true).len() > Room::DATAGRAM_MIN);
     }
 
     #[test]
     fn consul_cuts_long_answers_over_tcp() {
-        let limits = ConsulLimits { transport: Transport::Tcp, client_size: None, udp_answer_limit: 3, compress: true };
+        let limits = ConsulLimits { room: Room::Stream, client_size: None, udp_answer_limit: 3, compress: true };
         let owner = name("many.service.consul.");
         let records = |count: u32| (0..count).map(|at| Record::new(owner.clone(), 0, RData::A(at.into()))).collect();
         let mut message = message(Type::A, records(4200), Vec::new());
@@ -337,8 +331,8 @@ mod tests {
         assert!(message.answers.len() == 40 && message.additionals.len() < 40 && !message.flags.truncated);
         assert!((size(&whole) - 220..=size(&whole) - 200).contains(&size(&message)));
         let mut message = whole.clone();
-        fit(&mut message, UDP_MIN, true);
+        fit(&mut message, Room::DATAGRAM_MIN, true);
         assert!(message.flags.truncated && message.additionals.is_empty() && !message.answers.is_empty());
-        assert!(size(&message) <= UDP_MIN);
+        assert!(size(&message) <= Room::DATAGRAM_MIN);
     }
 }

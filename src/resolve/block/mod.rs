@@ -29,7 +29,7 @@ use self::list::{Entry, Reading};
 use self::names::{Action, Hasher, Lower, Names, Reach, Rule};
 use self::networks::{Network, Networks};
 use self::rpz::{Effect, Trigger};
-use super::answer::{Client, Transport};
+use super::answer::Client;
 use super::local::{files, respond, soa};
 use crate::dns::{Class, ExtendedError, Given, Message, Name, Query, Question, RData, Rcode, Record, Type, given};
 use crate::limits::{ADDRESSES_JUDGED_MAX, ALIASES_JUDGED_MAX, BLOCK_NAMES_MAX, BLOCK_OCTETS_MAX, BLOCKS_MAX};
@@ -443,7 +443,7 @@ impl Blocks {
                 Action::Except => *spared |= bit,
                 Action::Passthru => return Ruling::Passthru,
                 // By a stream it comes through.
-                Action::TcpOnly if client.transport != Transport::Udp && block.config.answer.is_none() => {
+                Action::TcpOnly if client.room != crate::resolve::Room::Datagram && block.config.answer.is_none() => {
                     return Ruling::Passthru;
                 }
                 action => {
@@ -861,7 +861,7 @@ mod tests {
     use super::*;
     use crate::dns::Edns;
 
-    const CLIENT: Client = Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), transport: Transport::Udp };
+    const CLIENT: Client = Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), room: crate::resolve::Room::Datagram };
 
     fn now() -> Instant {
         Instant::now()
@@ -1186,7 +1186,7 @@ mod tests {
                 message.answers.extend(addresses.iter().map(|address| Record::address(owner.clone(), 60, (*address).into())));
                 (query, message.compose(true))
             };
-            let stream = Client { transport: Transport::Tcp, ..CLIENT };
+            let stream = Client { room: crate::resolve::Room::Stream, ..CLIENT };
             let dropped = Client { address: [127, 0, 0, 9].into(), ..CLIENT };
             for (name, addresses, client, expected) in [
                 ("a.example", &[][..], CLIENT, "one NOERROR"),

@@ -105,7 +105,7 @@ impl Drill {
         match event {
             Event::Ask => {
                 let manner = Manner::Ranked { strategy: self.strategy, deadline: Duration::from_millis(2500) };
-                let lookup = Lookup::new(manner, Transport::Udp, &mut self.conditions, now, &mut self.rng);
+                let lookup = Lookup::new(manner, Room::Datagram, &mut self.conditions, now, &mut self.rng);
                 self.running.insert(number, Running { lookup, begun: now, open: None });
                 self.go_on(number, now);
             }
