@@ -2,24 +2,23 @@
 //!
 //! A file is read line by line as dnsmasq reads it ([`statement`]), with all that it includes. What each line asks for is
 //! gathered first ([`Dnsmasq`]), since lines about one domain stand anywhere and one of them decides, and is written at the
-//! end ([`Dnsmasq::write`]).
+//! end ([`Dnsmasq::write`]). Lines about who is asked are in `servers`, those that give a name data in `records`.
 
 mod line;
 mod options;
+mod records;
+mod servers;
 mod write;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt::Display;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
-use ipnet::IpNet;
-
 use line::{
-    character_strings, domain_of, domains, expected, fields, generic, host_of, name_data, name_of, network, number, plain,
-    ranges, reverse_zones, shown, statement, upstream,
+    character_strings, domain_of, expected, fields, generic, name_data, name_of, network, number, plain, shown, statement,
 };
+use servers::Domain;
 
 use super::draft::{Draft, Item, Section, quoted, quoted_name};
 use super::{Disk, Found, Import, Left, Origin, Remarks, absolute, texts};
@@ -86,31 +85,6 @@ struct Dnsmasq {
     without: Vec<Item>,
     translate: Vec<Item>,
     rebinding_allowed: Vec<Item>,
-}
-
-/// What is said of one domain.
-#[derive(Debug, Default)]
-struct Domain {
-    addresses: Vec<IpAddr>,
-    /// `address=/domain/`
-    nothing: bool,
-    /// `server=/domain/#`
-    default: bool,
-    /// `server=/domain/`
-    nobody: bool,
-    upstreams: Vec<String>,
-    /// A server line for it could not be carried over, and its names must not go elsewhere.
-    lost: bool,
-    from: Vec<Origin>,
-}
-
-impl Domain {
-    /// Takes down a line that says something of it, however often it does.
-    fn note(&mut self, origin: &Origin) {
-        if self.from.last() != Some(origin) {
-            self.from.push(origin.clone());
-        }
-    }
 }
 
 impl Dnsmasq {
@@ -355,154 +329,6 @@ impl Dnsmasq {
         Ok(())
     }
 
-    /// `server=[/domain/…/][target]`
-    fn server(&mut self, origin: &Origin, value: &str) -> Taken {
-        let (domains, target) = domains(value)?;
-        let target = plain(target);
-        let upstream = match &*target {
-            "" | "#" => Ok(None),
-            target => upstream(target).map(Some),
-        };
-        if domains.is_empty() {
-            return match upstream? {
-                Some(upstream) => {
-                    self.general.push(Item { value: quoted(upstream), from: vec![origin.clone()] });
-                    Ok(())
-                }
-                None => Err(Left::new("expected a server, got none")),
-            };
-        }
-        let mut taken = Ok(());
-        // A domain that cannot be read keeps no other of its line from going its own way.
-        for domain in &domains {
-            match (self.entry(origin, domain), &upstream, &*target) {
-                (Ok(Some(entry)), Ok(Some(upstream)), _) => entry.upstreams.push(upstream.clone()),
-                (Ok(Some(entry)), Ok(None), "#") => entry.default = true,
-                (Ok(Some(entry)), Ok(None), _) => entry.nobody = true,
-                (Ok(Some(entry)), Err(_), _) => entry.lost = true,
-                (Ok(None), Ok(Some(upstream)), _) => {
-                    self.general.push(Item { value: quoted(upstream), from: vec![origin.clone()] });
-                }
-                (Ok(None), ..) => taken = Err(Left::new("a line about all names says nothing without a server")),
-                (Err(left), ..) => taken = Err(left),
-            }
-        }
-        upstream.map_err(asked_of_nobody).and(taken)
-    }
-
-    /// What is said of a domain so far; `None` for `#`, which stands for all names.
-    fn entry(&mut self, origin: &Origin, domain: &str) -> Result<Option<&mut Domain>, Left> {
-        let entry = match domain {
-            "#" => return Ok(None),
-            "" => &mut self.single_label,
-            domain => {
-                // `.x` is the old spelling of `x`.
-                let (bare, is_below) = match domain.strip_prefix("*.") {
-                    Some(bare) => (bare, true),
-                    None => (domain.strip_prefix('.').unwrap_or(domain), false),
-                };
-                if let Some(end) = bare.strip_prefix('*') {
-                    let left = Left::new(format!("rollcall knows domains of whole labels only, not {:?}", shown(domain)));
-                    let left = left.hint("write each domain that is meant");
-                    return Err(self.lose(origin, &[end.to_owned()], left));
-                }
-                let name = domain_of(bare)?;
-                if is_below {
-                    self.remarks.changed(origin, format!("the name {name} itself goes this way too"));
-                }
-                self.domains.entry(name.to_lowercase().to_string()).or_default()
-            }
-        };
-        entry.note(origin);
-        Ok(Some(entry))
-    }
-
-    /// A line about names that dnsmasq answers by itself did not come over.
-    fn unanswered(&mut self, origin: &Origin, option: &str, fields: &[String], left: Left) -> Left {
-        match option {
-            "synth-domain" => self.lose(origin, fields, left),
-            "dynamic-host" => self.lose(origin, &fields[..fields.len().min(1)], left),
-            "domain" | "domain-suffix" if fields.last().is_some_and(|last| last == "local") => self.lose(origin, fields, left),
-            "auth-zone" => {
-                // A network without a length has the usual one.
-                let with_length = |field: &String| match field.parse::<IpAddr>() {
-                    Ok(IpAddr::V4(_)) => format!("{field}/24"),
-                    Ok(IpAddr::V6(_)) => format!("{field}/64"),
-                    Err(_) => field.clone(),
-                };
-                let fields: Vec<String> = fields.iter().map(with_length).collect();
-                self.lose(origin, &fields, left)
-            }
-            _ => left,
-        }
-    }
-
-    /// `domain[,range…]`: a line that did not come over was about these names and the reverse names of these ranges, which are
-    /// asked of nobody unless another line says of whom.
-    fn lose(&mut self, origin: &Origin, fields: &[String], left: Left) -> Left {
-        let Some((domain, behind)) = fields.split_first() else { return left };
-        let domain = domain_of(domain).ok().map(|domain| domain.to_lowercase().to_string()).filter(|domain| domain != "#.");
-        let zones: Vec<String> = domain.into_iter().chain(ranges(behind).into_iter().flat_map(reverse_zones)).collect();
-        if zones.is_empty() {
-            return left;
-        }
-        for zone in zones {
-            let entry = self.domains.entry(zone).or_default();
-            entry.lost = true;
-            entry.note(origin);
-        }
-        asked_of_nobody(left)
-    }
-
-    fn rev_server(&mut self, origin: &Origin, value: &str) -> Taken {
-        let (range, target) = value.split_once(',').unwrap_or((value, ""));
-        let zones = reverse_zones(network(range)?);
-        let target = plain(target.trim());
-        let upstream = if target.is_empty() { None } else { Some(upstream(&target)) };
-        for zone in zones {
-            let entry = self.domains.entry(zone).or_default();
-            entry.note(origin);
-            match &upstream {
-                None => entry.nobody = true,
-                Some(Ok(upstream)) => entry.upstreams.push(upstream.clone()),
-                Some(Err(_)) => entry.lost = true,
-            }
-        }
-        upstream.map_or(Ok(()), |upstream| upstream.map(|_| ()).map_err(asked_of_nobody))
-    }
-
-    /// `address=/domain/…/[address]`
-    fn address(&mut self, origin: &Origin, value: &str) -> Taken {
-        let (domains, target) = domains(value)?;
-        let target = plain(target);
-        let addresses: Vec<IpAddr> = match &*target {
-            "" => Vec::new(),
-            "#" => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
-            target => vec![target.parse().map_err(|_| expected("an address", target))?],
-        };
-        let all = vec!["#".to_owned()];
-        let mut taken = Ok(());
-        for domain in if domains.is_empty() { &all } else { &domains } {
-            let entry = match self.entry(origin, domain) {
-                Ok(Some(entry)) => entry,
-                Ok(None) => {
-                    let entry = self.domains.entry(".".to_owned()).or_default();
-                    entry.note(origin);
-                    entry
-                }
-                Err(left) => {
-                    taken = Err(left);
-                    continue;
-                }
-            };
-            match addresses.is_empty() {
-                true => entry.nothing = true,
-                false => entry.addresses.extend(&addresses),
-            }
-        }
-        taken
-    }
-
     fn hosts_file(&mut self, origin: &Origin, name: &str, value: &str) -> Taken {
         let path = absolute(&plain(value));
         match fs::metadata(&path) {
@@ -525,172 +351,6 @@ impl Dnsmasq {
             self.listen.push((address, origin.clone()));
         }
         Ok(())
-    }
-
-    /// `name[,name…],[IPv4],[IPv6][,TTL]`
-    fn host_record(&mut self, origin: &Origin, value: &str) -> Taken {
-        // Of two addresses of a kind the last one counts.
-        let (mut names, mut v4, mut v6, mut ttl) = (Vec::new(), None, None, None);
-        for field in fields(value).iter().filter(|field| !field.is_empty()) {
-            match field.parse::<IpAddr>() {
-                Ok(address) if address.is_ipv4() => v4 = Some(address),
-                Ok(address) => v6 = Some(address),
-                Err(_) if field.chars().all(|c| c.is_ascii_digit()) => ttl = Some(number(field)?),
-                Err(_) => names.push(name_of(field)?),
-            }
-        }
-        let addresses: Vec<IpAddr> = v4.into_iter().chain(v6).collect();
-        if names.is_empty() || addresses.is_empty() {
-            return Err(expected("names and addresses", value));
-        }
-        self.addresses(origin, &names, &addresses, ttl)
-    }
-
-    /// Names with addresses, and the way back from each address to the first name.
-    fn addresses(&mut self, origin: &Origin, names: &[Name], addresses: &[IpAddr], ttl: Option<u32>) -> Taken {
-        for address in addresses {
-            let record_type = if address.is_ipv4() { "A" } else { "AAAA" };
-            for name in names {
-                self.record(origin, name.clone(), record_type, address, ttl)?;
-            }
-            let bits = if address.is_ipv4() { 32 } else { 128 };
-            let reverse = IpNet::new(*address, bits).map(reverse_zones).unwrap_or_default();
-            if let (Some(Ok(reverse)), Some(name)) = (reverse.first().map(|zone| zone.parse::<Name>()), names.first())
-                && self.reversed.insert(reverse.clone())
-            {
-                self.record(origin, reverse, "PTR", name_data(name), ttl)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn interface_name(&mut self, origin: &Origin, value: &str) -> Taken {
-        let fields = fields(value);
-        let [names @ .., interface] = &fields[..] else { return Err(expected("NAME,INTERFACE", value)) };
-        let (interface, family) = interface.split_once('/').unwrap_or((interface, ""));
-        let wanted = |address: &IpAddr| match family {
-            "4" => address.is_ipv4(),
-            "6" => address.is_ipv6(),
-            _ => true,
-        };
-        let addresses: Vec<IpAddr> = addresses_of(|name| name == interface).into_iter().filter(wanted).collect();
-        if names.is_empty() || addresses.is_empty() {
-            return Err(Left::new(format!("the interface {interface} has no address on this machine"))
-                .hint("write the address: [[record]] with type = \"A\""));
-        }
-        let names = names.iter().map(|name| name_of(name)).collect::<Result<Vec<_>, _>>()?;
-        self.remarks.changed(origin, "these are the addresses that the interface has now; rollcall does not follow it");
-        self.addresses(origin, &names, &addresses, None)
-    }
-
-    /// `alias[,alias…],target[,TTL]`
-    fn cname(&mut self, origin: &Origin, value: &str) -> Taken {
-        let mut fields = fields(value);
-        let is_ttl = |field: &String| field.chars().all(|c| c.is_ascii_digit()) && !field.is_empty();
-        let ttl = fields.pop_if(|field| is_ttl(field)).map(|field| number(&field)).transpose()?;
-        let target = name_of(&fields.pop().unwrap_or_default())?;
-        if fields.is_empty() {
-            return Err(expected("ALIAS,TARGET", value));
-        }
-        for alias in fields {
-            self.record(origin, name_of(&alias)?, "CNAME", name_data(&target), ttl)?;
-        }
-        Ok(())
-    }
-
-    /// `name[,target[,port[,priority[,weight]]]]`; a name of two labels is in the domain.
-    fn srv_host(&mut self, origin: &Origin, fields: &[String]) -> Taken {
-        let field = |at: usize| fields.get(at).map_or("", |field| field);
-        let mut name = name_of(field(0))?;
-        if name.label_count() == 2
-            && let Some((domain, _)) = &self.domain
-        {
-            let labels: Vec<&[u8]> = name.labels().collect();
-            name = domain.prefixed(labels).ok_or_else(|| expected("a shorter name", field(0)))?;
-        }
-        let or = |at: usize, default: u16| if field(at).is_empty() { Ok(default) } else { number(field(at)) };
-        let (port, priority, weight) = (or(2, 1)?, or(3, 0)?, or(4, 0)?);
-        let target = if field(1).is_empty() { Name::root() } else { host_of(field(1))? };
-        self.record(origin, name, "SRV", format!("{priority} {weight} {port} {target}"), None)
-    }
-
-    /// `name[[,host],preference]`
-    fn mx_host(&mut self, origin: &Origin, value: &str) -> Taken {
-        let fields = fields(value);
-        let (name, host, preference) = match &fields[..] {
-            [name, host] => (name, host, "1"),
-            [name, host, preference] => (name, host, &**preference),
-            _ => {
-                return Err(expected("NAME,HOST,PREFERENCE", value).hint("dnsmasq would name its own host: write the host"));
-            }
-        };
-        let value = format!("{} {}", number::<u16>(preference)?, host_of(host)?);
-        self.record(origin, name_of(name)?, "MX", value, None)
-    }
-
-    fn naptr_record(&mut self, origin: &Origin, value: &str) -> Taken {
-        let fields = fields(value);
-        let [name, order, preference, flags, service, regexp, rest @ ..] = &fields[..] else {
-            return Err(expected("NAME,ORDER,PREFERENCE,FLAGS,SERVICE,REGEXP[,REPLACEMENT]", value));
-        };
-        let replacement = match rest {
-            [] => Name::root(),
-            [replacement] => name_of(replacement)?,
-            _ => return Err(expected("no more than one replacement", value)),
-        };
-        // By its octets, as the text form of a regular expression is read differently here and there.
-        let mut octets = Vec::new();
-        octets.extend(number::<u16>(order)?.to_be_bytes());
-        octets.extend(number::<u16>(preference)?.to_be_bytes());
-        for text in [flags, service, regexp] {
-            octets.push(u8::try_from(text.len()).map_err(|_| expected("at most 255 octets", text))?);
-            octets.extend(text.as_bytes());
-        }
-        octets.extend(replacement.wire());
-        self.record(origin, name_of(name)?, "NAPTR", generic(&octets), None)
-    }
-
-    fn dns_rr(&mut self, origin: &Origin, value: &str) -> Taken {
-        let fields = fields(value);
-        let (name, kind, hex) = match &fields[..] {
-            [name, kind] => (name, kind, ""),
-            [name, kind, hex] => (name, kind, &**hex),
-            _ => return Err(expected("NAME,NUMBER,HEX", value)),
-        };
-        let digits: Vec<u32> = hex
-            .chars()
-            .filter(|c| *c != ':' && !c.is_whitespace())
-            .map(|c| c.to_digit(16).ok_or_else(|| expected("hexadecimal digits", hex)))
-            .collect::<Result<_, _>>()?;
-        let (pairs, rest) = digits.as_chunks::<2>();
-        if !rest.is_empty() {
-            return Err(expected("two digits for each octet", hex));
-        }
-        let octets: Vec<u8> = pairs.iter().map(|[high, low]| (high << 4 | low) as u8).collect();
-        self.record(origin, name_of(name)?, &format!("TYPE{}", number::<u16>(kind)?), generic(&octets), None)
-    }
-
-    /// Takes note of one record, unless its data is wrong or the name cannot have it.
-    fn record(&mut self, origin: &Origin, name: Name, record_type: &str, value: impl Display, ttl: Option<u32>) -> Taken {
-        let ttl = ttl.map(|ttl| ttl.min(i32::MAX.cast_unsigned()));
-        let record = RecordConfig { name, record_type: record_type.to_owned(), value: value.to_string(), ttl };
-        let data = record.data().map_err(|(error, _)| Left::new(error))?;
-        self.claim(&record.name, (data.record_type() == Type::CNAME).then_some(&record.value))?;
-        self.records.push((record, origin.clone()));
-        Ok(())
-    }
-
-    /// An alias is the only record of its name (RFC 1034, 3.6.2), and wildcards have no place among records.
-    fn claim(&mut self, name: &Name, alias: Option<&String>) -> Taken {
-        if name.labels().next() == Some(b"*") {
-            return Err(
-                Left::new("a [[record]] has one exact name").hint("write a zone file with the wildcard: `zones.folder`")
-            );
-        }
-        match self.claimed.entry(name.clone()).or_insert_with(|| alias.cloned()).as_ref() == alias {
-            true => Ok(()),
-            false => Err(Left::new(format!("an alias is the only record of its name, and {name} has others"))),
-        }
     }
 
     fn domain(&mut self, origin: &Origin, value: &str) -> Taken {
@@ -794,12 +454,6 @@ impl Dnsmasq {
     }
 }
 
-/// A server could not come over, and its domains go to no other.
-fn asked_of_nobody(left: Left) -> Left {
-    let why = format!("{}; its domains are asked of nobody, lest they go to the usual upstreams", left.why);
-    Left { why, ..left }
-}
-
 /// Does an interface's name fit one that may end in `*`?
 fn is_like(pattern: &str, name: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
@@ -814,6 +468,7 @@ fn addresses_of(is_meant: impl Fn(&str) -> bool) -> Vec<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use super::line::reverse_zones;
     use super::*;
     use crate::config::import::Fate;
 

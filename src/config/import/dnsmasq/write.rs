@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use super::super::draft::{Item, Section, quoted, quoted_name};
 use super::super::{Import, Left, Origin, finish};
-use super::{Dnsmasq, Domain, is_like};
+use super::servers::Domain;
+use super::{Dnsmasq, is_like};
 use crate::dns::Name;
 use crate::problem::Problem;
 use crate::resolve::answer::Settings;
