@@ -9,7 +9,6 @@ use h3::server::RequestResolver;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::hop::Hop;
 use super::https::{ARRIVAL, Asked, CUT_SHORT, FAREWELL, Refusal, TOO_LARGE, TOO_SLOW, Visit};
 use super::quic::FAREWELL as LAST_PACKETS;
 use super::seats::Seat;
@@ -25,7 +24,7 @@ pub(super) async fn connection(connection: quinn::Connection, reception: Arc<Rec
     let streams = Bounded::new(h3_quinn::Connection::new(connection), HTTP3_STREAM_OCTETS_MAX);
     let mut builder = h3::server::builder();
     builder.max_field_section_size(DOH_HEAD_OCTETS_MAX as u64);
-    let mut ends = pin!(visit.seat.ends(Hop::Https.idle()));
+    let mut ends = pin!(visit.seat.ends(visit.reception.transport().idle()));
     let requests = tokio::select! {
         requests = builder.build(streams) => requests,
         () = &mut ends => return,

@@ -21,7 +21,6 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
-use super::hop::Hop;
 use super::room::Held;
 use super::seats::Seat;
 use super::tcp::Reception;
@@ -31,7 +30,6 @@ use crate::limits::{
     DOH_HEAD_OCTETS_MAX, DOH_MISTAKES_MAX, DOH_RESETS_WAITING_MAX, QUERIES_PER_CONNECTION_MAX,
     SENT_AHEAD_OCTETS_PER_CONNECTION_MAX, SENT_AHEAD_OCTETS_PER_STREAM_MAX, STREAM_QUERY_MAX,
 };
-use crate::resolve::Room;
 use crate::resolve::answer::Client;
 
 /// How long a query may take to arrive, as a request's body or on a stream.
@@ -123,13 +121,14 @@ impl Visit {
     /// Answers a query, as far as there is room for the answer until the client takes it.
     pub(super) async fn answer(&self, query: &[u8]) -> Result<Held, Refusal> {
         self.seat.touch();
-        let client = Client { address: self.client, room: Room::Stream };
-        let wishes = Hop::Https.wishes(query);
+        let transport = self.reception.transport();
+        let client = Client { address: self.client, room: transport.room() };
+        let wishes = transport.wishes(query);
         let mut answer = self.reception.responder.ask(&self.reception.listened, query, client).await;
         if answer.is_empty() {
             return Err(Refusal(StatusCode::BAD_REQUEST, "expected a DNS query (RFC 1035, 4)"));
         }
-        Hop::Https.grant(wishes, &mut answer);
+        transport.grant(wishes, &mut answer);
         self.seat.room.try_hold(answer).ok_or(NOT_TAKEN)
     }
 
@@ -199,7 +198,7 @@ fn freshness(answer: &[u8]) -> Option<u32> {
 /// One connection, from its handshake to its end.
 pub(super) async fn connection(stream: TlsStream<TcpStream>, visit: Visit) {
     let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let visit = Arc::new(visit);
+    let (idle, visit) = (visit.reception.transport().idle(), Arc::new(visit));
     let service = {
         let visit = visit.clone();
         service_fn(move |request| {
@@ -207,7 +206,7 @@ pub(super) async fn connection(stream: TlsStream<TcpStream>, visit: Visit) {
             async move { Ok::<_, Infallible>(visit.respond(request).await) }
         })
     };
-    let ends = visit.seat.ends(Hop::Https.idle());
+    let ends = visit.seat.ends(idle);
     let stream = TokioIo::new(stream);
     // Both end a connection that fails; there is nobody to tell.
     macro_rules! carry {
@@ -236,7 +235,7 @@ pub(super) async fn connection(stream: TlsStream<TcpStream>, visit: Visit) {
         carry!(builder.serve_connection(stream, service));
     } else {
         let mut builder = http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(Hop::Https.idle()).max_buf_size(DOH_HEAD_OCTETS_MAX);
+        builder.timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(DOH_HEAD_OCTETS_MAX);
         carry!(builder.serve_connection(stream, service));
     }
 }

@@ -20,13 +20,13 @@ use tokio_util::sync::CancellationToken;
 use super::bind::{self, BindError, Bound, Company};
 use super::certificate::Certificates;
 use super::encrypted::{self, Way};
-use super::hop::Hop;
 use super::https::Doh;
 use super::listen::Listen;
 use super::responder::Responder;
 use super::seats::Seats;
 use super::tally::Listened;
-use super::tcp::{Protocol, Reception};
+use super::tcp::{Reception, Speaks};
+use super::transport::Transport;
 use super::{lists, prefetch, quic, tcp, udp};
 use crate::limits::LAST_ANSWERS_TIME_MAX;
 use crate::problem::Problem;
@@ -327,32 +327,31 @@ impl Listeners {
             shown.certificates.server_config(protocols).map_err(io::Error::other)
         };
         let acceptor = |protocols| io::Result::Ok(TlsAcceptor::from(Arc::new(config(protocols)?)));
-        let (protocol, over_quic) = match open.way {
-            Way::Plain => (Protocol::Dns, None),
-            Way::Tls => (Protocol::Tls(acceptor(&[b"dot"])?), None),
+        let (by_stream, by_quic) = match open.way {
+            Way::Plain => (Some((Speaks::Dns, Transport::Tcp)), None),
+            Way::Tls => (Some((Speaks::Tls(acceptor(&[b"dot"])?), Transport::Tls)), None),
             Way::Https => {
                 let http3 = HeaderValue::try_from(format!("h3=\":{}\"", open.address.port())).map_err(io::Error::other)?;
-                let over_quic = (config(&[b"h3"])?, quic::Protocol::Http3, "h3");
-                (Protocol::Https(acceptor(&[b"h2", b"http/1.1"])?, http3), Some(over_quic))
+                let speaks = Speaks::Https(acceptor(&[b"h2", b"http/1.1"])?, http3);
+                (Some((speaks, Transport::Https)), Some((config(&[b"h3"])?, Transport::H3)))
             }
-            Way::Quic => (Protocol::Dns, Some((config(&[b"doq"])?, quic::Protocol::Dns, "quic"))),
+            Way::Quic => (None, Some((config(&[b"doq"])?, Transport::Quic))),
         };
-        if let Some(tcp) = tcp {
+        if let (Some(tcp), Some((speaks, transport))) = (tcp, by_stream) {
             let listener = tokio::net::TcpListener::from_std(tcp)?;
-            let transport = if open.way == Way::Plain { "tcp" } else { open.way.word() };
-            let accepting = tcp::serve(listener, protocol, reception(transport), open.stop.clone());
+            let accepting = tcp::serve(listener, speaks, reception(transport), open.stop.clone());
             open.accepting.push(tokio::spawn(accepting));
         }
-        match over_quic {
-            Some((config, protocol, transport)) => {
+        match by_quic {
+            Some((config, transport)) => {
                 let socket = open.udp.first().ok_or(io::ErrorKind::NotFound)?.try_clone()?;
-                let endpoint = quic::endpoint(socket, config, protocol)?;
+                let endpoint = quic::endpoint(socket, config, transport)?;
                 open.endpoint = Some(endpoint.clone());
-                let accepting = quic::serve(endpoint, protocol, reception(transport), open.stop.clone());
+                let accepting = quic::serve(endpoint, reception(transport), open.stop.clone());
                 open.accepting.push(tokio::spawn(accepting));
             }
             None => {
-                let listened: Arc<Listened> = listened("udp");
+                let listened: Arc<Listened> = listened(Transport::Udp);
                 for socket in open.udp.iter().filter(|_| open.way == Way::Plain) {
                     let (responder, stopped) = (self.responder.clone(), open.stopped.clone());
                     udp::serve(socket.clone(), responder, Handle::current(), &listened, stopped)?;
@@ -391,7 +390,7 @@ impl Listener {
         let hurry = at_once.clone();
         let gone = tokio::spawn(async move {
             // Clients that keep their connections busy have to look for another address some time.
-            let idle = timeout(Hop::Quic.idle(), endpoint.wait_idle());
+            let idle = timeout(Transport::Quic.idle(), endpoint.wait_idle());
             tokio::select! {
                 _ = idle => {}
                 () = hurry.cancelled() => {}

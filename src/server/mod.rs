@@ -11,7 +11,6 @@ mod cookies;
 mod encrypted;
 mod explain;
 mod holder;
-mod hop;
 mod http3;
 mod https;
 mod interfaces;
@@ -31,6 +30,7 @@ mod setup;
 mod tally;
 mod tcp;
 mod trace;
+mod transport;
 mod udp;
 mod worker;
 

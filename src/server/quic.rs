@@ -14,16 +14,15 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::hop::Hop;
 use super::seats::{Seat, Seats};
 use super::tcp::{GREETING, Reception, WRITE};
+use super::transport::Transport;
 use super::{http3, https};
 use crate::dns::{has_option, option};
 use crate::limits::{
     ANSWER_OCTETS_PER_CONNECTION_MAX, QUERIES_PER_CONNECTION_MAX, QUIC_CONNECTIONS_WAITING_MAX, QUIC_OCTETS_WAITING_MAX,
     SENT_AHEAD_OCTETS_PER_CONNECTION_MAX, SENT_AHEAD_OCTETS_PER_STREAM_MAX, STREAM_QUERY_MAX,
 };
-use crate::resolve::Room;
 use crate::resolve::answer::Client;
 
 /// How long the last packets may take when the process ends.
@@ -36,24 +35,14 @@ const DOQ_NO_ERROR: VarInt = VarInt::from_u32(0);
 const DOQ_PROTOCOL_ERROR: VarInt = VarInt::from_u32(2);
 const DOQ_EXCESSIVE_LOAD: VarInt = VarInt::from_u32(4);
 
-/// What is spoken on an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Protocol {
-    Dns,
-    Http3,
-}
-
-/// Makes a bound socket speak QUIC.
-pub(super) fn endpoint(socket: UdpSocket, tls: rustls::ServerConfig, protocol: Protocol) -> io::Result<Endpoint> {
+/// Makes a bound socket speak QUIC, by which this transport is carried.
+pub(super) fn endpoint(socket: UdpSocket, tls: rustls::ServerConfig, by: Transport) -> io::Result<Endpoint> {
     let mut transport = TransportConfig::default();
-    let one_way = match protocol {
-        Protocol::Dns => 0,
-        Protocol::Http3 => HTTP3_STREAMS,
-    };
+    let one_way = if by == Transport::H3 { HTTP3_STREAMS } else { 0 };
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(QUERIES_PER_CONNECTION_MAX as u32))
         .max_concurrent_uni_streams(VarInt::from_u32(one_way))
-        .max_idle_timeout(Hop::Quic.idle().try_into().ok())
+        .max_idle_timeout(by.idle().try_into().ok())
         .stream_receive_window(VarInt::from_u32(SENT_AHEAD_OCTETS_PER_STREAM_MAX))
         .receive_window(VarInt::from_u32(SENT_AHEAD_OCTETS_PER_CONNECTION_MAX))
         // What is beyond it waits in the connection's room.
@@ -70,7 +59,7 @@ pub(super) fn endpoint(socket: UdpSocket, tls: rustls::ServerConfig, protocol: P
 }
 
 /// Accepts connections until it is to stop.
-pub(super) async fn serve(endpoint: Endpoint, protocol: Protocol, reception: Arc<Reception>, stop: CancellationToken) {
+pub(super) async fn serve(endpoint: Endpoint, reception: Arc<Reception>, stop: CancellationToken) {
     loop {
         let incoming = tokio::select! {
             incoming = endpoint.accept() => incoming,
@@ -90,7 +79,7 @@ pub(super) async fn serve(endpoint: Endpoint, protocol: Protocol, reception: Arc
                 under_way.spawn(async move {
                     let listened = reception.listened.clone();
                     listened.opened.raise(1);
-                    welcome(incoming, protocol, reception, seat).await;
+                    welcome(incoming, reception, seat).await;
                     listened.closed.raise(1);
                 });
             }
@@ -100,7 +89,7 @@ pub(super) async fn serve(endpoint: Endpoint, protocol: Protocol, reception: Arc
 }
 
 /// One connection from its handshake to its last stream.
-async fn welcome(incoming: Incoming, protocol: Protocol, reception: Arc<Reception>, seat: Seat) {
+async fn welcome(incoming: Incoming, reception: Arc<Reception>, seat: Seat) {
     let Ok(connecting) = incoming.accept() else { return };
     let connection = tokio::select! {
         connection = timeout(GREETING, connecting) => connection,
@@ -113,16 +102,16 @@ async fn welcome(incoming: Incoming, protocol: Protocol, reception: Arc<Receptio
     if !reception.admits(connection.remote_address().ip()) {
         return connection.close(DOQ_EXCESSIVE_LOAD, b"too many queries and connections");
     }
-    match protocol {
-        Protocol::Dns => queries(connection, reception, seat).await,
-        Protocol::Http3 => Box::pin(http3::connection(connection, reception, seat)).await,
+    match reception.transport() {
+        Transport::H3 => Box::pin(http3::connection(connection, reception, seat)).await,
+        _ => queries(connection, reception, seat).await,
     }
 }
 
 /// Answers what comes on a connection's streams, until its end.
 async fn queries(connection: Connection, reception: Arc<Reception>, seat: Seat) {
     let seat = Arc::new(seat);
-    let mut ends = pin!(seat.ends(Hop::Quic.idle()));
+    let mut ends = pin!(seat.ends(reception.transport().idle()));
     let exchanges = TaskTracker::new();
     loop {
         tokio::select! {
@@ -163,12 +152,13 @@ async fn exchange(
     let Some(query) = query(&octets) else {
         return connection.close(DOQ_PROTOCOL_ERROR, b"expected one query with id 0 (RFC 9250, 4.2)");
     };
-    let client = Client { address: connection.remote_address().ip(), room: Room::Stream };
+    let transport = reception.transport();
+    let client = Client { address: connection.remote_address().ip(), room: transport.room() };
     let mut answer = reception.responder.ask(&reception.listened, query, client).await;
     if answer.is_empty() {
         return connection.close(DOQ_PROTOCOL_ERROR, b"expected a query");
     }
-    Hop::Quic.grant(Hop::Quic.wishes(query), &mut answer);
+    transport.grant(transport.wishes(query), &mut answer);
     let Ok(length) = u16::try_from(answer.len()) else { return };
     answer.splice(..0, length.to_be_bytes());
     let written = match seat.room.try_hold(answer) {

@@ -676,6 +676,7 @@ mod tests {
     use serde_json::json;
     use tokio::net::UdpSocket;
 
+    use super::super::transport::Transport;
     use super::*;
     use crate::catalog::{Change, Instance, Node};
     use crate::dns::{Edns, Flags, Record, Type};
@@ -748,7 +749,7 @@ mod tests {
             ("www.example.net", Type::A),
             ("WWW.example.net", Type::A),
         ];
-        let listened = responder.tallies.listener("127.0.0.1:53".into(), "udp");
+        let listened = responder.tallies.listener("127.0.0.1:53".into(), Transport::Udp);
         let mut worker = responder.worker(&listened, true);
         for (name, qtype) in questions {
             for edns in [false, true] {
@@ -779,7 +780,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn what_is_popular_is_fetched_anew_before_its_end_and_once() {
         let responder = responder().await;
-        let listened = responder.tallies.listener("127.0.0.1:53".into(), "udp");
+        let listened = responder.tallies.listener("127.0.0.1:53".into(), Transport::Udp);
         let forwarder = responder.setup().forwarder.clone();
         tokio::spawn(crate::server::prefetch::run(responder.due()));
         for (name, room, asked_before) in [
@@ -845,7 +846,7 @@ mod tests {
         };
         let clients = [Room::Datagram, Room::Stream].map(|room| Client { address: [127, 0, 0, 1].into(), room });
         let [client, stream] = clients;
-        let listened = responder.tallies.listener("127.0.0.1:53".into(), "udp");
+        let listened = responder.tallies.listener("127.0.0.1:53".into(), Transport::Udp);
         let counted = || responder.setup().blocks.lists().map(|(_, _, answered)| answered).collect::<Vec<_>>();
         for answer in ["", "answer = \"null\"", "answer = \"refused\"", "answer = \"nodata\""] {
             responder.replace(setup(answer));

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::transport::Transport;
 use crate::dns::{Header, Rcode};
 use crate::metrics::{Count, Kind, Labels, Page};
 
@@ -96,7 +97,7 @@ impl Tally {
 pub(super) struct Place {
     /// Its address and port.
     pub(super) name: Arc<str>,
-    pub(super) transport: &'static str,
+    pub(super) transport: Transport,
 }
 
 /// One listener's counts.
@@ -145,7 +146,7 @@ pub(super) struct Tallies {
 
 impl Tallies {
     /// Where a listener counts, again if it was there before.
-    pub(super) fn listener(&self, name: String, transport: &'static str) -> Arc<Listened> {
+    pub(super) fn listener(&self, name: String, transport: Transport) -> Arc<Listened> {
         let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = listeners.iter().find(|known| *known.place.name == *name && known.place.transport == transport) {
             return known.clone();
@@ -177,7 +178,7 @@ impl Tallies {
     pub(super) fn metrics(&self, page: &mut Page) {
         let all = self.all();
         let labels = |listened: &Listened| -> Labels {
-            vec![("listener", listened.place.name.to_string()), ("transport", listened.place.transport.to_owned())]
+            vec![("listener", listened.place.name.to_string()), ("transport", listened.place.transport.label().to_owned())]
         };
         let queries = all.iter().flat_map(|listened| {
             (0..RCODES).filter_map(move |rcode| {
@@ -198,7 +199,7 @@ impl Tallies {
         );
         let answers = Source::ALL.map(|(source, name)| (vec![("source", name.to_owned())], self.answers(source)));
         page.family(Kind::Counter, "rollcall_answers_total", "Answers, by who had them.", answers);
-        let streams = || all.iter().filter(|listened| listened.place.transport != "udp");
+        let streams = || all.iter().filter(|listened| listened.place.transport != Transport::Udp);
         let open = streams().map(|listened| (labels(listened), listened.opened.get().saturating_sub(listened.closed.get())));
         page.family(Kind::Gauge, "rollcall_connections", "Connections of clients that are open.", open);
         let limited = streams().map(|listened| (labels(listened), listened.limited.get()));

@@ -17,7 +17,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::hop::Hop;
 use super::https::{self, Doh, Visit};
 use super::listeners::Terms;
 use super::proxy;
@@ -25,9 +24,9 @@ use super::responder::Responder;
 use super::room::Held;
 use super::seats::{Seat, Seats};
 use super::tally::Listened;
+use super::transport::Transport;
 use crate::dns::{Message, Rcode, question};
 use crate::limits;
-use crate::resolve::Room;
 use crate::resolve::answer::Client;
 
 /// Octets of queries that are read at once.
@@ -54,6 +53,11 @@ pub(super) struct Reception {
 }
 
 impl Reception {
+    /// By what queries come to it.
+    pub(super) fn transport(&self) -> Transport {
+        self.listened.place.transport
+    }
+
     /// May this client connect once more now? A connection counts as a query.
     pub(super) fn admits(&self, client: IpAddr) -> bool {
         let admits = self.responder.admits(client);
@@ -66,7 +70,7 @@ impl Reception {
 
 /// What is spoken on a listener.
 #[derive(Clone)]
-pub(super) enum Protocol {
+pub(super) enum Speaks {
     Dns,
     Tls(TlsAcceptor),
     /// With the word that HTTP/3 is spoken, and where (RFC 7838).
@@ -74,7 +78,7 @@ pub(super) enum Protocol {
 }
 
 /// Accepts connections until it is to stop.
-pub(super) async fn serve(listener: TcpListener, protocol: Protocol, reception: Arc<Reception>, stop: CancellationToken) {
+pub(super) async fn serve(listener: TcpListener, speaks: Speaks, reception: Arc<Reception>, stop: CancellationToken) {
     let mut told = None;
     loop {
         let accepted = tokio::select! {
@@ -82,7 +86,7 @@ pub(super) async fn serve(listener: TcpListener, protocol: Protocol, reception: 
             () = stop.cancelled() => break,
         };
         match accepted {
-            Ok((stream, peer)) => receive(stream, peer, &protocol, &reception),
+            Ok((stream, peer)) => receive(stream, peer, &speaks, &reception),
             Err(error) => {
                 // Out of descriptors, most likely; those who hold them need a moment to finish.
                 if told.is_none_or(|told: Instant| told.elapsed() >= TOLD_EVERY) {
@@ -96,22 +100,22 @@ pub(super) async fn serve(listener: TcpListener, protocol: Protocol, reception: 
     // Those who have connected already are answered.
     for _ in 0..limits::LISTEN_BACKLOG {
         let Some(Ok((stream, peer))) = listener.accept().now_or_never() else { return };
-        receive(stream, peer, &protocol, &reception);
+        receive(stream, peer, &speaks, &reception);
     }
 }
 
 /// Gives a connection a place.
-fn receive(stream: TcpStream, peer: SocketAddr, protocol: &Protocol, reception: &Arc<Reception>) {
+fn receive(stream: TcpStream, peer: SocketAddr, speaks: &Speaks, reception: &Arc<Reception>) {
     let terms = reception.terms.load_full();
     let proxied = terms.proxies.iter().any(|proxies| proxies.contains(&peer.ip()));
     // With all places taken and none of them idle it is closed at once, which tells a client more than silence.
     let Some(seat) = Seats::take(&reception.seats, (!proxied).then_some(peer.ip())) else { return };
-    let (protocol, reception, doh) = (protocol.clone(), reception.clone(), terms.doh.clone());
+    let (speaks, reception, doh) = (speaks.clone(), reception.clone(), terms.doh.clone());
     let under_way = reception.responder.under_way.clone();
     under_way.spawn(async move {
         let listened = reception.listened.clone();
         listened.opened.raise(1);
-        welcome(stream, peer, proxied, protocol, doh, reception, seat).await;
+        welcome(stream, peer, proxied, speaks, doh, reception, seat).await;
         listened.closed.raise(1);
     });
 }
@@ -121,7 +125,7 @@ async fn welcome(
     mut stream: TcpStream,
     peer: SocketAddr,
     proxied: bool,
-    protocol: Protocol,
+    speaks: Speaks,
     doh: Arc<Doh>,
     reception: Arc<Reception>,
     seat: Seat,
@@ -140,17 +144,17 @@ async fn welcome(
         return;
     }
     // What is encrypted needs much more room, which a plain connection should not have to keep for it.
-    match protocol {
-        Protocol::Dns => {
+    match speaks {
+        Speaks::Dns => {
             let (from, to) = stream.into_split();
-            connection(from, to, Hop::Tcp, client, reception, seat).await;
+            connection(from, to, client, reception, seat).await;
         }
-        Protocol::Tls(acceptor) => {
+        Speaks::Tls(acceptor) => {
             let Some(stream) = Box::pin(handshake(acceptor, stream, &seat)).await else { return };
             let (from, to) = split(stream);
-            Box::pin(connection(from, to, Hop::Tls, client, reception, seat)).await;
+            Box::pin(connection(from, to, client, reception, seat)).await;
         }
-        Protocol::Https(acceptor, http3) => {
+        Speaks::Https(acceptor, http3) => {
             let Some(stream) = Box::pin(handshake(acceptor, stream, &seat)).await else { return };
             let visit = Visit { doh, reception, client, seat, http3: (!proxied).then_some(http3) };
             Box::pin(https::connection(stream, visit)).await;
@@ -182,7 +186,7 @@ async fn handshake(acceptor: TlsAcceptor, stream: TcpStream, seat: &Seat) -> Opt
 }
 
 /// Answers what comes on a stream, until its end.
-async fn connection<From, To>(from: From, mut to: To, hop: Hop, client: IpAddr, reception: Arc<Reception>, seat: Seat)
+async fn connection<From, To>(from: From, mut to: To, client: IpAddr, reception: Arc<Reception>, seat: Seat)
 where
     From: AsyncRead + Unpin,
     To: AsyncWrite + Send + Unpin + 'static,
@@ -201,11 +205,12 @@ where
         let _ = timeout(WRITE, to.shutdown()).await;
     });
     let in_flight = Arc::new(Semaphore::new(limits::QUERIES_PER_CONNECTION_MAX));
-    let client = Client { address: client, room: Room::Stream };
+    let transport = reception.transport();
+    let client = Client { address: client, room: transport.room() };
     let responder = &reception.responder;
     let mut worker = responder.worker(&reception.listened, false);
     let mut turn = 0;
-    let mut ends = pin!(seat.ends(hop.idle()));
+    let mut ends = pin!(seat.ends(transport.idle()));
     loop {
         let octets = tokio::select! {
             octets = message(&mut from) => octets,
@@ -219,11 +224,11 @@ where
             tokio::task::yield_now().await;
         }
         worker.refresh();
-        let wishes = hop.wishes(&octets);
+        let wishes = transport.wishes(&octets);
         let mut answer = Vec::new();
         match responder.begin(&mut worker, &octets, client, &mut answer) {
             None => {
-                hop.grant(wishes, &mut answer);
+                transport.grant(wishes, &mut answer);
                 // What is not taken keeps further queries waiting.
                 turn += answer.len();
                 let Some(answer) = seat.room.hold(framed(&answer)).await else { break };
@@ -235,7 +240,7 @@ where
                 let (responder, answers, room) = (responder.clone(), answers.clone(), seat.room.clone());
                 tokio::spawn(async move {
                     let mut answer = responder.finish(pending).await;
-                    hop.grant(wishes, &mut answer);
+                    transport.grant(wishes, &mut answer);
                     // Many that come at one time may be too much for a client that reads slowly.
                     let answer = room.try_hold(framed(&answer)).or_else(|| room.try_hold(framed(&failed(&answer))));
                     if let Some(answer) = answer {

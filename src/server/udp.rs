@@ -16,8 +16,8 @@ use super::relay::{Asker, Flight, Landing, Relay};
 use super::responder::{Found, Outcome, Pending, Responder, judge_reply};
 use super::setup::Setup;
 use super::tally::{Listened, Source};
+use super::transport::Transport;
 use super::worker::Worker;
-use crate::resolve::Room;
 use crate::resolve::answer::Client;
 use crate::upstream::FirstAttempt;
 
@@ -195,7 +195,7 @@ impl Listener {
 }
 
 fn client(origin: &Return) -> Client {
-    Client { address: origin.peer().ip(), room: Room::Datagram }
+    Client { address: origin.peer().ip(), room: Transport::Udp.room() }
 }
 
 #[cfg(test)]
@@ -287,7 +287,7 @@ mod tests {
             let client = UdpSocket::bind("127.0.0.1:0").unwrap();
             client.connect(socket.local_addr().unwrap()).unwrap();
             client.set_nonblocking(true).unwrap();
-            let listened = responder.tallies.listener("127.0.0.1:53".into(), "udp");
+            let listened = responder.tallies.listener("127.0.0.1:53".into(), Transport::Udp);
             let (worker, outbox, runtime) = (responder.worker(&listened, true), Outbox::new(), Handle::current());
             let listener = Listener { socket: Arc::new(socket), responder, runtime, worker, outbox, relay: None };
             let mut world = Self { listener, inbox: Inbox::new(), client, flights: 0 };

@@ -11,6 +11,7 @@ use super::Entry;
 use crate::dns::{Message, Rcode};
 use crate::resolve::type_text;
 use crate::server::tally::Place;
+use crate::server::transport::Transport;
 
 /// How answers are logged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -73,7 +74,7 @@ impl<'a> Line<'a> {
         Self {
             time: humantime::format_rfc3339_micros(came).to_string(),
             client: entry.client,
-            transport: place.transport,
+            transport: place.transport.label(),
             listener: &place.name,
             name: question.as_ref().map(|question| question.name.to_string()),
             qtype: question.as_ref().map(|question| type_text(question.qtype)),
@@ -153,14 +154,13 @@ fn dnstap(place: &Place, entry: &Entry, octets: &[u8]) -> Dnstap {
     let (family, address) = octets_of(entry.client);
     // Where all addresses of a host are listened on it is not known which was asked.
     let listener = place.name.parse::<SocketAddr>().ok().filter(|listener| !listener.ip().is_unspecified());
-    let protocol = match place.transport {
-        "udp" => Some(1),
-        "tcp" => Some(2),
-        "tls" => Some(3),
-        "https" | "h3" => Some(4),
-        "quic" => Some(7),
-        _ => None,
-    };
+    let protocol = Some(match place.transport {
+        Transport::Udp => 1,
+        Transport::Tcp => 2,
+        Transport::Tls => 3,
+        Transport::Https | Transport::H3 => 4,
+        Transport::Quic => 7,
+    });
     let since_epoch = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let (given, came) = (since_epoch(entry.time), since_epoch(entry.time).saturating_sub(entry.took));
     let answered = entry.size > 0;
@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn place() -> Place {
-        Place { name: "127.0.0.1:53".into(), transport: "udp" }
+        Place { name: "127.0.0.1:53".into(), transport: Transport::Udp }
     }
 
     fn asked(name: &str) -> Vec<u8> {
