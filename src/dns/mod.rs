@@ -6,6 +6,7 @@
 //!
 //! Start with [`Message`]; [`Query`] is a message that may be answered.
 
+mod asking;
 mod case;
 mod compose;
 mod edns;
@@ -19,6 +20,7 @@ mod records;
 mod reply;
 mod signature;
 
+pub use asking::Asking;
 pub use case::LetterCase;
 pub use compose::Composer;
 pub use edns::{

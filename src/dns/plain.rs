@@ -2,7 +2,7 @@
 //! option but a cookie. It is read where it lies, without an allocation; whatever is not that plain is left to [`Query`](super::Query).
 
 use super::edns::{is_cookie, room_beside_cookie};
-use super::{Message, Type, option};
+use super::{Asking, Message, Type, option};
 
 /// A plain query, and its octets.
 pub struct PlainQuery<'a> {
@@ -12,13 +12,13 @@ pub struct PlainQuery<'a> {
     /// The payload size and DO of its OPT record.
     edns: Option<(u16, bool)>,
     has_cookie: bool,
-    /// The name in lower case, QTYPE, and the flags that tell answers apart.
+    /// The name in lower case, QTYPE, and [`Asking`].
     key: [u8; KEY_MAX],
     /// Octets of the name in `key`.
     name: usize,
 }
 
-/// A name, two octets of QTYPE, one of flags.
+/// A name, two octets of QTYPE, one of [`Asking`].
 const KEY_MAX: usize = 255 + 3;
 
 const RD: u8 = 0x01;
@@ -75,10 +75,8 @@ impl<'a> PlainQuery<'a> {
             }
             _ => return None,
         };
-        let dnssec_ok = edns.is_some_and(|(_, dnssec_ok)| dnssec_ok);
-        let bits = [edns.is_some(), dnssec_ok, low & CD != 0, low & AD != 0, high & RD != 0];
-        let flags = bits.iter().fold(0, |octet, bit| octet << 1 | u8::from(*bit));
-        key.get_mut(at..at + 3)?.copy_from_slice(&[type_high, type_low, flags]);
+        let asking = Asking::new(high & RD != 0, low & AD != 0, low & CD != 0, edns.map(|(_, dnssec_ok)| dnssec_ok));
+        key.get_mut(at..at + 3)?.copy_from_slice(&[type_high, type_low, asking.0]);
         Some(Self { octets, end: Message::HEADER + at + 4, edns, has_cookie, key, name: at })
     }
 
@@ -104,9 +102,9 @@ impl<'a> PlainQuery<'a> {
         }
     }
 
-    /// The key's parts: the name, and QTYPE's two octets with the flags'.
-    pub fn key_parts(&self) -> (&[u8], [u8; 3]) {
-        self.key().split_last_chunk().map_or((&[], [0; 3]), |(name, rest)| (name, *rest))
+    /// What its answer depends on besides the question.
+    pub fn asking(&self) -> Asking {
+        Asking(self.key().last().copied().unwrap_or_default())
     }
 
     /// The largest datagram that the client says it takes, if it says so, less what its cookie takes.
@@ -124,8 +122,7 @@ impl<'a> PlainQuery<'a> {
         self.edns
     }
 
-    /// All that tells this question's answers from those of others: the name in lower case, QTYPE, and whether the client
-    /// set EDNS, DO, CD, AD and RD.
+    /// All that tells this question's answers from those of others: the name in lower case, QTYPE, and [`Asking`].
     pub fn key(&self) -> &[u8] {
         self.key.get(..self.name + 3).unwrap_or_default()
     }

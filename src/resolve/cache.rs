@@ -21,7 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use super::presentation::type_text;
 use crate::dns::{
-    Class, Flags, Header, Message, Name, PlainQuery, Query, Rcode, RecordPlace, Section, Type, option, question, records,
+    Asking, Class, Flags, Header, Message, Name, PlainQuery, Query, Rcode, RecordPlace, Section, Type, option, question,
+    records,
 };
 use crate::limits;
 
@@ -71,34 +72,21 @@ impl Key {
     pub fn new(query: &Query, group: u16) -> Option<Self> {
         let edns = query.edns.as_ref();
         let shared = edns.is_none_or(|edns| edns.options.iter().all(|option| HOP_BY_HOP.contains(&option.code)));
-        let dnssec_ok = edns.is_some_and(|edns| edns.dnssec_ok);
-        let flags = query.flags;
-        let bits = [edns.is_some(), dnssec_ok, flags.checking_disabled, flags.authentic_data, flags.recursion_desired];
-        let flags = bits.iter().fold(0, |octet, bit| octet << 1 | u8::from(*bit));
         let question = &query.question;
         let name = question.name.wire().iter().map(u8::to_ascii_lowercase);
-        let [[type_high, type_low], [class_high, class_low], [group_high, group_low]] =
-            [question.qtype.0, question.qclass.0, group].map(u16::to_be_bytes);
-        let rest = [type_high, type_low, class_high, class_low, flags, group_high, group_low];
-        shared.then(|| Self(name.chain(rest).collect()))
+        let behind = Behind { qtype: question.qtype, qclass: question.qclass, asking: Asking::of(query), group };
+        shared.then(|| Self(name.chain(behind.to_octets()).collect()))
     }
 
     /// The same of a plain query.
     pub fn of(query: &PlainQuery<'_>, group: u16) -> Self {
-        let [class_high, class_low] = Class::IN.0.to_be_bytes();
-        let [group_high, group_low] = group.to_be_bytes();
-        let (name, [type_high, type_low, flags]) = query.key_parts();
-        let rest = [type_high, type_low, class_high, class_low, flags, group_high, group_low];
-        Self(name.iter().copied().chain(rest).collect())
+        Self(query.name().iter().copied().chain(Behind::of(query, group).to_octets()).collect())
     }
 
     /// The name in wire form and lower case, and what stands behind it.
     fn parts(&self) -> (&[u8], Behind) {
         let (name, rest) = self.0.split_last_chunk::<BEHIND>().unwrap_or((&[], &[0; BEHIND]));
-        let &[type_high, type_low, class_high, class_low, flags, group_high, group_low] = rest;
-        let [qtype, qclass, group] =
-            [[type_high, type_low], [class_high, class_low], [group_high, group_low]].map(u16::from_be_bytes);
-        (name, Behind { qtype: Type(qtype), qclass: Class(qclass), flags, group })
+        (name, Behind::read(*rest))
     }
 
     /// Is this message a response to its question?
@@ -117,22 +105,21 @@ impl Key {
         if let (Some(place), Some(own)) = (denial.get_mut(start..), self.0.get(..KEY_MAX - start)) {
             place.copy_from_slice(own);
         }
-        if let Some([type_high, type_low, _, _, flags, _, _]) = denial.last_chunk_mut::<BEHIND>() {
-            (*type_high, *type_low, *flags) = (0, 0, *flags | DENIAL);
+        if let Some(octets) = denial.last_chunk_mut::<BEHIND>() {
+            let own = Behind::read(*octets);
+            *octets = Behind { qtype: Type(0), asking: Asking(own.asking.0 | DENIAL), ..own }.to_octets();
         }
         denial
     }
 
     fn is_denial(&self) -> bool {
-        self.parts().1.flags & DENIAL != 0
+        self.parts().1.asking.0 & DENIAL != 0
     }
 
     /// Is it that of this query, whatever the group?
     fn is_of(&self, query: &PlainQuery<'_>) -> bool {
-        let [class_high, class_low] = Class::IN.0.to_be_bytes();
-        let (name, [type_high, type_low, flags]) = query.key_parts();
-        let rest = [type_high, type_low, class_high, class_low, flags];
-        self.0.get(..name.len()) == Some(name) && self.0.get(name.len()..name.len() + rest.len()) == Some(&rest)
+        let [own @ .., _, _] = Behind::of(query, 0).to_octets();
+        matches!(self.0.split_last_chunk::<BEHIND>(), Some((name, [rest @ .., _, _])) if *rest == own && name == query.name())
     }
 }
 
@@ -145,19 +132,35 @@ impl Borrow<[u8]> for Key {
 /// Octets behind the name, and of a longest key.
 const BEHIND: usize = 7;
 const KEY_MAX: usize = 255 + BEHIND;
-/// Among the flags of a key, that it is of a name that does not exist. No query has it.
+/// Among the bits of [`Asking`], that a key is of a name that does not exist. No query has it.
 const DENIAL: u8 = 1 << 7;
 
 /// What a key says besides the name.
 struct Behind {
     qtype: Type,
     qclass: Class,
-    flags: u8,
+    asking: Asking,
     group: u16,
 }
 
-/// What the flags of a key say, from the lowest bit on.
-const FLAGS: [&str; 5] = ["rd", "ad", "cd", "do", "edns"];
+impl Behind {
+    fn of(query: &PlainQuery<'_>, group: u16) -> Self {
+        Self { qtype: query.qtype(), qclass: Class::IN, asking: query.asking(), group }
+    }
+
+    fn to_octets(&self) -> [u8; BEHIND] {
+        let [[type_high, type_low], [class_high, class_low], [group_high, group_low]] =
+            [self.qtype.0, self.qclass.0, self.group].map(u16::to_be_bytes);
+        [type_high, type_low, class_high, class_low, self.asking.0, group_high, group_low]
+    }
+
+    /// Reads what [`Behind::to_octets`] wrote.
+    fn read([type_high, type_low, class_high, class_low, asking, group_high, group_low]: [u8; BEHIND]) -> Self {
+        let [qtype, qclass, group] =
+            [[type_high, type_low], [class_high, class_low], [group_high, group_low]].map(u16::from_be_bytes);
+        Self { qtype: Type(qtype), qclass: Class(qclass), asking: Asking(asking), group }
+    }
+}
 
 /// Names whose answers are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -300,14 +303,14 @@ impl Entry {
 
     /// The entry as people want to see it.
     pub fn shown(&self, now: Instant) -> Shown {
-        let (name, Behind { qtype, qclass, flags, group }) = self.key.parts();
+        let (name, Behind { qtype, qclass, asking, group }) = self.key.parts();
         let seconds = |until: Instant| until.saturating_duration_since(now).as_secs();
         let header = Header::of(&self.octets);
         Shown {
             name: Name::parse(name, 0).map_or_else(|_| String::new(), |(name, _)| name.to_string()),
             qtype: type_text(qtype),
             qclass: qclass.0,
-            flags: (0..).zip(FLAGS).filter(|(bit, _)| flags >> bit & 1 == 1).map(|(_, flag)| flag).collect(),
+            flags: asking.names().collect(),
             group,
             rcode: header.map_or(Rcode::NOERROR, Header::rcode).to_string(),
             answers: header.map_or(0, |header| header.count(Section::Answer)),
