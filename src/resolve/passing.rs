@@ -75,7 +75,7 @@ pub fn add_edns(answer: &mut Vec<u8>, dnssec_ok: bool) {
     }
 }
 
-/// The OPT record of an answer that has none of an upstream's, for clients that sent one.
+/// Our OPT record, for clients that sent one: of an answer that is ours, or has none of an upstream's (RFC 6891, 6.1.1 and 7).
 pub fn own_edns(query: &Query) -> Option<Edns> {
     query.edns.as_ref().map(|edns| Edns { dnssec_ok: edns.dnssec_ok, ..Edns::new(limits::UDP_PAYLOAD) })
 }
@@ -152,8 +152,7 @@ pub fn failure(query: &Query, reason: Option<(ExtendedError, &str)>) -> Vec<u8> 
     message.flags.recursion_available = true;
     message.edns = query.edns.as_ref().map(|edns| match reason {
         Some((code, reason)) => {
-            let options = vec![code.to_option(reason)];
-            Edns { dnssec_ok: edns.dnssec_ok, options, ..Edns::new(limits::UDP_PAYLOAD) }
+            Edns { dnssec_ok: edns.dnssec_ok, options: vec![code.to_option(reason)], ..Edns::new(limits::UDP_PAYLOAD) }
         }
         None => Edns { options: Vec::new(), dnssec_ok: false, ..Edns::new(edns.udp_size) },
     });

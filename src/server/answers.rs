@@ -5,11 +5,10 @@ use std::time::Instant;
 use super::clients::Standing;
 use super::setup::Setup;
 use crate::dns::{Edns, ExtendedError, Message, PlainQuery, Query, Rcode};
-use crate::limits;
 use crate::resolve::Room;
 use crate::resolve::answer::Client;
 use crate::resolve::cache::{self, Entry};
-use crate::resolve::passing::truncated;
+use crate::resolve::passing::{own_edns, truncated};
 
 /// Tells a client that it asks too often. Over UDP its address may be forged: it gets no more octets than it sent, and is
 /// asked to come by TCP, where it is counted by itself, so that nobody who forges addresses can silence their owners.
@@ -64,8 +63,7 @@ pub(super) fn error(query: &Query, rcode: Rcode, reason: Option<(ExtendedError, 
     // Consul's REFUSED has no OPT record, and no RA.
     if rcode != Rcode::REFUSED || reason.is_some() {
         let options = reason.iter().map(|(code, text)| code.to_option(text)).collect();
-        message.edns =
-            query.edns.as_ref().map(|edns| Edns { dnssec_ok: edns.dnssec_ok, options, ..Edns::new(limits::UDP_PAYLOAD) });
+        message.edns = own_edns(query).map(|edns| Edns { options, ..edns });
     }
     message.flags.recursion_available = rcode == Rcode::SERVFAIL;
     message

@@ -17,11 +17,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::passing::own_edns;
 use super::presentation::{read_data, read_type};
 use super::route::Here;
-use crate::dns::{Class, Edns, Message, Name, Query, RData, Rcode, Record, Soa, Type};
+use crate::dns::{Class, Message, Name, Query, RData, Rcode, Record, Soa, Type};
 use crate::file;
-use crate::limits;
 use crate::limits::{ALIASES_MAX, HOSTS_FILES_MAX, HOSTS_OCTETS_MAX};
 use crate::problem::Problem;
 
@@ -341,7 +341,7 @@ pub(super) fn respond(query: &Query, rcode: Rcode) -> Message {
     let mut message = query.response(rcode);
     message.flags.authoritative = rcode != Rcode::REFUSED && rcode != Rcode::SERVFAIL;
     message.flags.recursion_available = true;
-    message.edns = query.edns.as_ref().map(|asked| Edns { dnssec_ok: asked.dnssec_ok, ..Edns::new(limits::UDP_PAYLOAD) });
+    message.edns = own_edns(query);
     message
 }
 

@@ -24,11 +24,10 @@ use serde::Deserialize;
 use self::authority::Authority;
 pub(super) use self::master::each_record;
 use super::open_alias;
-use crate::dns::{Class, Edns, Message, Name, Opcode, Query, Rcode, Type};
-use crate::limits;
+use super::passing::{own_edns, truncated};
+use crate::dns::{Class, Message, Name, Opcode, Query, Rcode, Type};
 use crate::limits::{ALIASES_MAX, ZONE_ANSWERS_OCTETS_MAX, ZONES_MAX};
 use crate::problem::Problem;
-use crate::resolve::passing::truncated;
 
 /// Octets that a kept answer costs besides its key and its octets.
 const KEPT_OVERHEAD: usize = 160;
@@ -186,7 +185,7 @@ impl Zones {
         let mut message = query.response(Rcode::NOERROR);
         message.flags.authoritative = true;
         message.flags.recursion_available = true;
-        message.edns = query.edns.as_ref().map(|asked| Edns { dnssec_ok: asked.dnssec_ok, ..Edns::new(limits::UDP_PAYLOAD) });
+        message.edns = own_edns(query);
         let question = &query.question;
         let is_transfer = [Type::AXFR, Type::IXFR].contains(&question.qtype);
         let is_in = [Class::IN, Class::ANY].contains(&question.qclass);
@@ -290,7 +289,7 @@ fn write(query: &Query, octets: &[u8], limit: usize, out: &mut Vec<u8>) -> bool 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dns::{Flags, Question, RData};
+    use crate::dns::{Edns, Flags, Question, RData};
 
     const SAMPLE: &str = r#"
 $TTL 300
