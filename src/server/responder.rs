@@ -674,7 +674,6 @@ pub(super) fn judge_reply(setup: &Setup, reply: &[u8], octets: &[u8], client: Cl
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use tokio::net::UdpSocket;
 
     use super::super::transport::Transport;
     use super::*;
@@ -684,6 +683,7 @@ mod tests {
     use crate::resolve::local::{self, Local};
     use crate::resolve::zone::Zones;
     use crate::upstream;
+    use crate::upstream::udp_peer::{Peer, right};
 
     fn row<T: serde::de::DeserializeOwned>(mut row: serde_json::Value) -> T {
         for (key, value) in [("source", json!(0)), ("create_index", json!(0)), ("modify_index", json!(0))] {
@@ -708,19 +708,10 @@ mod tests {
 
     /// A server before an upstream that gives every name one address.
     async fn responder() -> Arc<Responder> {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let upstream = socket.local_addr().unwrap();
-        tokio::spawn(async move {
-            let mut octets = [0; 512];
-            while let Ok((length, from)) = socket.recv_from(&mut octets).await {
-                let query = Query::parse(&octets[..length]).unwrap();
-                let mut message = query.response(Rcode::NOERROR);
-                message.edns = query.edns.clone();
-                message.answers.push(Record::address(query.question.name.clone(), 300, [192, 0, 2, 1].into()));
-                socket.send_to(&message.compose(true), from).await.unwrap();
-            }
-        });
-        let config = upstream::Config { upstreams: Some(vec![upstream.to_string().parse().unwrap()]), ..Default::default() };
+        let peer = Peer::start(0, right).await;
+        let config = upstream::Config { upstreams: Some(vec![peer.address.into()]), ..Default::default() };
+        // It ends with the test's runtime.
+        mem::forget(peer);
         let (forwarder, problems) = Forwarder::new(&config, None, &[]).await;
         assert!(problems.is_empty());
         let (local, _) = Local::load(&local::Config { hosts: Vec::new(), ..Default::default() });

@@ -200,8 +200,6 @@ fn client(origin: &Return) -> Client {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-    use std::sync::Mutex;
     use std::time::Instant;
 
     use arc_swap::ArcSwap;
@@ -211,58 +209,39 @@ mod tests {
     use crate::resolve::answer::{Discovery, Settings};
     use crate::resolve::local::{self, Local};
     use crate::resolve::zone::Zones;
+    use crate::upstream::udp_peer::Peer;
     use crate::upstream::{self, Forwarder};
 
-    /// An upstream that gives each name its address, but does with some what their first label says. It tells what it heard.
-    struct Upstream {
-        address: SocketAddr,
-        heard: Arc<Mutex<Vec<(SocketAddr, Query)>>>,
-        task: tokio::task::JoinHandle<()>,
-    }
-
-    async fn upstream(last: u8, obeys: bool) -> Upstream {
-        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let (address, heard) = (socket.local_addr().unwrap(), Arc::<Mutex<Vec<_>>>::default());
-        let note = heard.clone();
-        let task = tokio::spawn(async move {
-            let mut octets = [0; 512];
-            while let Ok((length, from)) = socket.recv_from(&mut octets).await {
-                let query = Query::parse(&octets[..length]).unwrap();
-                note.lock().unwrap().push((from, query.clone()));
-                let name = query.question.name.to_lowercase().to_string();
-                let order = if obeys { name.split(['.', '-']).next().unwrap_or_default() } else { "" };
-                let mut message = query.response(if order == "fail" { Rcode::SERVFAIL } else { Rcode::NOERROR });
-                message.edns = query.edns.clone().filter(|_| order != "bare");
-                message.flags.truncated = order == "cut";
-                if order == "small" {
-                    message.questions[0].name = query.question.name.to_lowercase();
-                }
-                if message.rcode == Rcode::NOERROR && order != "cut" {
-                    message.answers.push(Record::address(query.question.name.clone(), 300, [192, 0, 2, last].into()));
-                }
-                let right = message.compose(true);
-                if order == "mute" {
-                    continue;
-                }
-                if order == "forged" {
-                    let mut wrong_id = message.clone();
-                    wrong_id.id ^= 1;
-                    let mut wrong_name = message.clone();
-                    wrong_name.questions[0].name = "other.example.net".parse().unwrap();
-                    for mut wrong in [wrong_id.compose(true), wrong_name.compose(true), right[..20].to_vec(), Vec::new()] {
-                        if let Some(last) = wrong.last_mut() {
-                            *last ^= 1;
-                        }
-                        socket.send_to(&wrong, from).await.unwrap();
-                    }
-                }
-                if order == "late" {
-                    tokio::time::sleep(Duration::from_millis(800)).await;
-                }
-                socket.send_to(&right, from).await.unwrap();
+    /// An upstream that gives each name its address, but does with some what their first label says.
+    async fn upstream(last: u8, obeys: bool) -> Peer {
+        Peer::sending(move |query| {
+            let name = query.question.name.to_lowercase().to_string();
+            let order = if obeys { name.split(['.', '-']).next().unwrap_or_default() } else { "" };
+            let mut message = query.response(if order == "fail" { Rcode::SERVFAIL } else { Rcode::NOERROR });
+            message.edns = query.edns.clone().filter(|_| order != "bare");
+            message.flags.truncated = order == "cut";
+            if order == "small" {
+                message.questions[0].name = query.question.name.to_lowercase();
             }
-        });
-        Upstream { address, heard, task }
+            if message.rcode == Rcode::NOERROR && order != "cut" {
+                message.answers.push(Record::address(query.question.name.clone(), 300, [192, 0, 2, last].into()));
+            }
+            let right = message.compose(true);
+            let mut datagrams = Vec::new();
+            if order == "forged" {
+                let mut wrong_id = message.clone();
+                wrong_id.id ^= 1;
+                let mut wrong_name = message.clone();
+                wrong_name.questions[0].name = "other.example.net".parse().unwrap();
+                datagrams = vec![wrong_id.compose(true), wrong_name.compose(true), right[..20].to_vec(), Vec::new()];
+                datagrams.iter_mut().filter_map(|wrong| wrong.last_mut()).for_each(|last| *last ^= 1);
+            }
+            if order != "mute" {
+                datagrams.push(right);
+            }
+            (Duration::from_millis(if order == "late" { 800 } else { 0 }), datagrams)
+        })
+        .await
     }
 
     struct World {
@@ -275,8 +254,8 @@ mod tests {
 
     impl World {
         /// A listener whose thread is the test's own, with upstreams that have been measured.
-        async fn new(upstreams: &[&Upstream]) -> Self {
-            let addresses = upstreams.iter().map(|upstream| upstream.address.to_string().parse().unwrap()).collect();
+        async fn new(upstreams: &[&Peer]) -> Self {
+            let addresses = upstreams.iter().map(|upstream| upstream.address.into()).collect();
             let config = upstream::Config { upstreams: Some(addresses), ..Default::default() };
             let (forwarder, _) = Forwarder::new(&config, None, &[]).await;
             let (local, _) = Local::load(&local::Config { hosts: Vec::new(), ..Default::default() });
@@ -295,7 +274,7 @@ mod tests {
                 world.ask(&[&format!("warm{n}.example.net")]).await;
             }
             (world.flights, world.listener.relay) = (0, None);
-            upstreams.iter().for_each(|upstream| upstream.heard.lock().unwrap().clear());
+            upstreams.iter().for_each(|upstream| upstream.heard().clear());
             world
         }
 
@@ -355,7 +334,7 @@ mod tests {
             assert_eq!((answer.answers.len(), answer.edns.is_some()), (1, true));
         }
         assert!(world.flights > 1);
-        let heard = std::mem::take(&mut *upstream.heard.lock().unwrap());
+        let heard = std::mem::take(&mut *upstream.heard());
         assert_eq!(heard.len(), names.len());
         assert!(heard.iter().all(|(_, query)| query.edns.as_ref().unwrap().udp_size == crate::limits::UDP_PAYLOAD));
         let ids: std::collections::HashSet<u16> = heard.iter().map(|(_, query)| query.id).collect();
@@ -363,16 +342,15 @@ mod tests {
         for n in 0..20 {
             world.ask(&[&format!("port{n}.example.net")]).await;
         }
-        let ports: std::collections::HashSet<u16> =
-            upstream.heard.lock().unwrap().iter().map(|(from, _)| from.port()).collect();
+        let ports: std::collections::HashSet<u16> = upstream.heard().iter().map(|(from, _)| from.port()).collect();
         assert!(ports.len() > 10, "{ports:?}");
 
-        upstream.heard.lock().unwrap().clear();
+        upstream.heard().clear();
         let answers = world.ask(&["same.example.net", "SAME.example.net", "same.Example.net"]).await;
         assert_eq!(answers[1].questions[0].name.to_string(), "SAME.example.net.");
-        assert_eq!(upstream.heard.lock().unwrap().len(), 1, "identical questions are one");
+        assert_eq!(upstream.heard().len(), 1, "identical questions are one");
         world.ask(&["same.example.net"]).await;
-        assert_eq!(upstream.heard.lock().unwrap().len(), 1, "and the answer is kept");
+        assert_eq!(upstream.heard().len(), 1, "and the answer is kept");
         let setup = world.listener.responder.setup();
         assert_eq!(setup.forwarder.counters.misses.get(), 2 + 200 + 20 + 1);
         let mut page = crate::metrics::Page::default();
@@ -405,10 +383,7 @@ mod tests {
             assert_eq!(sockets == 0, expected == 2 && ["mute", "late"].contains(&name), "{name}: silence takes new sockets");
         }
         settle();
-        quick.task.abort();
-        while !quick.task.is_finished() {
-            tokio::task::yield_now().await;
-        }
+        quick.stop().await;
         assert_eq!(world.address("gone.example.net").await, 2);
         world.drain();
     }

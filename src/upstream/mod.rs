@@ -29,7 +29,7 @@ mod tcp;
 mod tls;
 mod udp;
 #[cfg(test)]
-mod udp_peer;
+pub(crate) mod udp_peer;
 mod under_way;
 mod validator;
 

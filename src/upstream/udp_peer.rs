@@ -1,8 +1,7 @@
 //! For tests: upstreams that are asked by datagram, and a forwarder that asks them.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::net::UdpSocket;
@@ -12,10 +11,10 @@ use crate::dns::{Class, Edns, Message, Name, Query, Question, RData, Rcode, Reco
 use crate::resolve::Room;
 use crate::resolve::cache::Key;
 
-/// An upstream that does with each query as it is told.
-pub(super) struct Peer {
-    pub(super) address: SocketAddr,
-    asked: Arc<AtomicU64>,
+/// An upstream that does with each query as it is told, and remembers who asked what.
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    heard: Arc<Mutex<Vec<(SocketAddr, Query)>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -27,31 +26,54 @@ impl Drop for Peer {
 
 impl Peer {
     /// Answers after a time; with nothing when there is no answer.
-    pub(super) async fn start(delay_ms: u64, answer: impl Fn(&Query) -> Option<Message> + Send + 'static) -> Self {
+    pub(crate) async fn start(delay_ms: u64, answer: impl Fn(&Query) -> Option<Message> + Send + 'static) -> Self {
+        let octets = move |query: &Query| answer(query).map(|message| message.compose(true)).into_iter().collect();
+        Self::sending(move |query| (Duration::from_millis(delay_ms), octets(query))).await
+    }
+
+    /// Sends these datagrams after this time.
+    pub(crate) async fn sending(replies: impl Fn(&Query) -> (Duration, Vec<Vec<u8>>) + Send + 'static) -> Self {
         let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-        let (address, asked) = (socket.local_addr().unwrap(), Arc::new(AtomicU64::new(0)));
-        let count = asked.clone();
+        let (address, heard) = (socket.local_addr().unwrap(), Arc::<Mutex<Vec<_>>>::default());
+        let note = heard.clone();
         let task = tokio::spawn(async move {
             let mut buffer = [0; 1500];
             while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
-                count.fetch_add(1, Ordering::SeqCst);
-                let Some(message) = answer(&Query::parse(&buffer[..length]).unwrap()) else { continue };
+                let query = Query::parse(&buffer[..length]).unwrap();
+                let (after, datagrams) = replies(&query);
+                note.lock().unwrap().push((from, query));
                 let socket = socket.clone();
                 tokio::spawn(async move {
-                    tokio::time::sleep(Duration::from_millis(delay_ms)).await;
-                    socket.send_to(&message.compose(true), from).await.unwrap();
+                    tokio::time::sleep(after).await;
+                    for datagram in datagrams {
+                        socket.send_to(&datagram, from).await.unwrap();
+                    }
                 });
             }
         });
-        Self { address, asked, task }
+        Self { address, heard, task }
     }
 
-    pub(super) fn asked(&self) -> u64 {
-        self.asked.load(Ordering::SeqCst)
+    /// How many queries came.
+    pub(crate) fn asked(&self) -> u64 {
+        self.heard().len() as u64
+    }
+
+    /// What they were, and from where.
+    pub(crate) fn heard(&self) -> MutexGuard<'_, Vec<(SocketAddr, Query)>> {
+        self.heard.lock().unwrap()
+    }
+
+    /// Hears nothing more; nobody listens on its port.
+    pub(crate) async fn stop(&self) {
+        self.task.abort();
+        while !self.task.is_finished() {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
-pub(super) fn right(query: &Query) -> Option<Message> {
+pub(crate) fn right(query: &Query) -> Option<Message> {
     let mut message = query.response(Rcode::NOERROR);
     message.answers.push(Record::new(query.question.name.clone(), 60, RData::A([192, 0, 2, 1].into())));
     message.edns = query.edns.clone();
