@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use base64::Engine as _;
-use hickory_proto::op::{Message, MessageType, ResponseCode};
+use hickory_proto::op::{Message, MessageType, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, PTR, SOA, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PublicKeyData};
@@ -280,6 +280,23 @@ fn message(octets: &[u8]) -> Option<Message> {
     Message::from_vec(octets).ok().filter(|_| !is_of_the_sentry(octets))
 }
 
+/// Answers clients' questions, with what `reply` makes of an answer that is empty, for as long as the test runs.
+fn answer(socket: UdpSocket, mut reply: impl FnMut(&Query, &mut Message) + Send + 'static) {
+    thread::spawn(move || {
+        let mut room = [0; 4096];
+        while let Ok((length, from)) = socket.recv_from(&mut room) {
+            let Some(mut message) = message(&room[..length]) else { continue };
+            let Some(query) = message.queries.first().cloned() else { continue };
+            message.metadata.message_type = MessageType::Response;
+            message.metadata.recursion_available = true;
+            reply(&query, &mut message);
+            if let Ok(octets) = message.to_vec() {
+                drop(socket.send_to(&octets, from));
+            }
+        }
+    });
+}
+
 /// A UDP upstream that answers every question with the same address and remembers what it was asked.
 pub(crate) struct Witness {
     pub(crate) address: SocketAddr,
@@ -308,21 +325,11 @@ impl Witness {
         let address = socket.local_addr().expect("a bound socket has an address");
         let asked = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&asked);
-        thread::spawn(move || {
-            let mut room = [0; 4096];
-            while let Ok((length, from)) = socket.recv_from(&mut room) {
-                let Some(mut message) = message(&room[..length]) else { continue };
-                let Some(query) = message.queries.first().cloned() else { continue };
-                let line = format!("{} {}", query.name(), query.query_type()).to_ascii_lowercase();
-                noted.lock().expect("no thread panics with it").push(line);
-                message.metadata.message_type = MessageType::Response;
-                message.metadata.recursion_available = true;
-                let address = RData::A(A(Self::ANSWER.parse().expect("an address")));
-                message.add_answer(Record::from_rdata(query.name().clone(), 300, address));
-                if let Ok(octets) = message.to_vec() {
-                    drop(socket.send_to(&octets, from));
-                }
-            }
+        answer(socket, move |query, message| {
+            let line = format!("{} {}", query.name(), query.query_type()).to_ascii_lowercase();
+            noted.lock().expect("no thread panics with it").push(line);
+            let address = RData::A(A(Self::ANSWER.parse().expect("an address")));
+            message.add_answer(Record::from_rdata(query.name().clone(), 300, address));
         });
         Self { address, asked }
     }
@@ -352,44 +359,34 @@ impl Oracle {
         let address = socket.local_addr().expect("a bound socket has an address");
         let asked = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&asked);
-        thread::spawn(move || {
-            let mut room = [0; 4096];
-            while let Ok((length, from)) = socket.recv_from(&mut room) {
-                let Some(mut message) = message(&room[..length]) else { continue };
-                let Some(query) = message.queries.first().cloned() else { continue };
-                noted.lock().expect("no thread panics with it").push(query.name().to_string().to_ascii_lowercase());
-                message.metadata.message_type = MessageType::Response;
-                message.metadata.recursion_available = true;
-                let first = query.name().iter().next().map(|label| String::from_utf8_lossy(label).to_ascii_lowercase());
-                let data = match (first.as_deref(), query.query_type()) {
-                    (Some("private"), RecordType::A) => Some(RData::A(A::new(10, 1, 2, 3))),
-                    (Some("loopback"), RecordType::A) => Some(RData::A(A::new(127, 0, 0, 9))),
-                    // Of the range for benchmarks, which nobody takes for private (RFC 2544).
-                    (Some("public"), RecordType::A) => Some(RData::A(A::new(198, 18, 0, number))),
-                    (Some("text"), RecordType::TXT) => Some(RData::TXT(TXT::new(vec!["some text".to_owned()]))),
-                    (Some("nx"), _) => None,
-                    (_, RecordType::A) => Some(RData::A(A::new(203, 0, 113, number))),
-                    (_, RecordType::AAAA) => Some(RData::AAAA(AAAA::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, number.into()))),
-                    (_, RecordType::PTR) => {
-                        let name = Name::from_ascii(format!("host.up{number}.example.")).expect("a name");
-                        Some(RData::PTR(PTR(name)))
-                    }
-                    _ => None,
-                };
-                match data {
-                    Some(data) => drop(message.add_answer(Record::from_rdata(query.name().clone(), 60, data))),
-                    None => {
-                        let name = |text| Name::from_ascii(text).expect("a name");
-                        let soa = SOA::new(name("ns.example."), name("root.example."), 1, 1, 1, 1, 60);
-                        message.add_authority(Record::from_rdata(name("example."), 60, RData::SOA(soa)));
-                    }
+        answer(socket, move |query, message| {
+            noted.lock().expect("no thread panics with it").push(query.name().to_string().to_ascii_lowercase());
+            let first = query.name().iter().next().map(|label| String::from_utf8_lossy(label).to_ascii_lowercase());
+            let data = match (first.as_deref(), query.query_type()) {
+                (Some("private"), RecordType::A) => Some(RData::A(A::new(10, 1, 2, 3))),
+                (Some("loopback"), RecordType::A) => Some(RData::A(A::new(127, 0, 0, 9))),
+                // Of the range for benchmarks, which nobody takes for private (RFC 2544).
+                (Some("public"), RecordType::A) => Some(RData::A(A::new(198, 18, 0, number))),
+                (Some("text"), RecordType::TXT) => Some(RData::TXT(TXT::new(vec!["some text".to_owned()]))),
+                (Some("nx"), _) => None,
+                (_, RecordType::A) => Some(RData::A(A::new(203, 0, 113, number))),
+                (_, RecordType::AAAA) => Some(RData::AAAA(AAAA::new(0x2001, 0xdb8, 0xff, 0, 0, 0, 0, number.into()))),
+                (_, RecordType::PTR) => {
+                    let name = Name::from_ascii(format!("host.up{number}.example.")).expect("a name");
+                    Some(RData::PTR(PTR(name)))
                 }
-                if first.as_deref() == Some("nx") {
-                    message.metadata.response_code = ResponseCode::NXDomain;
+                _ => None,
+            };
+            match data {
+                Some(data) => drop(message.add_answer(Record::from_rdata(query.name().clone(), 60, data))),
+                None => {
+                    let name = |text| Name::from_ascii(text).expect("a name");
+                    let soa = SOA::new(name("ns.example."), name("root.example."), 1, 1, 1, 1, 60);
+                    message.add_authority(Record::from_rdata(name("example."), 60, RData::SOA(soa)));
                 }
-                if let Ok(octets) = message.to_vec() {
-                    drop(socket.send_to(&octets, from));
-                }
+            }
+            if first.as_deref() == Some("nx") {
+                message.metadata.response_code = ResponseCode::NXDomain;
             }
         });
         Self { address, asked }
