@@ -93,7 +93,7 @@ pub struct Config {
 impl Config {
     /// Puts into `wanted` what stays in force of this one until a restart; tells where that is something else than was wanted.
     pub fn keep_until_restart(&self, wanted: &mut Self) -> Option<Problem> {
-        let of = |config: &Self| -> [(&str, String); 9] {
+        let of = |config: &Self| -> [(&str, String); 10] {
             let (registry, identity) = (&config.registry, &config.identity);
             [
                 ("dns.workers", config.dns.workers.to_string()),
@@ -101,6 +101,10 @@ impl Config {
                 ("registry.services", format!("{:?}", registry.services.0)),
                 ("registry.enable_script_checks", registry.enable_script_checks.to_string()),
                 ("registry.enable_local_script_checks", registry.enable_local_script_checks.to_string()),
+                (
+                    "compat (of the registry and the HTTP API)",
+                    if registry.compat_consul { "\"consul\"" } else { "none" }.into(),
+                ),
                 ("node.name", format!("{:?}", identity.node_name)),
                 ("node.datacenter", format!("{:?}", identity.datacenter)),
                 ("node.meta", format!("{:?}", identity.node_meta)),

@@ -293,6 +293,12 @@ fn sighup_moves_the_http_api_and_tells_what_a_restart_changes() {
     let said = rollcall.stderr();
     assert!(told.iter().all(|words| said.contains(words)) && !said.contains("node.name is"), "{said}");
 
+    let text = fs::read_to_string(&file).expect("readable");
+    fs::write(&file, format!("compat = \"consul\"\n{text}")).expect("written");
+    hangup();
+    let said = rollcall.stderr();
+    assert!(said.contains("compat (of the registry and the HTTP API) is none until then, not \"consul\""), "{said}");
+
     // What cannot be had leaves it where it was.
     let held = TcpListener::bind(("127.0.0.1", other)).expect("a free port");
     for wrong in [format!("127.0.0.1:{other}"), format!("0.0.0.0:{other}")] {
@@ -306,5 +312,5 @@ fn sighup_moves_the_http_api_and_tells_what_a_restart_changes() {
     hangup();
     is_answered(&format!("127.0.0.2:{other}"));
     assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "it has moved");
-    assert_eq!(rollcall.stderr().matches("changes with a restart").count(), 1, "{}", rollcall.stderr());
+    assert_eq!(rollcall.stderr().matches("changes with a restart").count(), 2, "{}", rollcall.stderr());
 }
