@@ -130,6 +130,7 @@ impl Datagrams {
         {
             return Ok(reply);
         }
+        tracing::debug!("upstream {link}: a reply without the right cookie, asked for again by TCP");
         link.ask(octets).await.map(|(_, reply)| reply).map_err(io::Error::other)
     }
 
