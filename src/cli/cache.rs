@@ -8,7 +8,7 @@ use super::output::{Output, printable};
 use super::{Done, Error};
 use crate::dns::Name;
 
-/// See what is kept of upstreams' answers, and forget it.
+/// Inspect and flush the cache of upstreams' answers.
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = true)]
 pub(super) struct CacheArgs {
@@ -23,7 +23,7 @@ enum CacheCommand {
     Flush(FlushArgs),
 }
 
-/// Show how much is kept, and how often it was of use.
+/// Show the cache's size, hits and misses.
 #[derive(Debug, Args)]
 struct StatsArgs {
     /// Print JSON, as the HTTP API gives it
@@ -33,10 +33,10 @@ struct StatsArgs {
     api: ApiArgs,
 }
 
-/// Show what is kept of a name.
+/// Show the cached answers of a name.
 ///
 /// An answer is kept for each type, for each group of upstreams, and for each way of asking that changes it: the flags
-/// RD, AD and CD, EDNS and its DO. Ends with 1 when nothing is kept.
+/// RD, AD and CD, EDNS and its DO. Exits with 1 when nothing is cached.
 #[derive(Debug, Args)]
 #[command(after_help = LOOKUP_EXAMPLES)]
 struct LookupArgs {
@@ -58,7 +58,7 @@ Examples:
   rollcall cache lookup example.com
   rollcall cache lookup example.com AAAA --json";
 
-/// Forget what is kept, so that it is asked for again.
+/// Flush cached answers, so that upstreams are asked again.
 #[derive(Debug, Args)]
 #[command(after_help = FLUSH_EXAMPLES, group = ArgGroup::new("what").required(true))]
 struct FlushArgs {

@@ -20,7 +20,7 @@ use crate::resolve::zone::{self, Zones};
 
 /// Find mistakes in configuration, services files and zones, without starting.
 ///
-/// Prints every problem with its place and what to do, and ends with 2 if there is one.
+/// Prints every problem with its place and what to do, and exits with 2 if there is one.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, arg_required_else_help = true)]
 pub(super) struct CheckArgs {

@@ -13,7 +13,7 @@ use crate::dns::Name;
 /// Tell who answers a name, and why.
 ///
 /// For the name of a service: its instances, and why each is in the answer or not. For a name that is forwarded: its
-/// route, what is kept of it, and how its upstreams are.
+/// route, what is cached, and the state of its upstreams.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ExplainArgs {
@@ -73,9 +73,9 @@ pub(super) fn source_text(source: &str) -> &'static str {
         "local" => "local data",
         "zone" => "a zone",
         "blocked" => "a block list",
-        "refused" => "nobody: it is refused",
+        "refused" => "nobody (REFUSED)",
         "limited" => "nobody: this client asks too often",
-        "failed" => "nobody: upstreams fail",
+        "failed" => "nobody (SERVFAIL): upstreams fail",
         _ => "nobody",
     }
 }
@@ -140,7 +140,7 @@ fn print(told: &Value, output: &mut Output) -> Result<(), Error> {
     let kept = list(&told["kept"]);
     if route.is_object() {
         output.line("")?;
-        if kept.is_empty() { output.line("Nothing is kept of it.")? } else { output.table(&cache::rows(kept))? }
+        if kept.is_empty() { output.line("Not in the cache.")? } else { output.table(&cache::rows(kept))? }
     }
     let heading = ["Upstream", "State", "Latency", "Sent", "Answered", "Failed", "Missed"];
     table(output, list(&route["upstreams"]), &heading, |upstream| {

@@ -15,8 +15,8 @@ use crate::problem::Problem;
 /// Make a configuration from another program's.
 ///
 /// Reads the files of the program that rollcall is to replace and prints rollcall's own configuration (TOML), with the
-/// original line as a comment above each setting. What did not come over is told on standard error with its line, the reason and
-/// what to do instead. Nothing is changed, and no server is asked.
+/// original line as a comment above each setting. What could not be carried over is reported on standard error, with
+/// its line, the reason and what to do instead. Nothing is changed, and no server is asked.
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
     #[command(subcommand)]
@@ -38,6 +38,9 @@ enum From {
 struct DnsmasqArgs {
     #[command(flatten)]
     common: CommonArgs,
+    /// Go on without this option, although answers would be wrong or unsafe [may be repeated]
+    #[arg(long, value_name = "OPTION", value_delimiter = ',')]
+    allow: Vec<String>,
 }
 
 /// Read systemd-resolved's configuration.
@@ -72,7 +75,7 @@ struct CommonArgs {
     /// Write over a file that exists
     #[arg(long, requires = "output")]
     force: bool,
-    /// Print the configuration and what is to be said of it as JSON
+    /// Print the configuration and the remarks on it as JSON
     #[arg(long)]
     json: bool,
 }
@@ -83,7 +86,8 @@ Examples:
   rollcall import dnsmasq /etc/dnsmasq.conf /etc/dnsmasq.d/*.conf --output rollcall.toml
   rollcall check --config rollcall.toml
 
-Exit codes: 0 all came over, 1 something did not, 2 usage, or a file that cannot be read.";
+Exit codes: 0 all came over, 1 something did not, 2 usage, a file that cannot be read, or an option without which
+answers would be wrong or unsafe (then nothing is written).";
 
 const RESOLVED_EXAMPLES: &str = "\
 Examples:
@@ -102,12 +106,12 @@ Exit codes: 0 all came over, 1 something did not, 2 usage, or a file that cannot
 impl ImportArgs {
     pub(super) fn run(self, output: &mut Output) -> Result<Done, Error> {
         type Importer = fn(&[PathBuf]) -> Result<Import, Vec<Problem>>;
-        let (importer, args): (Importer, CommonArgs) = match self.from {
-            From::Dnsmasq(args) => (import::dnsmasq, args.common),
-            From::Resolved(args) => (import::resolved, args.common),
-            From::Consul(args) => (import::consul, args.common),
+        let (importer, args, allowed): (Importer, CommonArgs, Vec<String>) = match self.from {
+            From::Dnsmasq(args) => (import::dnsmasq, args.common, args.allow),
+            From::Resolved(args) => (import::resolved, args.common, Vec::new()),
+            From::Consul(args) => (import::consul, args.common, Vec::new()),
         };
-        let import = match importer(&args.files) {
+        let mut import = match importer(&args.files) {
             Ok(import) => import,
             Err(problems) => {
                 output.flush()?;
@@ -115,16 +119,27 @@ impl ImportArgs {
                 return Ok(Done::Usage);
             }
         };
-        if let Some(path) = &args.output {
+        import.refused.retain(|option| !allowed.contains(option));
+        let is_refused = !import.refused.is_empty();
+        if let Some(path) = args.output.as_ref().filter(|_| !is_refused) {
             write(path, &import.toml, args.force)?;
         }
         if args.json {
-            output.json(&json!({ "toml": import.toml, "settings": import.settings, "remarks": import.remarks }))?;
+            let toml = (!is_refused).then_some(&import.toml);
+            let Import { remarks, settings, refused, .. } = &import;
+            output.json(&json!({ "toml": toml, "settings": settings, "refused": refused, "remarks": remarks }))?;
         } else {
-            if args.output.is_none() {
+            if args.output.is_none() && !is_refused {
                 output.bytes(import.toml.as_bytes())?;
             }
             report(&import, output)?;
+        }
+        if is_refused {
+            let names = import.refused.join(",");
+            let problem = Problem::new(format!("nothing was written: without {names} answers would be wrong or unsafe"));
+            output.flush()?;
+            output.problem(&problem.hint(format!("--allow {names} goes on without")));
+            return Ok(Done::Usage);
         }
         Ok(if import.is_whole() { Done::Yes } else { Done::No })
     }

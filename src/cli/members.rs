@@ -11,7 +11,7 @@ use super::{Done, Error};
 
 /// List the members of the cluster.
 ///
-/// Ends with 2 when no member matches, as Consul's command does.
+/// Exits with 2 when no member matches, as Consul's command does.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct MembersArgs {

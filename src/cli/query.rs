@@ -30,7 +30,7 @@ const PAYLOAD_MAX: u16 = 1232;
 
 /// Ask a DNS server, and say who answered and what the answer means.
 ///
-/// Ends with 0 when there are records of the type, with 1 when there are none or no answer came.
+/// Exits with 0 when there are records of the type, with 1 when there are none or no answer came.
 #[derive(Debug, Args)]
 #[command(override_usage = "rollcall query [OPTIONS] NAME [TYPE] [@SERVER[:PORT]|@URL]", after_help = EXAMPLES)]
 pub(super) struct QueryArgs {
@@ -387,7 +387,11 @@ fn print_trace(trace: &Value, output: &mut Output) -> Result<(), CliError> {
         vec![text(&tried["upstream"]), text(&tried["by"]), time("after_ms"), text(&tried["outcome"]), time("took_ms")]
     }));
     output.line("")?;
-    output.table(&rows)
+    output.table(&rows)?;
+    match trace["more_tries"].as_u64() {
+        None | Some(0) => Ok(()),
+        Some(more) => output.line(format_args!("and {more} more")),
+    }
 }
 
 fn record_type(word: &str) -> Result<RecordType, Error> {

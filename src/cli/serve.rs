@@ -59,7 +59,7 @@ pub(super) struct ServeArgs {
 
 const SERVE_EXAMPLES: &str = "\
 Examples:
-  rollcall serve                                              port 53, the present upstreams
+  rollcall serve                                              port 53, the servers that this machine uses now
   rollcall serve --config /etc/rollcall/rollcall.toml
   rollcall serve --dns 127.0.0.1:1053 --upstream 9.9.9.9:53 --services ./services.d
   rollcall serve --dns 127.0.0.1:0 --http 127.0.0.1:0 --data /tmp/rollcall --ready-json";

@@ -4,12 +4,25 @@
 //! know and do not need, and those that we do not know, are named in a warning and nothing else happens.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
+use super::{
+    Agent as Flags, Config, HTTP_PORT, LOOPBACK, Options, as_consul, host, identity, override_domain, override_upstreams,
+    sequential, state_directory,
+};
+use crate::dns::Name;
+use crate::limits;
 use crate::problem::{Place, Problem, nearest};
+use crate::registry;
+use crate::resolve::answer::{Compat, DnsConfig, Settings};
+use crate::resolve::{local, zone};
+use crate::server::{ClientsConfig, Listen, ListenAddress};
+use crate::upstream;
 
 /// The keys that we obey, by Consul's names; all optional. Services and checks that stand beside them are read by the
 /// registry, as those of services files are.
@@ -155,6 +168,141 @@ fn merge(into: &mut Map<String, Json>, from: Map<String, Json>) {
             }
         }
     }
+}
+
+/// Reads the files of these flags, and lays the flags over them.
+pub(super) fn load(options: &Options, flags: &Flags) -> Result<Config, Vec<Problem>> {
+    let mut files = Vec::new();
+    let mut problems = Vec::new();
+    for path in agent_files(&flags.config, &mut problems) {
+        match crate::file::read_text(&path, limits::CONFIG_OCTETS_MAX) {
+            Ok(text) => files.push((path, text)),
+            Err(error) => problems.push(Problem::new(format!("expected a readable file, got: {error}")).in_file(path)),
+        }
+    }
+    let texts: Vec<(&Path, String)> = files.iter().map(|(path, text)| (path.as_path(), text.clone())).collect();
+    let (file, mut warnings) = match read(&texts) {
+        Ok(read) => read,
+        Err(more) => {
+            problems.extend(more);
+            return Err(problems);
+        }
+    };
+    warnings.extend(flags.without_effect.iter().map(|flag| Problem::new(format!("`{flag}` has no effect here")).warning()));
+    let dns_config = DnsConfig::deserialize(Json::Object(file.dns_config)).unwrap_or_else(|error| {
+        problems.push(Problem::new(format!("dns_config: {error}")));
+        DnsConfig::default()
+    });
+    let mut settings =
+        Settings { compat: Compat::Consul, translate_wan_addrs: file.translate_wan_addrs, dns_config, ..Settings::default() };
+    let mut domain = |text: Option<&String>| {
+        let name = text.map(|text| text.parse::<Name>()).transpose();
+        name.unwrap_or_else(|error| {
+            problems.push(Problem::new(error.to_string()));
+            None
+        })
+    };
+    if let Some(name) = domain(file.domain.as_ref()) {
+        settings.domain = name;
+    }
+    settings.alt_domain = domain(flags.alt_domain.as_ref().or(file.alt_domain.as_ref())).filter(|name| !name.is_root());
+    override_domain(&mut settings, options, &mut problems);
+    let mut forward = upstream::Config { upstreams: Some(Vec::new()), ..upstream::Config::default() };
+    let recursors = if options.upstreams.is_empty() { &file.recursors } else { &options.upstreams };
+    override_upstreams(&mut forward, recursors, &mut problems);
+    forward.sequential = Some(sequential(&settings));
+
+    let client = flags.client.clone().or(file.client_addr).unwrap_or_else(|| "127.0.0.1".into());
+    let mut listen = |own: Option<String>, port: Option<i32>, default: u16| -> Vec<SocketAddr> {
+        let port = match port {
+            None => default,
+            // Consul's way to switch a listener off.
+            Some(number) => match u16::try_from(number) {
+                Ok(port) => port,
+                Err(_) => return Vec::new(),
+            },
+        };
+        let text = own.unwrap_or_else(|| client.clone());
+        let addresses = text.split_ascii_whitespace().filter_map(|text| match text.parse::<IpAddr>() {
+            Ok(address) => Some(SocketAddr::new(address, port)),
+            Err(_) => {
+                problems.push(Problem::new(format!("expected an address to listen on, got {text:?}")));
+                None
+            }
+        });
+        addresses.collect()
+    };
+    let addresses = listen(file.addresses.dns, flags.dns_port.or(file.ports.dns), 8600);
+    let http = listen(file.addresses.http, flags.http_port.or(file.ports.http), HTTP_PORT).first().copied();
+    let data =
+        if flags.dev { None } else { options.data.clone().or(file.data_dir.map(PathBuf::from)).or_else(state_directory) };
+    let name = options.node.clone().or(file.node_name).unwrap_or_else(host::node_name);
+    let datacenter = options.datacenter.clone().or(file.datacenter).unwrap_or_else(|| "dc1".into());
+    let bound = file.advertise_addr.or(file.bind_addr).and_then(|text| text.parse::<IpAddr>().ok());
+    let address = match bound.filter(|address| !address.is_unspecified()) {
+        Some(address) => address,
+        None if flags.dev => LOOPBACK,
+        None => host::address(),
+    };
+    let (identity, warning) = identity(name, file.node_id, datacenter, address, file.node_meta, data.as_deref());
+    warnings.extend(warning);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    settings.datacenter = identity.datacenter.to_string();
+    settings.node_name = identity.node_name.to_string();
+    Ok(Config {
+        dns: Listen {
+            plain: addresses.into_iter().map(ListenAddress::from).collect(),
+            workers: options.workers.unwrap_or_else(host::processors).max(1),
+            proxies: Vec::new(),
+            encrypted: None,
+        },
+        nsid: None,
+        cookie_secret: None,
+        http,
+        settings,
+        registry: registry::Config {
+            services: registry::Paths::default(),
+            agent_files: flags.config.clone(),
+            data,
+            enable_script_checks: flags.enable_script_checks.unwrap_or(file.enable_script_checks),
+            enable_local_script_checks: flags.enable_local_script_checks.unwrap_or(file.enable_local_script_checks),
+            compat_consul: true,
+        },
+        identity,
+        local: local::Config::none(),
+        zones: zone::Config::default(),
+        blocks: Vec::new(),
+        rewrites: Vec::new(),
+        forward,
+        clients: as_consul(ClientsConfig::default()),
+        views: Vec::new(),
+        log_level: flags.log_level.as_deref().unwrap_or("info").to_lowercase(),
+        query_log: None,
+        warnings,
+    })
+}
+
+/// The files themselves, and the `*.json` files of folders in the order of their names.
+fn agent_files(paths: &[PathBuf], problems: &mut Vec<Problem>) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        match fs::read_dir(path) {
+            Ok(entries) => {
+                let entries = entries.flatten().map(|entry| entry.path());
+                let mut listed: Vec<PathBuf> = entries.filter(|file| file.extension().is_some_and(|e| e == "json")).collect();
+                listed.sort();
+                files.extend(listed);
+            }
+            Err(error) => problems.push(Problem::new(format!("expected a readable folder, got: {error}")).in_file(path)),
+        }
+    }
+    files
 }
 
 #[cfg(test)]

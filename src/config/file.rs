@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn lists_of_domains_have_no_names_that_nobody_asks_for() {
-        type Read = fn(super::super::File) -> Vec<crate::dns::Name>;
+        type Read = fn(super::super::own::File) -> Vec<crate::dns::Name>;
         let lists: [(&str, Read); 4] = [
             ("[[forward.route]]\nupstreams = []\ndomains = ", |file| file.forward.route[0].domains.clone()),
             ("[forward.filter]\nprivate_allowed = ", |file| file.forward.filter.private_allowed),
@@ -84,13 +84,13 @@ mod tests {
             for (domain, hint) in
                 [("*.corp.example", "write corp.example"), ("*", "write"), ("a.*.example", "each that is meant"), ("", "root")]
             {
-                let problem = parse::<super::super::File>(&format!("{list}[{domain:?}]\n")).unwrap_err();
+                let problem = parse::<super::super::own::File>(&format!("{list}[{domain:?}]\n")).unwrap_err();
                 assert!(problem.message.contains(hint) && problem.place.is_some(), "{list} {domain}: {problem}");
             }
             let names = read(parse(&format!("{list}[\"münchen.example\", \".\"]\n")).unwrap());
             assert_eq!(names.iter().map(ToString::to_string).collect::<Vec<_>>(), ["xn--mnchen-3ya.example.", "."], "{list}");
         }
-        let file: super::super::File =
+        let file: super::super::own::File =
             parse("[[record]]\nname = \"é.example\"\ntype = \"A\"\nvalue = \"192.0.2.1\"\n").unwrap();
         assert_eq!(file.record[0].name.to_string(), "xn--9ca.example.");
     }

@@ -106,7 +106,7 @@ impl Config {
         if addresses(message).any(|address| contains(&self.bogus, address)) {
             message.rcode = Rcode::NXDOMAIN;
             empty(message);
-            return Some((ExtendedError::Blocked, "the address of the answer stands for no such name"));
+            return Some((ExtendedError::Blocked, "the answer has an address that forward.filter.bogus lists"));
         }
         let mut edited = None;
         if self.private_addresses && !self.may_be_private(message) {

@@ -169,11 +169,11 @@ fn warnings(files: &Files, chain: &[CertificateDer<'_>]) -> Result<Vec<Problem>,
         match judged {
             Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
                 let message = format!("certificate {number} expired on {}", date(not_after));
-                warn(message, "clients that look will refuse it; put a new one in its place, which is noticed at once");
+                warn(message, "clients that verify it will refuse it; put a new one in its place, which is noticed at once");
             }
             Err(rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. })) => {
                 let message = format!("certificate {number} is not valid before {}", date(not_before));
-                warn(message, "clients that look will refuse it until then; is the clock right?");
+                warn(message, "clients that verify it will refuse it until then; is the clock right?");
             }
             _ => {}
         }

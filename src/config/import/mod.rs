@@ -37,6 +37,8 @@ pub struct Import {
     pub remarks: Vec<Remark>,
     /// Settings that were read, those with a remark included.
     pub settings: usize,
+    /// Options without which the answers would be wrong or unsafe, each once: who wants to go on without them has to say so.
+    pub refused: Vec<String>,
 }
 
 impl Import {
@@ -124,11 +126,17 @@ impl fmt::Display for Remark {
 struct Left {
     why: String,
     instead: Option<String>,
+    /// Whatever comes over without it would be wrong or unsafe.
+    is_refused: bool,
 }
 
 impl Left {
     fn new(why: impl Into<String>) -> Self {
-        Self { why: why.into(), instead: None }
+        Self { why: why.into(), instead: None, is_refused: false }
+    }
+
+    fn refused(self) -> Self {
+        Self { is_refused: true, ..self }
     }
 
     fn hint(self, instead: impl Into<String>) -> Self {
@@ -141,7 +149,7 @@ impl Left {
 struct Remarks(Vec<Remark>);
 
 impl Remarks {
-    fn left_out(&mut self, origin: &Origin, Left { why, instead }: Left) {
+    fn left_out(&mut self, origin: &Origin, Left { why, instead, .. }: Left) {
         self.0.push(Remark { origin: origin.clone(), fate: Fate::LeftOut, why, instead });
     }
 
@@ -233,8 +241,8 @@ fn texts(files: &[PathBuf], disk: &mut Disk) -> Result<Vec<(PathBuf, String)>, V
 
 /// Closes an import: what was written must be what we read ourselves.
 fn finish(toml: String, remarks: Remarks, settings: usize) -> Result<Import, Vec<Problem>> {
-    match file::parse::<super::File>(&toml) {
-        Ok(_) => Ok(Import { toml, remarks: remarks.0, settings }),
+    match file::parse::<super::own::File>(&toml) {
+        Ok(_) => Ok(Import { toml, remarks: remarks.0, settings, refused: Vec::new() }),
         Err(problem) => Err(vec![problem]),
     }
 }

@@ -336,6 +336,10 @@ impl Resolved {
             self.draft.begin(Section::Route);
             self.draft.add(Section::Route, "domains", items(routes));
             self.draft.add(Section::Route, "upstreams", upstreams);
+        } else {
+            for origin in upstreams.iter().flat_map(|item| &item.from) {
+                self.remarks.changed(origin, "it was asked about rollcall's own names alone, which rollcall answers by itself");
+            }
         }
         if !self.without.is_empty() {
             self.draft.add(Section::Filter, "without", self.without);

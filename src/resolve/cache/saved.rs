@@ -26,7 +26,7 @@ pub enum Unusable {
     /// Another configuration: a question may go elsewhere now, or its answer be kept for another time.
     #[error("it is of another configuration")]
     Other,
-    #[error("expected a file of the past, got one that is to be written in {} s", .0.as_secs())]
+    #[error("the file says that it was written {} s in the future", .0.as_secs())]
     Future(Duration),
     #[error("expected a whole file, got a damaged one; {0} answers of it are used")]
     Damaged(usize),
@@ -200,9 +200,9 @@ fn cut(error: io::Error, count: usize) -> Unusable {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Config, Names, Times};
+    use super::super::{Config, Times};
     use super::*;
-    use crate::dns::{Class, Message, Query, Question, RData, Rcode, Record, Type};
+    use crate::dns::{Class, Message, Names, Query, Question, RData, Rcode, Record, Type};
 
     fn query(name: &str) -> Query {
         Query::of(Question { name: name.parse().unwrap(), qtype: Type::A, qclass: Class::IN })

@@ -60,6 +60,13 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// No data at all, not even this host's own names.
+    pub fn none() -> Self {
+        Self { hosts: Vec::new(), ..Self::default() }
+    }
+}
+
 const SYSTEM_HOSTS: &str = "/etc/hosts";
 
 /// One `[[record]]`.

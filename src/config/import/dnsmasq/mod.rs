@@ -40,7 +40,8 @@ pub fn dnsmasq(files: &[PathBuf]) -> Result<Import, Vec<Problem>> {
     for (path, text) in &texts {
         import.file(path, text, false);
     }
-    import.write()
+    let refused = std::mem::take(&mut import.refused);
+    Ok(Import { refused, ..import.write()? })
 }
 
 /// All that the lines ask for.
@@ -50,6 +51,7 @@ struct Dnsmasq {
     /// The first file as a whole.
     start: Origin,
     remarks: Remarks,
+    refused: Vec<String>,
     settings: usize,
     /// How deep the file that is being read was included.
     depth: usize,
@@ -93,6 +95,7 @@ impl Dnsmasq {
             disk,
             start,
             remarks: Remarks::default(),
+            refused: Vec::new(),
             settings: 0,
             depth: 0,
             draft: Draft::default(),
@@ -138,6 +141,9 @@ impl Dnsmasq {
                         false => self.option(&origin, &name, value.as_deref()),
                     };
                     if let Err(left) = taken {
+                        if left.is_refused && !self.refused.contains(&name) {
+                            self.refused.push(name);
+                        }
                         self.remarks.left_out(&origin, left);
                     }
                 }
@@ -160,7 +166,8 @@ impl Dnsmasq {
             None => {}
         }
         let Some(name) = options::carried(name) else {
-            let left = Left::new(format!("dnsmasq knows no option {:?}", shown(name)));
+            // dnsmasq does not start with it.
+            let left = Left::new(format!("dnsmasq knows no option {:?}", shown(name))).refused();
             return Err(match options::near(name) {
                 Some(near) => left.hint(format!("did you mean `{near}`?")),
                 None => left,
@@ -175,7 +182,7 @@ impl Dnsmasq {
                     self.flags.entry(name).or_default().push(origin.clone());
                     Ok(())
                 }
-                Some(value) => Err(Left::new(format!("this option takes no value, got {:?}", shown(value)))),
+                Some(value) => Err(Left::new(format!("this option takes no value, got {:?}", shown(value))).refused()),
             };
         }
         let value = value.unwrap_or_default();
@@ -202,7 +209,9 @@ impl Dnsmasq {
                 Ok(())
             }
             "port" => match number::<u16>(value)? {
-                0 => Err(Left::new("port=0 switches DNS off").hint("this dnsmasq may stay as it is, beside rollcall")),
+                0 => {
+                    Err(Left::new("port=0 switches DNS off").hint("this dnsmasq may stay as it is, beside rollcall").refused())
+                }
                 port => {
                     self.port = Some((port, origin.clone()));
                     Ok(())

@@ -11,7 +11,7 @@ const AUTHORITY: &str = "put the zone's master file into `zones.folder`, and tra
 const CARRIED: &str = "address addn-hosts alias bogus-nxdomain bogus-priv caa-record cache-size cname conf-dir conf-file dns-rr dnssec \
     domain domain-needed domain-suffix edns-packet-max except-interface expand-hosts filter-A filter-AAAA \
     filter-rr host-record hostsdir ignore-address interface interface-name listen-address local local-ttl \
-    log-facility log-queries max-cache-ttl max-ttl min-cache-ttl mx-host naptr-record no-hosts no-negcache no-resolv port ptr-record \
+    log-facility log-queries max-cache-ttl max-ttl min-cache-ttl mx-host naptr-record no-0x20-encode no-hosts no-negcache no-resolv port ptr-record \
     rebind-domain-ok rebind-localhost-ok resolv-file rev-server server servers-file srv-host stop-dns-rebind \
     strict-order all-servers trust-anchor txt-record";
 
@@ -19,7 +19,7 @@ const CARRIED: &str = "address addn-hosts alias bogus-nxdomain bogus-priv caa-re
 const ONCE: &str = "cache-size edns-packet-max local-ttl max-cache-ttl max-ttl min-cache-ttl port servers-file";
 
 /// Flags, which take no value.
-const FLAGS: &str = "all-servers bogus-priv dnssec domain-needed expand-hosts filter-A filter-AAAA no-hosts no-negcache no-resolv \
+const FLAGS: &str = "all-servers bogus-priv dnssec domain-needed expand-hosts filter-A filter-AAAA no-0x20-encode no-hosts no-negcache no-resolv \
     rebind-localhost-ok stop-dns-rebind strict-order";
 
 /// Options of dnsmasq that have no effect here: names, why, and what to do instead.
@@ -114,11 +114,6 @@ const LEFT_OUT: &[(&str, &str, &str)] = &[
         "rollcall gives expired answers only when no fresh one comes within 200 ms",
         "`forward.cache.max_stale` says for how long they are kept",
     ),
-    (
-        "do-0x20-encode",
-        "rollcall does not change the case of names that it asks for",
-        "take the line out; random ports and ids guard against forged answers",
-    ),
 ];
 
 /// Options that say nothing of answers, or that ask for what rollcall does anyway.
@@ -132,13 +127,17 @@ const NEEDLESS: &[(&str, &str)] = &[
     ("bind-interfaces bind-dynamic", "rollcall binds each address by itself, and follows those of interfaces"),
     ("dns-forward-max max-tcp-connections port-limit", "rollcall has its own limits"),
     ("cache-rr", "all types are kept"),
-    ("no-0x20-encode no-ident no-round-robin", "rollcall does so anyway"),
+    ("do-0x20-encode no-ident no-round-robin", "rollcall does so anyway"),
     ("dnssec-check-unsigned", "what is not signed has to be proved to be so, whenever answers are validated"),
     ("dnssec-limits", "rollcall has its own limits"),
-    ("no-poll clear-on-reload", "upstreams are read at the start and on SIGHUP, and the cache goes with them"),
+    ("no-poll clear-on-reload", "resolv.conf is looked at every few seconds, and what is kept goes with other upstreams"),
     ("test help version", "it is for the command line"),
     ("local-service", "who may ask is in `[clients]`: other names are for local clients alone, as this would have it"),
 ];
+
+/// Those of them that decide who gets which answer, or what a firewall lets pass, or whose absence shows only later.
+const REFUSED: &str = "ipset nftset connmark-allowlist connmark-allowlist-enable conntrack conf-script dnssec-debug auth-server \
+    auth-zone";
 
 /// The name as it stands in a list.
 fn find(list: &'static str, name: &str) -> Option<&'static str> {
@@ -171,5 +170,6 @@ pub(super) fn without_effect(name: &str) -> Option<Result<&'static str, Left>> {
         return Some(Ok(why));
     }
     let (_, why, instead) = LEFT_OUT.iter().find(|(names, ..)| find(names, name).is_some())?;
-    Some(Err(Left::new(*why).hint(*instead)))
+    let left = Left::new(*why).hint(*instead);
+    Some(Err(if find(REFUSED, name).is_some() { left.refused() } else { left }))
 }

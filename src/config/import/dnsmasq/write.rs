@@ -14,7 +14,6 @@ use crate::problem::Problem;
 use crate::resolve::answer::Settings;
 use crate::resolve::local::RecordConfig;
 use crate::server::ListenAddress;
-use crate::upstream;
 
 /// What dnsmasq listens on besides whatever interfaces it is told.
 const LOOPBACK: &str = "lo";
@@ -42,10 +41,15 @@ impl Dnsmasq {
         self.write_dnssec();
         self.write_cache();
         self.write_log();
-        for (flag, key) in [("strict-order", "strict"), ("all-servers", "parallel")] {
-            for origin in self.flags.remove(flag).unwrap_or_default() {
-                self.write_strategy(&origin, key);
+        for (flag, strategy) in [("strict-order", "strict"), ("all-servers", "parallel")] {
+            let origins = self.take(flag);
+            if !origins.is_empty() {
+                self.draft.set(Section::Forward, "strategy", quoted(strategy), origins);
             }
+        }
+        let origins = self.take("no-0x20-encode");
+        if !origins.is_empty() {
+            self.draft.set(Section::Forward, "random_case", "false", origins);
         }
         for (RecordConfig { name, record_type, value, ttl }, from) in self.records {
             self.draft.begin(Section::Record);
@@ -58,18 +62,6 @@ impl Dnsmasq {
         }
         let title = "Made by `rollcall import dnsmasq`; above each setting stands the line that it comes from.";
         finish(self.draft.into_toml(title), self.remarks, self.settings)
-    }
-
-    fn write_strategy(&mut self, origin: &Origin, strategy: &str) {
-        // As far as there is a word for it.
-        if toml::from_str::<upstream::Config>(&format!("strategy = {}", quoted(strategy))).is_ok() {
-            return self.draft.set(Section::Forward, "strategy", quoted(strategy), vec![origin.clone()]);
-        }
-        let why = match strategy {
-            "strict" => "rollcall asks the best upstream by measured time first, whatever their order",
-            _ => "rollcall asks one upstream, and another as soon as the first one is late",
-        };
-        self.remarks.left_out(origin, Left::new(why).hint("take the line out"));
     }
 
     fn take(&mut self, flag: &str) -> Vec<Origin> {
@@ -365,6 +357,9 @@ impl Dnsmasq {
         let limits = [self.ttls.remove("max-cache-ttl"), self.ttls.remove("max-ttl")];
         if let Some((_, origin)) = &limits[1] {
             self.remarks.changed(origin, "answers are not kept for longer either");
+        }
+        for (_, origin) in limits.iter().flatten().filter(|(seconds, _)| *seconds == 0) {
+            self.remarks.needless(origin, "0 is no bound to dnsmasq either");
         }
         let seconds = limits.iter().flatten().map(|(seconds, _)| *seconds).filter(|seconds| *seconds > 0).min();
         let from = limits.into_iter().flatten().map(|(_, origin)| origin).collect();
