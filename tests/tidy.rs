@@ -49,7 +49,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
     ("axum", &["api/"], "the HTTP API is the one that knows its framework"),
     ("RecommendedWatcher", &["watch.rs"], "one way to see that files changed"),
     ("unsafe {", &["server/batch.rs"], "unsafe code is for the batched sockets"),
-    ("libc::", &["server/batch.rs", "registry/checks/script.rs", "file.rs"], "raw system calls"),
+    ("libc::", &["server/batch.rs", "file.rs"], "raw system calls"),
     ("println!", &[], "only the command line prints, through its output"),
 ];
 
