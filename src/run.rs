@@ -7,54 +7,41 @@
 
 mod http;
 mod insight;
+mod setup;
+mod system;
+mod upkeep;
 
-use std::fs;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
-use futures_util::future::{join_all, select_all};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::config::{Agent, Options};
 
 use crate::api::Api;
-use crate::config::{self, Config, View, host};
+use crate::config::{self, Config};
 use crate::problem::Problem;
 use crate::registry::{self, Registry};
-use crate::resolve::answer::{Discovery, Settings};
-use crate::resolve::block::{self, Blocks};
-use crate::resolve::local::{self, Local};
-use crate::resolve::rewrite::Rewrites;
-use crate::resolve::zone::{self, Zones};
-use crate::server::{
-    self, BindError, Clients, Cookies, Interfaces, ListenError, Listeners, QueryLog, QueryLogConfig, Responder, Setup, Waiting,
-    Way,
-};
+use crate::server::{self, BindError, Interfaces, ListenError, Listeners, Responder, Waiting, Way};
 use crate::tls;
 use crate::upstream::{self, Forwarder};
 use http::Http;
 use insight::Insight;
+use setup::{Here, setup};
+use system::{Signals, Wanted, feed_watchdog, log_to_stderr, raise_open_files, tell_systemd};
+use upkeep::{keep_answers, look_around, watch_upstreams};
 
 /// How long the last requests may take when the process ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// How often it is seen which networks this host is in: it costs some 50 us, and who has just come there asks again.
-const LOOK_AROUND_EVERY: Duration = Duration::from_secs(2);
-
 /// How often it is looked where upstreams are that are written by name, and when look-ups fail.
 const FOLLOW_EVERY: Duration = Duration::from_secs(60);
 const FOLLOW_AT_LEAST: Duration = Duration::from_secs(5);
-
-/// How often upstreams' answers are written to the disk, so that a crash costs few of them.
-const SAVE_EVERY: Duration = Duration::from_secs(600);
 
 /// Where a server that is ready can be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,13 +100,6 @@ pub fn serve(options: Options, ready: impl FnOnce(&Ready)) -> Result<(), Error> 
     result
 }
 
-/// Sockets to clients, upstreams and checked services need more files than the usual 1,024; the system allows more to
-/// whoever asks. One that does not leaves things as they are: what is out of files is told where it happens.
-fn raise_open_files() {
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-}
-
 async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> Result<(), Error> {
     warn(&config.warnings);
     let start = |what| move |source| Error::Start { what, source };
@@ -130,10 +110,9 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
     warn(&problems);
     let http = config.http.map(server::bind_http).transpose()?;
     let here = Here { addresses: waiting.addresses(), designations: waiting.designations() };
-    let (dns, encrypted) = here.addresses.iter().partition::<Vec<_>, _>(|(way, _)| *way == Way::Plain);
     let told = Ready {
-        dns: dns.into_iter().map(|(_, address)| address).collect(),
-        encrypted,
+        dns: here.plain(),
+        encrypted: here.addresses.iter().filter(|(way, _)| *way != Way::Plain).copied().collect(),
         http: http.as_ref().and_then(|listener| listener.local_addr().ok()),
         domain: config.settings.domain.to_string().trim_end_matches('.').to_owned(),
     };
@@ -168,6 +147,8 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
     tell_systemd(&[NotifyState::Ready]);
 
     let mut running = Running { config, listeners, http, registry, responder, named: (Instant::now(), 0) };
+    let mut follow = tokio::time::interval(FOLLOW_AT_LEAST);
+    follow.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let changed = async {
             match &interfaces {
@@ -187,7 +168,7 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
                 true => Change::Addresses,
                 false => continue,
             },
-            () = tokio::time::sleep(FOLLOW_AT_LEAST), if running.has_names() => Change::Names,
+            _ = follow.tick(), if running.follows() => Change::Upstreams,
         };
         // The end does not wait for what may take long; another SIGHUP does, and is heard then.
         tokio::select! {
@@ -205,38 +186,6 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
         log.end(FAREWELL);
     }
     Ok(())
-}
-
-/// Sees which upstreams lead back here, whichever configuration they are of.
-async fn watch_upstreams(responder: Arc<Responder>, stop: CancellationToken) {
-    let watch = async {
-        let mut in_doubt = false;
-        loop {
-            let setup = responder.setup();
-            let forwarders = setup.forwarders();
-            let next = join_all(forwarders.iter().map(|(_, forwarder)| forwarder.watch(in_doubt))).await;
-            let Some(next) = next.into_iter().min() else { continue };
-            let doubts = forwarders.iter().map(|(_, forwarder)| forwarder.doubt(next).boxed());
-            (in_doubt, _, _) = select_all(doubts).await;
-        }
-    };
-    let _ = stop.run_until_cancelled(watch).await;
-}
-
-/// Sees which networks this host is in, as its interfaces come and go.
-async fn look_around(responder: Arc<Responder>, stop: CancellationToken) {
-    while tokio::time::timeout(LOOK_AROUND_EVERY, stop.cancelled()).await.is_err() {
-        if let Ok(networks) = tokio::task::spawn_blocking(host::networks).await {
-            responder.moved(&networks);
-        }
-    }
-}
-
-/// Where we are asked.
-struct Here {
-    addresses: Vec<(Way, SocketAddr)>,
-    /// What tells clients of plain DNS where the encrypted listeners are.
-    designations: Vec<String>,
 }
 
 /// What changes while it runs.
@@ -258,8 +207,8 @@ enum Change {
     Configuration { is_good: bool },
     /// The addresses that are listened on.
     Addresses,
-    /// Perhaps where upstreams are that are written by name.
-    Names,
+    /// Perhaps where upstreams are.
+    Upstreams,
 }
 
 impl Running {
@@ -308,17 +257,20 @@ impl Running {
                 tell_systemd(&[NotifyState::Ready]);
             }
             Change::Addresses => self.set_up().await,
-            Change::Names => self.follow_names().await,
+            Change::Upstreams => self.follow_upstreams().await,
         }
     }
 
     /// Answers as the configuration in force says, where we listen now.
     async fn set_up(&mut self) {
-        let here = Here { addresses: self.listeners.addresses(), designations: self.listeners.designations() };
-        let (setup, problems) = setup(&self.config, Some(&self.responder.setup()), &here).await;
+        let (setup, problems) = setup(&self.config, Some(&self.responder.setup()), &self.here()).await;
         warn(&problems);
         self.responder.replace(setup);
         self.watch_anew();
+    }
+
+    fn here(&self) -> Here {
+        Here { addresses: self.listeners.addresses(), designations: self.listeners.designations() }
     }
 
     /// Has all upstreams looked at again: others may be in force.
@@ -334,245 +286,48 @@ impl Running {
         }
     }
 
-    fn has_names(&self) -> bool {
-        self.config.forward.has_names() || self.config.views.iter().any(|view| view.forward.has_names())
+    /// May upstreams be elsewhere without a word?
+    fn follows(&self) -> bool {
+        let views = self.config.views.iter().map(|view| &view.forward);
+        views.chain([&self.config.forward]).any(|forward| forward.has_names() || forward.asks_the_system())
     }
 
-    /// Asks upstreams that are written by name, without connections, where they are now. Every minute, and sooner when a
-    /// look-up came to nothing.
-    async fn follow_names(&mut self) {
+    /// Sees whether the system asks other servers now, and asks upstreams that are written by name, without connections, where
+    /// they are: every minute, and sooner when a look-up came to nothing.
+    async fn follow_upstreams(&mut self) {
         let setup = self.responder.setup();
+        let plain = self.here().plain();
+        let differs = |(view, forwarder): &(Option<&str>, &Arc<Forwarder>)| {
+            self.forward(*view).is_some_and(|config| forwarder.differs_from_system(config, &plain))
+        };
+        if setup.forwarders().iter().any(differs) {
+            tracing::info!("this machine asks other servers now, and so do we");
+            return self.set_up().await;
+        }
         let failed = setup.forwarders().iter().map(|(_, forwarder)| forwarder.counters.failed.get()).sum();
         if failed == self.named.1 && self.named.0.elapsed() < FOLLOW_EVERY {
             return;
         }
         self.named = (Instant::now(), failed);
-        let addresses = self.listeners.addresses();
-        let plain: Vec<SocketAddr> =
-            addresses.iter().filter(|(way, _)| *way == Way::Plain).map(|(_, address)| *address).collect();
-        let mut moved = None;
+        let mut has_moved = false;
         for (view, former) in setup.forwarders() {
             let Some(config) = self.forward(view).filter(|config| config.has_names()) else { continue };
             // Who cannot be found now is asked where it was.
             let (forwarder, _) = Forwarder::new(config, Some(former), &plain).await;
             if !forwarder.asks_the_same(former) {
-                let whole = moved.unwrap_or_else(|| Setup::clone(&setup));
-                moved = Some(whole.with_forwarder(former, forwarder));
+                self.responder.replace_forwarder(former, forwarder);
+                has_moved = true;
             }
         }
-        if let Some(moved) = moved {
+        if has_moved {
             tracing::info!("an upstream that is written by name has moved; it is asked where it is now");
-            self.responder.replace(moved);
             self.watch_anew();
         }
     }
 }
 
-/// Keeps upstreams' answers over a restart: reads those of the last time, and writes them now and then and at the end.
-async fn keep_answers(responder: Arc<Responder>, folder: PathBuf, stop: CancellationToken) {
-    let (responder, folder) = (&responder, &folder);
-    // Both may take as long as the disk does, and nobody waits for either.
-    let with = |what: fn(&Forwarder, &Path) -> Result<usize, Problem>| async move {
-        let setup = responder.setup();
-        for (view, forwarder) in setup.forwarders().into_iter().filter(|(_, forwarder)| forwarder.keeps()) {
-            let (forwarder, folder) = (forwarder.clone(), view.map_or(folder.clone(), |view| folder.join("views").join(view)));
-            let with = move || {
-                // Where it cannot be made is told when nothing can be written there.
-                let _ = fs::create_dir_all(&folder);
-                what(&forwarder, &folder)
-            };
-            match tokio::task::spawn_blocking(with).await {
-                Ok(Ok(count)) => tracing::debug!("{count} answers of upstreams were read from the disk, or written to it"),
-                Ok(Err(problem)) => tracing::warn!("{problem}"),
-                Err(error) => tracing::error!("answers of upstreams are not kept over a restart: {error}"),
-            }
-        }
-    };
-    with(Forwarder::restore).await;
-    loop {
-        let ends = tokio::time::timeout(SAVE_EVERY, stop.cancelled()).await.is_ok();
-        with(Forwarder::save).await;
-        if ends {
-            return;
-        }
-    }
-}
-
-/// What answers questions, as the configuration has it; what could not be had of it is told, and the rest serves.
-async fn setup(config: &Config, former: Option<&Setup>, here: &Here) -> (Setup, Vec<Problem>) {
-    let wanted = Parts { local: &config.local, zones: &config.zones, blocks: &config.blocks, forward: &config.forward };
-    let (main, mut problems) = answering(config, &wanted, former, None, here).await;
-    let log = query_log(config.query_log.as_ref(), former.and_then(Setup::log));
-    problems.extend(log.as_ref().err().cloned());
-    let networks = config.views.iter().map(|view| view.clients.clone()).collect();
-    let clients = Clients::new(&config.clients, networks, &host::networks());
-    let main = main.with_clients(clients).with_log(log.unwrap_or_default());
-    let mut views = Vec::new();
-    for View { name, local, zones, blocks, forward, .. } in &config.views {
-        let own = former.and_then(|former| former.all().find(|view| view.view() == Some(name)));
-        let (view, more) = answering(config, &Parts { local, zones, blocks, forward }, own, Some(&main), here).await;
-        problems.extend(more.into_iter().filter(|problem| !problems.contains(problem)).collect::<Vec<_>>());
-        views.push((name.clone(), view));
-    }
-    (main.with_views(views), problems)
-}
-
-/// The parts of the configuration that a view may have of its own.
-struct Parts<'a> {
-    local: &'a local::Config,
-    zones: &'a zone::Config,
-    blocks: &'a [block::Config],
-    forward: &'a upstream::Config,
-}
-
-/// What answers as it is wanted. A view has in common with the `main` one what it wants as that does.
-async fn answering(
-    config: &Config,
-    &Parts { local, zones, blocks, forward }: &Parts<'_>,
-    former: Option<&Setup>,
-    main: Option<&Setup>,
-    here: &Here,
-) -> (Setup, Vec<Problem>) {
-    let mut problems = Vec::new();
-    let local = match main.filter(|_| *local == config.local) {
-        Some(main) => main.local().clone(),
-        None => {
-            let (mut local, more) = Local::load(local);
-            problems.extend(more);
-            problems.extend(local.designate(&here.designations));
-            Arc::new(local)
-        }
-    };
-    let zones = match (main.filter(|_| *zones == config.zones), &zones.folder) {
-        (Some(main), _) => main.zones.clone(),
-        (None, Some(folder)) => {
-            let (zones, more) = Zones::load(folder, former.map(|former| &*former.zones));
-            problems.extend(more);
-            Arc::new(zones)
-        }
-        (None, None) => Arc::new(Zones::none()),
-    };
-    let forwarder = match main.filter(|_| *forward == config.forward) {
-        Some(main) => main.forwarder.clone(),
-        None => {
-            let former = former.map(|former| &*former.forwarder);
-            let plain = here.addresses.iter().filter(|(way, _)| *way == Way::Plain);
-            let plain: Vec<SocketAddr> = plain.map(|(_, address)| *address).collect();
-            let (forwarder, more) = Forwarder::new(forward, former, &plain).await;
-            problems.extend(more);
-            Arc::new(forwarder)
-        }
-    };
-    let blocks = match main.filter(|_| *blocks == config.blocks) {
-        Some(main) => main.blocks.clone(),
-        None => {
-            let (configs, known) = (blocks.to_vec(), former.map(|former| former.blocks.clone()));
-            // Lists may be long, and the runtime has others to serve.
-            let load = move || Blocks::load(&configs, known.as_deref(), Instant::now());
-            let (blocks, more) = tokio::task::spawn_blocking(load).await.unwrap_or_default();
-            problems.extend(more);
-            Arc::new(blocks)
-        }
-    };
-    let settings = Settings { recursors: forwarder.has_upstreams(), ..config.settings.clone() };
-    let cookies = match (&config.cookie_secret, main.or(former)) {
-        (Some(secret), _) => Cookies::new(secret.clone()),
-        (None, Some(known)) => known.cookies().clone(),
-        (None, None) => Cookies::default(),
-    };
-    let setup = Setup::new(Discovery::new(settings), local, zones, forwarder);
-    // All views have the same ones, and what is wrong with them is told once.
-    let (rewrites, more) = Rewrites::new(&config.rewrites, config.local.local_ttl);
-    problems.extend(more.into_iter().filter(|_| main.is_none()));
-    let setup = setup.with_blocks(blocks).with_rewrites(rewrites);
-    (setup.with_nsid(config.nsid.as_deref()).with_cookies(cookies), problems)
-}
-
-/// The log of queries that is wanted; the one that is written already, if it is that.
-fn query_log(wanted: Option<&QueryLogConfig>, former: Option<&Arc<QueryLog>>) -> Result<Option<Arc<QueryLog>>, Problem> {
-    let Some(wanted) = wanted else { return Ok(None) };
-    if let Some(former) = former.filter(|former| former.config() == wanted) {
-        former.open_anew();
-        return Ok(Some(former.clone()));
-    }
-    let told = |error| Problem::new(format!("queries are not logged: {error}"));
-    QueryLog::start(wanted.clone()).map(Some).map_err(told)
-}
-
 fn warn(problems: &[Problem]) {
     for problem in problems {
         tracing::warn!("{problem}");
-    }
-}
-
-/// What is heard of libraries: of HTTP/2 nothing that clients do wrong, of which they could fill the log.
-const OTHERS: &str = "h2=error,warn";
-
-/// Logs go to standard error; `RUST_LOG` may say more than the configuration. The journal has its own clock.
-fn log_to_stderr(level: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .or_else(|_| tracing_subscriber::EnvFilter::try_new(format!("rollcall={level},{OTHERS}")))
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(io::stderr);
-    let builder = builder.with_ansi(io::stderr().is_terminal());
-    // A second server in one process keeps the first one's log.
-    let _ = match std::env::var_os("JOURNAL_STREAM") {
-        Some(_) => builder.without_time().try_init(),
-        None => builder.try_init(),
-    };
-}
-
-/// What a signal asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    Reload,
-    End,
-}
-
-struct Signals {
-    hangup: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        let (hangup, terminate) = (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?);
-        Ok(Self { hangup, terminate, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) -> Wanted {
-        tokio::select! {
-            _ = self.hangup.recv() => Wanted::Reload,
-            _ = self.terminate.recv() => Wanted::End,
-            _ = self.interrupt.recv() => Wanted::End,
-        }
-    }
-
-    /// Waits for the end alone: a SIGHUP is remembered until somebody asks for what is next.
-    async fn end(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-/// Tells systemd, if it started us, how we are.
-fn tell_systemd(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!("systemd was not told: {error}");
-    }
-}
-
-/// Shows systemd's watchdog that the runtime still turns, twice in each of its periods.
-async fn feed_watchdog(stop: CancellationToken) {
-    let Some(period) = sd_notify::watchdog_enabled() else { return };
-    let mut ticks = tokio::time::interval(period / 2);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => tell_systemd(&[NotifyState::Watchdog]),
-            () = stop.cancelled() => return,
-        }
     }
 }

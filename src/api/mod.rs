@@ -44,7 +44,7 @@ use tower_http::compression::predicate::SizeAbove;
 use self::blocking::Watch;
 use self::reply::{Refusal, Reply, TEXT};
 use self::request::Request;
-pub use self::rollcall::{Forget, Resolver};
+pub use self::rollcall::Resolver;
 use crate::catalog::{Catalog, Edit};
 use crate::limits;
 use crate::registry::{Identity, Registry, WriteError};

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::Api;
 use super::reply::{Refusal, Reply};
 use super::request::Request;
-use crate::dns::{Class, Name, Question, Type};
+use crate::dns::{Class, Name, Names, Question, Type};
 
 /// What answers names, seen from the HTTP API. All of it may take as long as it takes to look at each kept answer.
 pub trait Resolver: Send + Sync {
@@ -32,17 +32,8 @@ pub trait Resolver: Send + Sync {
         client: Option<IpAddr>,
         ask: bool,
     ) -> Pin<Box<dyn Future<Output = Value> + Send + '_>>;
-    /// Forgets what is kept; says how many answers that were.
-    fn forget(&self, what: Forget) -> usize;
-}
-
-/// What is to be forgotten.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Forget {
-    All,
-    Name(Name),
-    /// A domain and all names in it.
-    Below(Name),
+    /// Forgets what is kept of these names; says how many answers that were.
+    fn forget(&self, names: &Names) -> usize;
 }
 
 /// The text format's own type, which is not plain text to those who ask for it.
@@ -71,13 +62,13 @@ pub(super) async fn flush(api: Api, request: Request) -> Result<Reply, Refusal> 
     debug_assert_eq!(request.method, Method::PUT);
     // Each is counted that is there at all: what was meant to be a name and is empty must not be everything.
     let is_one = ["name", "below", "all"].iter().flat_map(|key| request.all(key)).count() == 1;
-    let what = match (request.get("name"), request.get("below"), request.all("all").next()) {
-        (Some(text), ..) if is_one => Forget::Name(name(text)?),
-        (_, Some(text), _) if is_one => Forget::Below(name(text)?),
-        (.., Some("" | "true")) if is_one => Forget::All,
+    let names = match (request.get("name"), request.get("below"), request.all("all").next()) {
+        (Some(text), ..) if is_one => Names::One(name(text)?),
+        (_, Some(text), _) if is_one => Names::Below(name(text)?),
+        (.., Some("" | "true")) if is_one => Names::All,
         _ => return Err(Refusal::bad("expected one of ?name=NAME, ?below=DOMAIN and ?all")),
     };
-    let forgotten = with(&api, move |resolver| resolver.forget(what)).await?;
+    let forgotten = with(&api, move |resolver| resolver.forget(&names)).await?;
     Reply::json(&request, &json!({ "forgotten": forgotten }))
 }
 

@@ -28,12 +28,12 @@ pub use edns::{
 };
 pub use header::{Header, Section};
 pub use message::{Flags, Message, Opcode, Rcode};
-pub use name::{Labels, Name, NameError, deserialize_domains};
+pub use name::{Labels, Name, NameError, Names, deserialize_domains};
 pub use plain::PlainQuery;
 pub use query::{Query, Question, Reject};
 pub use record::{Class, RData, Record, Soa, Srv, Type};
 pub use records::{RecordPlace, records};
-pub use reply::{Given, Reply, given, is_bare, question, rcode};
+pub use reply::{Given, Reply, given, has_opt, is_bare, question, rcode};
 pub use signature::Signature;
 
 /// Why bytes are not a DNS message.

@@ -315,6 +315,39 @@ impl<'de> serde::Deserialize<'de> for Name {
     }
 }
 
+/// Which names are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Names {
+    All,
+    /// This very name.
+    One(Name),
+    /// This name and all that end in it.
+    Below(Name),
+}
+
+impl Names {
+    /// Is this name, in wire form and lower case, one of them?
+    pub fn has(&self, wire: &[u8]) -> bool {
+        match self {
+            Self::All => true,
+            Self::One(name) => name.wire().eq_ignore_ascii_case(wire),
+            Self::Below(domain) => {
+                let mut rest = wire;
+                loop {
+                    if rest.eq_ignore_ascii_case(domain.wire()) {
+                        return true;
+                    }
+                    let label = rest.first().map_or(0, |length| usize::from(*length));
+                    match rest.get(label + 1..) {
+                        Some(parent) if label > 0 => rest = parent,
+                        _ => return false,
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// A list of domains. Each stands for all names below it, so that what others write as `*.example` is `example`; taken as it
 /// is, it would be the name of an asterisk, which nobody asks for.
 pub fn deserialize_domains<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Name>, D::Error> {

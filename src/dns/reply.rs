@@ -75,6 +75,11 @@ pub fn is_bare(query: &[u8]) -> bool {
     }
 }
 
+/// Has a query an OPT record, which [is nothing](is_bare) but a question and maybe that?
+pub fn has_opt(query: &[u8]) -> bool {
+    Header::of(query).is_some_and(|header| header.count(Section::Additional) > 0)
+}
+
 /// Where the answer section of a message leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Given {

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::presentation::type_text;
 use crate::dns::{
-    Asking, Class, Flags, Header, Message, Name, PlainQuery, Query, Rcode, RecordPlace, Section, Type, option, question,
+    Asking, Class, Flags, Header, Message, Name, Names, PlainQuery, Query, Rcode, RecordPlace, Section, Type, option, question,
     records,
 };
 use crate::limits;
@@ -159,39 +159,6 @@ impl Behind {
         let [qtype, qclass, group] =
             [[type_high, type_low], [class_high, class_low], [group_high, group_low]].map(u16::from_be_bytes);
         Self { qtype: Type(qtype), qclass: Class(qclass), asking: Asking(asking), group }
-    }
-}
-
-/// Names whose answers are meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Names {
-    All,
-    /// This very name.
-    One(Name),
-    /// This name and all that end in it.
-    Below(Name),
-}
-
-impl Names {
-    /// Is this name, in wire form and lower case, one of them?
-    fn has(&self, wire: &[u8]) -> bool {
-        match self {
-            Self::All => true,
-            Self::One(name) => name.wire().eq_ignore_ascii_case(wire),
-            Self::Below(domain) => {
-                let mut rest = wire;
-                loop {
-                    if rest.eq_ignore_ascii_case(domain.wire()) {
-                        return true;
-                    }
-                    let label = rest.first().map_or(0, |length| usize::from(*length));
-                    match rest.get(label + 1..) {
-                        Some(parent) if label > 0 => rest = parent,
-                        _ => return false,
-                    }
-                }
-            }
-        }
     }
 }
 
@@ -548,11 +515,13 @@ impl Cache {
             // Whoever gives what it has kept is no authority (RFC 1035, 4.1.1).
             *flags &= !AUTHORITATIVE;
         }
-        let uneven = times.least.filter(|_| times.is_uneven);
+        let (uneven, is_negative) = (times.least.filter(|_| times.is_uneven), times.negative.is_some());
         for &at in &times.places {
-            // A record's own TTL keeps to the same bounds, or clients would keep it longer than we do.
+            // A record's own TTL keeps to the same bounds, or clients would keep it longer than we do; that of a negative
+            // answer's SOA record says how long (RFC 2308, 5).
             if let Some(own) = octets.get_mut(usize::from(at)..).and_then(|rest| rest.first_chunk_mut::<4>()) {
-                *own = self.bounded(uneven.unwrap_or_else(|| u32::from_be_bytes(*own))).to_be_bytes();
+                let bounded = self.bounded(uneven.unwrap_or_else(|| u32::from_be_bytes(*own)));
+                *own = if is_negative { bounded.min(ttl) } else { bounded }.to_be_bytes();
             }
         }
         let fresh_until = now + Duration::from_secs(u64::from(ttl));
@@ -832,6 +801,9 @@ mod tests {
             let entry = cache.put(Key::new(&asked, 0).unwrap(), &message.compose(true), now);
             let fresh = |seconds: u64| entry.as_ref().is_some_and(|entry| entry.is_fresh(after(now, seconds)));
             assert_eq!((kept > 0 && fresh(kept - 1), fresh(kept)), (kept > 0, false), "{ttl}, {minimum}, {alias:?}");
+            // And so says the record itself to whoever keeps it further on.
+            let given = entry.iter().map(|entry| Message::parse(entry.octets()).unwrap().authorities[0].ttl);
+            assert!(given.into_iter().all(|ttl| u64::from(ttl) == kept), "{ttl}, {minimum}, {alias:?}");
         }
     }
 

@@ -591,4 +591,20 @@ mod tests {
         assert_eq!(code(signed(), 999), Some(ExtendedError::SignatureNotYetValid));
         assert_eq!(code(vec![], 1_500), Some(ExtendedError::NsecMissing));
     }
+
+    /// Signatures and keys by the hundred that all have to be tried (CVE-2023-50387), and denials that have to be hashed.
+    #[test]
+    fn what_is_judged_of_an_answer_is_bounded() {
+        let signed = |owner: &str, covered| vec![signature(owner, covered, 2, "org"); 100];
+        let address = Record::new(name("x.org"), 900, RData::A([192, 0, 2, 1].into()));
+        let positive = links(&reply("x.org", [vec![address], signed("x.org", Type::A)].concat(), vec![])).unwrap();
+        assert_eq!(positive[0].message.answers.len(), 1 + limits::SIGNATURES_PER_RRSET_MAX);
+        let denial = |n| {
+            let owner = format!("n{n}.org");
+            [vec![opaque(&owner, Type::NSEC3, b"\x01\0\0\0\0\0")], signed(&owner, Type::NSEC3)].concat()
+        };
+        let negative = links(&reply("x.org", vec![], (0..50).flat_map(denial).collect())).unwrap();
+        let kept = &negative[0].message.authorities;
+        assert_eq!(kept.len(), limits::DENIALS_MAX * (1 + limits::SIGNATURES_PER_RRSET_MAX));
+    }
 }

@@ -72,7 +72,7 @@ impl Manner {
 }
 
 /// Who of those that are well is asked first.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Strategy {
     /// The fastest, by what was measured.
@@ -307,7 +307,7 @@ impl Attempt {
 pub enum Heard {
     Whole(Rcode),
     /// An answer of which a part is missing.
-    Cut(Rcode),
+    Truncated(Rcode),
     /// It could not be asked, or its connection ended.
     Failed,
     /// So many wrong replies that somebody guesses at the right one.
@@ -319,7 +319,7 @@ impl fmt::Display for Heard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Whole(rcode) => rcode.fmt(f),
-            Self::Cut(rcode) => write!(f, "{rcode}, cut"),
+            Self::Truncated(rcode) => write!(f, "{rcode}, truncated"),
             Self::Failed => f.write_str("cannot be asked"),
             Self::Forged => f.write_str("forged replies"),
             Self::Nothing => f.write_str("silent"),
@@ -474,12 +474,13 @@ impl Lookup {
     /// An attempt was answered: id, question and sender are right, the rest is judged here.
     pub fn heard(&mut self, number: usize, octets: Vec<u8>, now: Instant) {
         let Some(attempt) = self.attempts.get_mut(number).filter(|attempt| attempt.open) else { return };
-        let good = is_good(&octets);
+        let rcode = dns::rcode(&octets);
+        let good = rcode.is_some_and(is_success);
         (attempt.open, attempt.answered, attempt.bad) = (false, true, !good);
         let Attempt { upstream, transport, edns, sent, .. } = *attempt;
-        let (Some(header), Some(rcode)) = (Header::of(&octets), dns::rcode(&octets)) else { return self.ask_next(now) };
+        let (Some(header), Some(rcode)) = (Header::of(&octets), rcode) else { return self.ask_next(now) };
         let truncated = header.flags().truncated;
-        attempt.ended = Some((now, if truncated { Heard::Cut(rcode) } else { Heard::Whole(rcode) }));
+        attempt.ended = Some((now, if truncated { Heard::Truncated(rcode) } else { Heard::Whole(rcode) }));
         if self.manner.is_sequential() {
             // Consul takes a truncated answer as it is, and lets no bad one pass.
             return if good { self.done = Some(Some(octets)) } else { self.ask_next(now) };

@@ -41,6 +41,10 @@ pub fn with_proofs(query: &Query) -> Query {
 /// An upstream's answer with what some of them leave out: the question, without which stub resolvers pass an answer over,
 /// and the OPT record that is due to whoever sent one (RFC 6891, 6.1.1).
 pub fn completed(mut answer: Vec<u8>, query: &Query) -> Vec<u8> {
+    let has_edns = || records(&answer).is_ok_and(|places| places.flatten().any(|place| place.is_opt()));
+    if Header::of(&answer).is_some_and(|header| header.count(Section::Question) > 0) && has_edns() == query.edns.is_some() {
+        return answer;
+    }
     let Ok(message) = Message::parse(&answer) else { return answer };
     if message.questions.is_empty() {
         let recursion_available = message.flags.recursion_available;

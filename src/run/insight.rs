@@ -10,11 +10,10 @@ use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
-use crate::api::{Forget, Resolver};
-use crate::dns::{Name, Question, Type};
+use crate::api::Resolver;
+use crate::dns::{Name, Names, Question, Type};
 use crate::metrics::{Kind, Page};
 use crate::registry::Registry;
-use crate::resolve::cache::Names;
 use crate::server::Responder;
 use crate::upstream::Forwarder;
 
@@ -89,12 +88,8 @@ impl Resolver for Insight {
         Box::pin(self.responder.explain(question, client, ask))
     }
 
-    fn forget(&self, what: Forget) -> usize {
-        self.responder.forget(&match what {
-            Forget::All => Names::All,
-            Forget::Name(name) => Names::One(name),
-            Forget::Below(domain) => Names::Below(domain),
-        })
+    fn forget(&self, names: &Names) -> usize {
+        self.responder.forget(names)
     }
 }
 
@@ -115,7 +110,12 @@ fn process(page: &mut Page) {
         page.number(Kind::Gauge, "process_open_fds", "Files and sockets that are open.", files.count());
     }
     let limit = getrlimit(Resource::Nofile).current;
-    page.number(Kind::Gauge, "process_max_fds", "As many may be open.", limit.map_or(f64::INFINITY, |limit| limit as f64));
+    page.number(
+        Kind::Gauge,
+        "process_max_fds",
+        "Files and sockets that may be open at most.",
+        limit.map_or(f64::INFINITY, |limit| limit as f64),
+    );
     let cpu = clock_gettime(ClockId::ProcessCPUTime);
     let cpu = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
     page.number(Kind::Counter, "process_cpu_seconds_total", "Processor time that it has used.", cpu);

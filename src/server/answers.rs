@@ -1,4 +1,4 @@
-//! Answers that are written here and by nobody else: refusals, errors, and what fits of others'.
+//! Answers of our own, refusals and errors; and others' answers, cut to what has room.
 
 use std::time::Instant;
 
@@ -35,9 +35,11 @@ pub(super) fn refuse(setup: &Setup, query: &Query, client: Client, standing: Sta
 pub(super) fn pass_on(kept: Option<&Entry>, reply: &[u8], octets: &[u8], now: Instant, out: &mut Vec<u8>) {
     let Some(plain) = PlainQuery::parse(octets) else { return };
     let room = Room::Datagram.octets(plain.payload_size());
-    if reply.len() > room {
+    // With the TTLs that the next client gets.
+    let whole = kept.map_or(reply, Entry::octets);
+    if whole.len() > room {
         if let Ok(query) = Query::parse(octets) {
-            out.extend(truncated(&query, reply, room));
+            out.extend(truncated(&query, whole, room));
         }
         return;
     }

@@ -1,4 +1,4 @@
-//! Room for the answers of one connection that its client has not taken yet. Clients that ask much and read nothing would
+//! Answers of one connection that its client has not taken yet, and room for more. Clients that ask much and read nothing would
 //! otherwise fill the memory with what they asked for.
 
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits;
 
-/// The room of one connection; clones share it.
+/// What one connection may hold of them; clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct Room(Arc<Semaphore>);
+pub(super) struct Backlog(Arc<Semaphore>);
 
 /// An answer that takes its room until it is dropped.
 #[derive(Debug)]
@@ -18,13 +18,13 @@ pub(super) struct Held {
     room: OwnedSemaphorePermit,
 }
 
-impl Default for Room {
+impl Default for Backlog {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(limits::ANSWER_OCTETS_PER_CONNECTION_MAX)))
     }
 }
 
-impl Room {
+impl Backlog {
     /// Waits until there is room for an answer.
     pub(super) async fn hold(&self, octets: Vec<u8>) -> Option<Held> {
         let room = self.0.clone().acquire_many_owned(size(&octets)).await.ok()?;
@@ -65,14 +65,14 @@ mod tests {
 
     #[test]
     fn what_is_not_taken_leaves_no_room_for_more() {
-        let room = Room::default();
+        let backlog = Backlog::default();
         let longest = || vec![7; Message::MAX];
-        let mut held: Vec<Held> = std::iter::from_fn(|| room.try_hold(longest())).collect();
+        let mut held: Vec<Held> = std::iter::from_fn(|| backlog.try_hold(longest())).collect();
         assert!(held.len() * Message::MAX <= limits::ANSWER_OCTETS_PER_CONNECTION_MAX && held.len() > 1);
         let last = held.pop().unwrap();
         let joined = held.into_iter().fold(last, Held::followed_by);
-        assert!(joined.as_ref().len() > Message::MAX && room.try_hold(longest()).is_none());
+        assert!(joined.as_ref().len() > Message::MAX && backlog.try_hold(longest()).is_none());
         drop(joined);
-        assert!(room.try_hold(longest()).is_some());
+        assert!(backlog.try_hold(longest()).is_some());
     }
 }

@@ -14,11 +14,10 @@ use super::holder::Holder;
 use super::responder::Responder;
 use super::setup::Setup;
 use super::worker::unix_time;
-use crate::dns::{Query, Question};
+use crate::dns::{Names, Query, Question};
 use crate::resolve::Room;
 use crate::resolve::answer::{Client, Step};
 use crate::resolve::block::Verdict;
-use crate::resolve::cache::Names;
 use crate::resolve::{open_alias, type_text};
 
 impl Responder {

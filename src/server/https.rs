@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
-use super::room::Held;
+use super::backlog::Held;
 use super::seats::Seat;
 use super::tcp::Reception;
 use crate::dns::{Message, RData, Rcode};
@@ -129,7 +129,7 @@ impl Visit {
             return Err(Refusal(StatusCode::BAD_REQUEST, "expected a DNS query (RFC 1035, 4)"));
         }
         transport.grant(wishes, &mut answer);
-        self.seat.room.try_hold(answer).ok_or(NOT_TAKEN)
+        self.seat.backlog.try_hold(answer).ok_or(NOT_TAKEN)
     }
 
     /// The response that carries an answer, or says that there is none. For HEAD it is what GET has, without the answer (RFC

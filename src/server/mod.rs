@@ -3,6 +3,7 @@
 //! Start with [`Responder::answer`]: one query, from octets to octets.
 
 mod answers;
+mod backlog;
 mod batch;
 mod bind;
 mod certificate;
@@ -24,7 +25,6 @@ mod query_log;
 mod quic;
 mod relay;
 mod responder;
-mod room;
 mod seats;
 mod setup;
 mod tally;

@@ -3,7 +3,8 @@
 //! has half of them at most, two of them have a third each, and there always is one for whoever has none (dynamic thresholds,
 //! Choudhury and Hahne, 1998).
 //!
-//! What counts as one is a client, whatever it asks for, and a domain of two labels, whoever asks for names below it.
+//! What counts as one is a client, whatever it asks for, and a domain, as somebody may have registered it, whoever asks for
+//! names below it.
 
 use std::hash::{BuildHasher, Hash};
 use std::net::IpAddr;
@@ -47,7 +48,7 @@ impl Places {
 
     /// A place for a question of this client, if it may have one.
     pub(super) fn take(self: &Arc<Self>, client: IpAddr, name: &Name) -> Option<Place> {
-        let domain = name.labels().skip(name.label_count().saturating_sub(2)).map(<[u8]>::to_ascii_lowercase);
+        let domain = name.labels().skip(name.label_count().saturating_sub(registered(name))).map(<[u8]>::to_ascii_lowercase);
         let shares = [self.share(&network(client)), self.share(&domain.collect::<Vec<_>>())];
         let free = self.all.saturating_sub(self.taken.fetch_add(1, Ordering::Relaxed));
         let own = shares.map(|share| self.shares.get(share).map_or(0, |own| own.fetch_add(1, Ordering::Relaxed)));
@@ -58,6 +59,18 @@ impl Places {
 
     fn share(&self, whose: &impl Hash) -> usize {
         self.hasher.hash_one(whose) as usize % self.shares.len().max(1)
+    }
+}
+
+/// How many labels at the end of a name somebody may have registered: two, three below what looks like `co.uk`, and as many as
+/// a network of 16 bits, or 32 of IPv6, has among reverse names. A guess, which costs a few names a share when it is wrong.
+fn registered(name: &Name) -> usize {
+    let mut labels = name.labels().skip(name.label_count().saturating_sub(2));
+    match (labels.next(), labels.next()) {
+        (Some(b"in-addr"), Some(b"arpa")) => 4,
+        (Some(b"ip6"), Some(b"arpa")) => 10,
+        (Some(second), Some(last)) if last.len() == 2 && second.len() <= 3 => 3,
+        _ => 2,
     }
 }
 
@@ -97,6 +110,21 @@ mod tests {
         assert_eq!(taken(&places, "192.0.2.1", "dead.example").len(), 300);
         assert_eq!(places.taken.load(Ordering::Relaxed), 0);
         assert!(places.shares.iter().all(|share| share.load(Ordering::Relaxed) == 0));
+    }
+
+    #[test]
+    fn what_is_registered_is_told_from_what_is_not() {
+        for (name, labels) in [
+            ("www.example.net", 2),
+            ("net", 2),
+            (".", 2),
+            ("www.bbc.co.uk", 3),
+            ("www.lemonde.fr", 2),
+            ("9.8.0.10.in-addr.arpa", 4),
+            ("1.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa", 10),
+        ] {
+            assert_eq!(registered(&name.parse().unwrap()), labels, "{name}");
+        }
     }
 
     #[test]

@@ -96,7 +96,7 @@ async fn welcome(incoming: Incoming, reception: Arc<Reception>, seat: Seat) {
         () = seat.wanted() => return,
     };
     let Ok(Ok(connection)) = connection else { return };
-    if !seat.belongs_to(connection.remote_address().ip()) {
+    if !seat.claim_for(connection.remote_address().ip()) {
         return connection.close(DOQ_EXCESSIVE_LOAD, b"too many connections");
     }
     if !reception.admits(connection.remote_address().ip()) {
@@ -161,7 +161,7 @@ async fn exchange(
     transport.grant(transport.wishes(query), &mut answer);
     let Ok(length) = u16::try_from(answer.len()) else { return };
     answer.splice(..0, length.to_be_bytes());
-    let written = match seat.room.try_hold(answer) {
+    let written = match seat.backlog.try_hold(answer) {
         Some(answer) => timeout(WRITE, to.write_all(answer.as_ref())).await.is_ok_and(|written| written.is_ok()),
         None => false,
     };

@@ -23,12 +23,12 @@ use tokio::sync::oneshot;
 
 use super::batch::{Inbox, Outbox, Return, Wait};
 use super::setup::Setup;
-use crate::dns::{Edns, Header, LetterCase, Message, PlainQuery, Reply, question};
+use crate::dns::{Edns, Header, LetterCase, Message, PlainQuery, Reply, has_opt, question};
 use crate::limits;
 use crate::resolve::cache::Key;
 use crate::resolve::forward::is_success;
 use crate::resolve::passing::{add_edns, clear_ad};
-use crate::upstream::{self, Allowance, Allowed, Favourite, FirstAttempt, any_towards};
+use crate::upstream::{Allowance, Allowed, Favourite, FirstAttempt, Lost, Turn, any_towards};
 
 /// What stands for the clients' socket in epoll; a port is told by its place.
 const CLIENTS: u64 = u64::MAX;
@@ -98,15 +98,24 @@ pub(super) struct Flight {
     first: Asker,
     /// Others who ask the same.
     more: Vec<Asker>,
+    /// The turn to ask it, until a look-up goes on.
+    turn: Option<Turn>,
     /// Where a look-up waits that went on from here.
-    told: Option<oneshot::Sender<io::Result<Vec<u8>>>>,
+    told: Option<oneshot::Sender<Result<Vec<u8>, Lost>>>,
 }
 
 impl Flight {
     /// What a look-up needs to go on from here, and where it will be told what still comes of it.
-    fn attempt(&self) -> (oneshot::Sender<io::Result<Vec<u8>>>, FirstAttempt) {
+    fn attempt(&mut self) -> (oneshot::Sender<Result<Vec<u8>, Lost>>, FirstAttempt) {
         let (tell, reply) = oneshot::channel();
-        (tell, self.favourite.attempt(self.sent, reply))
+        (tell, self.favourite.attempt(self.turn.take(), self.sent, reply))
+    }
+
+    /// Tells those who asked the same elsewhere.
+    pub(super) fn end_with(&mut self, answer: &[u8]) {
+        if let Some(turn) = self.turn.take() {
+            turn.end_with(answer);
+        }
     }
 
     pub(super) fn askers(&self) -> impl Iterator<Item = &Asker> {
@@ -226,6 +235,7 @@ impl Relay {
         let Some(id) = self.free_id(port) else { return false };
         let case = favourite.random_case.then(|| self.entropy.case()).flatten();
         let Some(Port { socket: Some(socket), open, uses, .. }) = self.ports.get_mut(port) else { return false };
+        let Some(turn) = setup.forwarder.turn(&key) else { return false };
         (*open, *uses) = (*open + 1, uses.saturating_add(1));
         let out = self.outbox.next();
         write_query(octets, id, case, out);
@@ -240,7 +250,8 @@ impl Relay {
         let due = now + favourite.patience;
         self.check_at = Some(self.check_at.map_or(due, |at| at.min(due)));
         self.asked.insert(key.clone(), (port, id));
-        let flight = Flight { key, favourite, case, sent: now, due, first: asker(), more: Vec::new(), told: None };
+        let (first, more) = (asker(), Vec::new());
+        let flight = Flight { key, favourite, case, sent: now, due, first, more, turn: Some(turn), told: None };
         self.flights.insert((port, id), flight);
         true
     }
@@ -266,7 +277,7 @@ impl Relay {
 
     /// Takes the replies that [`Relay::wait`] has seen, and looks after what is overdue. `landed` is told how each flight
     /// ended for its askers.
-    pub(super) fn harvest(&mut self, now: Instant, mut landed: impl FnMut(&Arc<Setup>, &Flight, Landing<'_>)) {
+    pub(super) fn harvest(&mut self, now: Instant, mut landed: impl FnMut(&Arc<Setup>, &mut Flight, Landing<'_>)) {
         let Some(setup) = self.setup.clone() else { return };
         for at in 0..self.events.len() {
             let port = self.events.get(at).map_or(CLIENTS, |event| event.data.u64());
@@ -274,7 +285,7 @@ impl Relay {
             let Some(Port { socket: Some(socket), open, strays, .. }) = self.ports.get_mut(port) else { continue };
             let Ok(datagrams) = self.inbox.receive(socket, Wait::No) else {
                 // Nobody listens there, or the way there is gone, and with it all that was sent by it.
-                self.close(port, io::ErrorKind::ConnectionRefused, &setup, &mut landed);
+                self.close(port, || io::ErrorKind::ConnectionRefused.into(), &setup, &mut landed);
                 continue;
             };
             // Good replies in a row to what left at the same time.
@@ -299,26 +310,25 @@ impl Relay {
                 };
                 let mut bare = Vec::new();
                 let (octets, reply, wrong) = match flight.favourite.cookie {
-                    _ if !is_same => (octets, reply, Some(upstream::OTHER_CASE)),
+                    _ if !is_same => (octets, reply, Some(Lost::OtherCase)),
                     None => (octets, reply, None),
                     Some(_) => {
                         bare.extend_from_slice(octets);
-                        let is_right =
-                            setup.forwarder.take_cookie_back(&flight.favourite, &mut bare, upstream::has_edns(asked), now);
+                        let is_right = setup.forwarder.take_cookie_back(&flight.favourite, &mut bare, has_opt(asked), now);
                         let read = question(asked).and_then(|asked| Reply::read(&bare, asked)).filter(|_| is_right);
-                        (&mut bare[..], read.unwrap_or(reply), read.is_none().then_some(upstream::NO_COOKIE))
+                        (&mut bare[..], read.unwrap_or(reply), read.is_none().then_some(Lost::NoCookie))
                     }
                 };
-                let heard = |octets: &[u8]| wrong.map_or_else(|| Ok(octets.to_vec()), |wrong| Err(wrong.into()));
+                let heard = |octets: &[u8], wrong: Option<Lost>| wrong.map_or_else(|| Ok(octets.to_vec()), Err);
                 if let Some(told) = flight.told.take() {
                     // The look-up may have ended meanwhile.
-                    let _ = told.send(heard(octets));
+                    let _ = told.send(heard(octets, wrong));
                     continue;
                 }
                 self.asked.remove(&flight.key);
                 let flags = Header::of(octets).map(Header::flags).unwrap_or_default();
                 // Who asks without an OPT record gets none (RFC 6891, 7).
-                let is_unasked = reply.has_edns && !upstream::has_edns(asked);
+                let is_unasked = reply.has_edns && !has_opt(asked);
                 let is_whole = reply.has_question && !flags.truncated && !is_unasked;
                 if wrong.is_none() && is_success(reply.rcode) && is_whole {
                     let (favourite, sent) = (flight.favourite, flight.sent);
@@ -337,7 +347,7 @@ impl Relay {
                     // Nor is everybody's word taken for what is authentic.
                     let is_doubted = flags.authentic_data && !flight.favourite.is_trusted;
                     if due.is_none() && !is_doubted {
-                        landed(&setup, &flight, Landing::Reply(octets));
+                        landed(&setup, &mut flight, Landing::Reply(octets));
                         continue;
                     }
                     let mut whole = octets.to_vec();
@@ -347,17 +357,17 @@ impl Relay {
                     if is_doubted {
                         clear_ad(&mut whole);
                     }
-                    landed(&setup, &flight, Landing::Reply(&whole));
+                    landed(&setup, &mut flight, Landing::Reply(&whole));
                 } else {
                     let (tell, attempt) = flight.attempt();
-                    let _ = tell.send(heard(octets));
-                    landed(&setup, &flight, Landing::GoesOn(attempt));
+                    let _ = tell.send(heard(octets, wrong));
+                    landed(&setup, &mut flight, Landing::GoesOn(attempt));
                 }
             }
             answered.into_iter().for_each(note);
             if self.ports.get(port).is_some_and(|port| port.strays > limits::UPSTREAM_SOCKET_STRAYS_MAX) {
                 // Somebody guesses ids there.
-                self.close(port, upstream::GUESSED_AT, &setup, &mut landed);
+                self.close(port, || Lost::Forged, &setup, &mut landed);
             }
         }
         if self.check_at.is_some_and(|at| at <= now) {
@@ -366,7 +376,7 @@ impl Relay {
     }
 
     /// Lets look-ups go on with what is overdue, and forgets what they wait for no more.
-    fn check(&mut self, now: Instant, setup: &Arc<Setup>, mut landed: impl FnMut(&Arc<Setup>, &Flight, Landing<'_>)) {
+    fn check(&mut self, now: Instant, setup: &Arc<Setup>, mut landed: impl FnMut(&Arc<Setup>, &mut Flight, Landing<'_>)) {
         let Self { flights, asked, ports, check_at, .. } = self;
         *check_at = None;
         let mut is_late = false;
@@ -404,9 +414,9 @@ impl Relay {
     fn close(
         &mut self,
         port: usize,
-        reason: io::ErrorKind,
+        reason: impl Fn() -> Lost,
         setup: &Arc<Setup>,
-        mut landed: impl FnMut(&Arc<Setup>, &Flight, Landing<'_>),
+        mut landed: impl FnMut(&Arc<Setup>, &mut Flight, Landing<'_>),
     ) {
         let Self { flights, asked, ports, .. } = self;
         flights.retain(|(other, _), flight| {
@@ -419,7 +429,7 @@ impl Relay {
                 landed(setup, flight, Landing::GoesOn(attempt));
                 tell
             });
-            let _ = tell.send(Err(reason.into()));
+            let _ = tell.send(Err(reason()));
             false
         });
         if let Some(port) = ports.get_mut(port) {

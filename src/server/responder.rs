@@ -28,13 +28,15 @@ use super::setup::Setup;
 use super::tally::{Listened, Source, Tallies};
 use super::worker::{NearOf, Worker, unix_time};
 use crate::catalog::Catalog;
-use crate::dns::{Class, ExtendedError, Header, Message, Opcode, PlainQuery, Query, Question, Rcode, Reject, Type, is_bare};
+use crate::dns::{
+    Class, ExtendedError, Header, Message, Names, Opcode, PlainQuery, Query, Question, Rcode, Reject, Type, is_bare,
+};
 use crate::limits;
 use crate::metrics::{Kind, Labels, Page};
 use crate::resolve::Room;
 use crate::resolve::answer::{Chase, Client, Step};
 use crate::resolve::block::{Blocks, Verdict};
-use crate::resolve::cache::{Key, Names};
+use crate::resolve::cache::Key;
 use crate::resolve::open_alias;
 use crate::resolve::passing::{truncated, write_kept};
 use crate::upstream::{Answered, FirstAttempt, Forwarder, Kept, Resolved, Try};
@@ -90,7 +92,7 @@ pub(super) struct Pending {
     wait: Wait,
     since: Instant,
     listened: Arc<Listened>,
-    _place: Place,
+    _place: Option<Place>,
 }
 
 /// An answer that was waited for.
@@ -213,6 +215,13 @@ impl Responder {
         });
     }
 
+    /// Puts another forwarder of the same routes in force in the place of this one.
+    pub fn replace_forwarder(&self, former: &Arc<Forwarder>, forwarder: Forwarder) {
+        let forwarder = Arc::new(forwarder);
+        self.setup.rcu(|setup| Setup::clone(setup).with_forwarder(former, &forwarder));
+        self.replaced.notify_one();
+    }
+
     /// Whom to tell what is to be fetched anew; there is one who hears it.
     pub(super) fn due(&self) -> mpsc::Receiver<Due> {
         self.prefetch.receiver()
@@ -302,6 +311,11 @@ impl Responder {
                 notes.note(&setup, &noted(Source::Invalid));
                 return Outcome::Answered;
             }
+            // By datagram its address may be forged.
+            Err(Reject::Reply(_)) if client.room == Room::Datagram && (too_often || standing == Standing::Nothing) => {
+                notes.note(&setup, &noted(Source::Limited));
+                return Outcome::Answered;
+            }
             Err(Reject::Reply(mut message)) => {
                 // A cookie that was asked for alone.
                 message.edns.iter_mut().for_each(|edns| edns.udp_size = limits::UDP_PAYLOAD);
@@ -338,8 +352,8 @@ impl Responder {
             Found::Nowhere { key, group } => Outcome::Unknown { setup, key, group },
             Found::Elsewhere(wait) => match self.pending(worker, &setup, query, octets, client, wait) {
                 Ok(pending) => Outcome::Pending(Box::new(pending)),
-                Err(answer) => {
-                    worker.note(&setup, &Noted { answer: &answer, ..noted(Source::Failed) });
+                Err((source, answer)) => {
+                    worker.note(&setup, &Noted { answer: &answer, ..noted(source) });
                     out.extend(answer);
                     Outcome::Answered
                 }
@@ -381,8 +395,8 @@ impl Responder {
         let query = Query::parse(octets).ok()?;
         match self.pending(worker, setup, query, octets, client, Wait::Forward(first)) {
             Ok(pending) => Some(pending),
-            Err(answer) => {
-                let (address, since, source) = (client.address, worker.now, Source::Failed);
+            Err((source, answer)) => {
+                let (address, since) = (client.address, worker.now);
                 let noted = Noted { client: address, query: octets, since, source, upstream: None, answer: &answer };
                 worker.note(setup, &noted);
                 out.extend(answer);
@@ -392,7 +406,7 @@ impl Responder {
         }
     }
 
-    /// Takes a place among those who wait; without one left, what to answer.
+    /// Takes a place among those who wait, if it is for others; without one left, what to answer.
     fn pending(
         &self,
         worker: &Worker,
@@ -401,15 +415,24 @@ impl Responder {
         octets: &[u8],
         client: Client,
         wait: Wait,
-    ) -> Result<Pending, Vec<u8>> {
-        match self.places.take(client.address, &query.question.name) {
-            Some(place) => {
+    ) -> Result<Pending, (Source, Vec<u8>)> {
+        // A zone of ours has its answer at once.
+        let is_ours = matches!(wait, Wait::Zone);
+        let place = self.places.take(client.address, &query.question.name);
+        match (place, is_ours) {
+            (place, true) | (place @ Some(_), false) => {
                 let (setup, since, listened) = (setup.clone(), worker.now, worker.notes.listened.clone());
                 Ok(Pending { setup, query, octets: octets.into(), client, wait, since, listened, _place: place })
             }
-            None => {
+            (None, false) => {
+                if matches!(wait, Wait::Forward(_))
+                    && let Some(answer) = setup.forwarder.stale(&query, octets, client.room, worker.now)
+                    && setup.blocks.judge_answer(&query.question, client, &answer).is_none()
+                {
+                    return Err((Source::Stale, answer));
+                }
                 let reason = "too many queries of this client, or below this domain, wait for upstreams";
-                Err(error(&query, Rcode::SERVFAIL, Some((ExtendedError::Other, reason))).compose(true))
+                Err((Source::Failed, error(&query, Rcode::SERVFAIL, Some((ExtendedError::Other, reason))).compose(true)))
             }
         }
     }
@@ -476,7 +499,8 @@ impl Responder {
                 return Some(Found::Written);
             }
             if query.opcode != Opcode::QUERY {
-                out.extend(error(query, Rcode::NOTIMP, None).compose(true));
+                let reason = (ExtendedError::NotSupported, "nothing but queries is answered here");
+                out.extend(error(query, Rcode::NOTIMP, Some(reason)).compose(true));
                 return Some(Found::Answered(Source::Invalid));
             }
             if query.question.qtype == Type::HINFO && self.setup().has_come_back(&query.question.name) {
@@ -613,7 +637,14 @@ impl Responder {
         for _ in 0..limits::ALIASES_MAX {
             let (Some(target), Some(asked)) = (open_alias(&message), message.questions.first()) else { break };
             let question = Question { name: target, qtype: asked.qtype, qclass: Class::IN };
-            let Some(more) = self.known(setup, client, &question).await else { break };
+            let Some(more) = self.known(setup, client, &question).await else {
+                // What is at the end is not known, which is another thing than that nothing is there.
+                message.rcode = Rcode::SERVFAIL;
+                if let Some(edns) = &mut message.edns {
+                    edns.options.push(ExtendedError::NoReachableAuthority.to_option(DEAD_ALIAS));
+                }
+                break;
+            };
             if more.answers.is_empty() {
                 message.rcode = more.rcode;
                 message.authorities = more.authorities;
@@ -670,6 +701,9 @@ pub(super) fn judge_reply(setup: &Setup, reply: &[u8], octets: &[u8], client: Cl
     let verdict = setup.blocks.judge_answer(&query.question, client, reply)?;
     Some(blocked(&verdict, &query, client, out))
 }
+
+/// Why an alias of ours is answered with SERVFAIL.
+const DEAD_ALIAS: &str = "nobody answered for the name that this one stands for";
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::room::Room;
+use super::backlog::Backlog;
 use crate::limits;
 
 /// How long a connection has to be silent before another client may have its place.
@@ -42,7 +42,7 @@ pub(super) struct Seat {
     used: Arc<AtomicU64>,
     /// Another needs the place more.
     wanted: CancellationToken,
-    pub(super) room: Room,
+    pub(super) backlog: Backlog,
 }
 
 impl Default for Seats {
@@ -62,7 +62,7 @@ impl Seats {
         let number = seats.next.fetch_add(1, Ordering::Relaxed);
         let (used, wanted) = (Arc::new(AtomicU64::new(seats.now())), CancellationToken::new());
         taken.insert(number, Taken { client, used: used.clone(), wanted: wanted.clone() });
-        Some(Seat { seats: seats.clone(), number, used, wanted, room: Room::default() })
+        Some(Seat { seats: seats.clone(), number, used, wanted, backlog: Backlog::default() })
     }
 
     /// Are so many places taken that a newcomer should show first that it is where it says it is?
@@ -107,7 +107,7 @@ impl Seats {
 
 impl Seat {
     /// Notes whose it is; or there is no place for one more of this client's.
-    pub(super) fn belongs_to(&self, client: IpAddr) -> bool {
+    pub(super) fn claim_for(&self, client: IpAddr) -> bool {
         let mut taken = self.seats.lock();
         let room = self.seats.make_room(&mut taken, Some(client), false);
         if let Some(seat) = taken.get_mut(&self.number).filter(|_| room) {
@@ -182,10 +182,10 @@ mod tests {
         let strangers: Vec<Seat> =
             (0..=limits::CONNECTIONS_PER_CLIENT_MAX + 1).map(|_| Seats::take(&seats, None).unwrap()).collect();
         let (mut found, last) = (strangers.iter(), strangers.last().unwrap());
-        assert!(found.by_ref().take(limits::CONNECTIONS_PER_CLIENT_MAX).all(|seat| seat.belongs_to(client)));
-        assert!(!last.belongs_to(client), "one more of the same client's, and none of its is idle");
-        assert!(found.next().unwrap().belongs_to(other));
+        assert!(found.by_ref().take(limits::CONNECTIONS_PER_CLIENT_MAX).all(|seat| seat.claim_for(client)));
+        assert!(!last.claim_for(client), "one more of the same client's, and none of its is idle");
+        assert!(found.next().unwrap().claim_for(other));
         strangers[3].used.store(7, Ordering::Relaxed);
-        assert!(last.belongs_to(client) && strangers[3].wanted.is_cancelled());
+        assert!(last.claim_for(client) && strangers[3].wanted.is_cancelled());
     }
 }

@@ -187,13 +187,12 @@ impl Setup {
     }
 
     /// With another forwarder of the same routes in the place of the former one, wherever that is.
-    pub fn with_forwarder(mut self, former: &Arc<Forwarder>, forwarder: Forwarder) -> Self {
-        let forwarder = Arc::new(forwarder);
+    pub(super) fn with_forwarder(mut self, former: &Arc<Forwarder>, forwarder: &Arc<Forwarder>) -> Self {
         for view in self.views.iter_mut().filter(|view| Arc::ptr_eq(&view.forwarder, former)) {
             *view = Arc::new(Self { forwarder: forwarder.clone(), ..Self::clone(view) });
         }
         if Arc::ptr_eq(&self.forwarder, former) {
-            self.forwarder = forwarder;
+            self.forwarder = forwarder.clone();
         }
         self
     }

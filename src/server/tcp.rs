@@ -17,11 +17,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use super::backlog::Held;
 use super::https::{self, Doh, Visit};
 use super::listeners::Terms;
 use super::proxy;
 use super::responder::Responder;
-use super::room::Held;
 use super::seats::{Seat, Seats};
 use super::tally::Listened;
 use super::transport::Transport;
@@ -136,7 +136,7 @@ async fn welcome(
     if proxied {
         let Some(told) = introduced(&mut stream, &seat).await else { return };
         client = told.unwrap_or(client);
-        if !seat.belongs_to(client) {
+        if !seat.claim_for(client) {
             return;
         }
     }
@@ -231,18 +231,18 @@ where
                 transport.grant(wishes, &mut answer);
                 // What is not taken keeps further queries waiting.
                 turn += answer.len();
-                let Some(answer) = seat.room.hold(framed(&answer)).await else { break };
+                let Some(answer) = seat.backlog.hold(framed(&answer)).await else { break };
                 if answers.send(answer).await.is_err() {
                     break;
                 }
             }
             Some(pending) => {
-                let (responder, answers, room) = (responder.clone(), answers.clone(), seat.room.clone());
+                let (responder, answers, backlog) = (responder.clone(), answers.clone(), seat.backlog.clone());
                 tokio::spawn(async move {
                     let mut answer = responder.finish(pending).await;
                     transport.grant(wishes, &mut answer);
                     // Many that come at one time may be too much for a client that reads slowly.
-                    let answer = room.try_hold(framed(&answer)).or_else(|| room.try_hold(framed(&failed(&answer))));
+                    let answer = backlog.try_hold(framed(&answer)).or_else(|| backlog.try_hold(framed(&failed(&answer))));
                     if let Some(answer) = answer {
                         let _ = answers.send(answer).await;
                     }

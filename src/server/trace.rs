@@ -18,9 +18,18 @@ impl Setup {
         }
         let is_of_others = matches!(source, Source::Cache | Source::Stale | Source::Forwarded | Source::Failed);
         let route = is_of_others.then(|| self.forwarder.route_of(&query.question)).flatten();
-        let told = json!({ "source": source.name(), "view": self.view(), "route": route, "tries": tries }).to_string();
-        if answer.len() + 4 + told.len() <= client.room.octets(query.payload_size()) {
-            add_option(answer, option::TRACE, told.as_bytes());
+        let room = client.room.octets(query.payload_size());
+        // The first tries say most of why it took so long.
+        for told in (0..=tries.len()).rev() {
+            let (told, more) = tries.split_at(told);
+            let told = json!({
+                "source": source.name(), "view": self.view(), "route": route, "tries": told, "more_tries": more.len(),
+            });
+            let told = told.to_string();
+            if answer.len() + 4 + told.len() <= room {
+                add_option(answer, option::TRACE, told.as_bytes());
+                return;
+            }
         }
     }
 }
@@ -58,7 +67,7 @@ mod tests {
             let edns = Message::parse(&answer).unwrap().edns.unwrap();
             edns.option(option::TRACE).map(|option| String::from_utf8_lossy(&option.data).into_owned())
         };
-        let text = r#"{"route":"default","source":"forwarded","tries":[],"view":null}"#;
+        let text = r#"{"more_tries":0,"route":"default","source":"forwarded","tries":[],"view":null}"#;
         assert_eq!(told("127.0.0.1", true, 0).as_deref(), Some(text));
         assert_eq!(told("::ffff:127.0.0.1", true, 0).as_deref(), Some(text));
         assert_eq!(told("127.0.0.1", false, 0), None, "who has not asked for it");

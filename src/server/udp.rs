@@ -19,6 +19,7 @@ use super::tally::{Listened, Source};
 use super::transport::Transport;
 use super::worker::Worker;
 use crate::resolve::answer::Client;
+use crate::resolve::cache::Entry;
 use crate::upstream::FirstAttempt;
 
 /// Answers what comes on `socket`, until it is [released](release) and `stopped` is set, which has to come first.
@@ -127,11 +128,12 @@ impl Listener {
     }
 
     /// Answers those who asked what an upstream has now answered, or has not.
-    fn landed(&mut self, setup: &Arc<Setup>, flight: &Flight, landing: Landing<'_>) {
+    fn landed(&mut self, setup: &Arc<Setup>, flight: &mut Flight, landing: Landing<'_>) {
         match landing {
             Landing::Reply(reply) => {
                 let now = self.worker.now();
                 let kept = setup.forwarder.keep(flight.key.clone(), reply, now);
+                flight.end_with(kept.as_deref().map_or(reply, Entry::octets));
                 for Asker { octets, origin } in flight.askers() {
                     let out = self.outbox.next();
                     let who = client(origin);

@@ -94,14 +94,14 @@ impl Worker {
         self.clock = unix_time();
     }
 
+    /// The time of which it last took note.
+    pub(super) fn now(&self) -> Instant {
+        self.now
+    }
+
     /// Puts the cookie that is due to a client into the answer to its query.
     pub(super) fn seal(&mut self, octets: &[u8], client: Client, answer: &mut Vec<u8>) {
         self.setup.load().seal(octets, client, self.clock, answer);
-    }
-
-    /// When that was.
-    pub(super) fn now(&self) -> Instant {
-        self.now
     }
 
     /// Reads ahead for a batch of queries, where that is worth while.

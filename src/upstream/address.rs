@@ -19,7 +19,7 @@ const PATH: &str = "/dns-query";
 /// writes it (`#853`), or the name that the certificate has to be for (`#dns.example`), as systemd-resolved does.
 ///
 /// In TOML it may be a table too: `{ url = "tls://dns.example", addresses = ["192.0.2.1"] }`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Upstream {
     pub protocol: Protocol,
     pub host: Host,
@@ -50,7 +50,7 @@ pub enum Protocol {
 }
 
 /// Where an upstream is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Host {
     Address(IpAddr),
     /// Looked up when a connection is made; for UDP at the start, every minute, and when a look-up had no answer.
@@ -59,7 +59,7 @@ pub enum Host {
 
 /// What a server has to prove before it is told a question. All that is written counts. A key that is pinned, with no
 /// name and no authority beside it, is enough (RFC 7858, 4.2).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// The certificate is for this name, and not for the host of the URL.
     pub name: Option<String>,
@@ -70,7 +70,7 @@ pub struct Identity {
 }
 
 /// The SHA-256 of a public key as certificates hold it (SubjectPublicKeyInfo), written `sha256/` and base64.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Pin(pub [u8; 32]);
 
 impl Protocol {

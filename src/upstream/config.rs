@@ -1,7 +1,7 @@
 //! Whom to ask, as it is written: the `[forward]` section, and its routes.
 
-use std::net::IpAddr;
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::value::SeqAccessDeserializer;
@@ -9,7 +9,7 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::address::Upstream;
-use super::{tls, validator};
+use super::{system, tls, validator};
 use crate::dns::Name;
 use crate::duration;
 use crate::limits;
@@ -82,6 +82,17 @@ impl Config {
             _ => None,
         });
         self.upstreams.iter().chain(routed).flatten()
+    }
+
+    /// Is all without a route asked of the servers that the system asks? Those may change.
+    pub fn asks_the_system(&self) -> bool {
+        self.upstreams.is_none() && self.sequential.is_none()
+    }
+
+    /// The servers that the system asks now. `own` are our listeners, which are never asked.
+    pub(super) fn system_upstreams(&self, own: &[SocketAddr]) -> Result<Vec<SocketAddr>, Problem> {
+        let resolv_conf = self.resolv_conf.as_deref().unwrap_or(Path::new(system::RESOLV_CONF));
+        system::upstreams(resolv_conf, Path::new(system::RESOLVED_CONF), own)
     }
 
     /// The files that it names, to be taken relative to its own place.

@@ -6,19 +6,15 @@
 //! added where the client sent none; what it says of cookies is taken out of the reply. A reply without ours is never taken, and is
 //! nobody's fault either: the question goes by TCP.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::sockets::any_towards;
 use crate::dns::{
-    EdnsOption, Header, Message, Rcode, Section, add_option, drop_edns, drop_options, find_option, has_option, option, rcode,
+    EdnsOption, Message, Rcode, add_option, drop_edns, drop_options, find_option, has_opt, has_option, option, rcode,
 };
 use crate::resolve::passing::add_edns;
-
-/// What it is called when a reply is right but for its cookie.
-pub const NO_COOKIE: io::ErrorKind = io::ErrorKind::PermissionDenied;
 
 /// Octets of our part, and of both parts at most (RFC 7873, 4).
 const OWN: usize = 8;
@@ -61,7 +57,7 @@ impl Cookie {
 
     /// Puts it into a query that is nothing but a question and maybe an OPT record.
     pub fn put(&self, query: &mut Vec<u8>) {
-        if !has_edns(query) {
+        if !has_opt(query) {
             add_edns(query, false);
         }
         add_option(query, option::COOKIE, self.octets());
@@ -180,11 +176,6 @@ impl Cookies {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Has a query an OPT record, which is nothing but a question and maybe that?
-pub fn has_edns(query: &[u8]) -> bool {
-    Header::of(query).is_some_and(|header| header.count(Section::Additional) > 0)
 }
 
 /// Eight octets that nobody can foretell.

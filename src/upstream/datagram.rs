@@ -1,15 +1,13 @@
 //! Upstreams as they are asked by datagram: by which sockets, in which letter case, and with which cookie.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::address::Protocol;
-use super::cookies::{Cookie, has_edns};
+use super::cookies::Cookie;
 use super::link::Link;
-use super::udp;
-use crate::dns::{Class, Edns, LetterCase, Name, Query, Question, Type, is_bare};
+use super::udp::{self, Lost};
+use crate::dns::{Class, Edns, LetterCase, Name, Query, Question, Type, has_opt, is_bare};
 use crate::limits;
 use crate::problem::Problem;
 use crate::resolve::forward::is_good;
@@ -49,19 +47,19 @@ impl Datagrams {
         address: SocketAddr,
         octets: &[u8],
         is_first: bool,
-    ) -> (Instant, io::Result<Vec<u8>>) {
+    ) -> (Instant, Result<Vec<u8>, Lost>) {
         let (sent, spelling) = (Instant::now(), &link.spelling);
         let is_proved = spelling.is_proved();
         let random = self.random_case && is_bare(octets) && spelling.is_kept(sent) && (is_proved || is_first);
         let case = match random.then(udp::random_case).transpose() {
             Ok(case) => case,
-            Err(error) => return (sent, Err(error)),
+            Err(error) => return (sent, Err(error.into())),
         };
         if case.is_some() {
             spelling.tries(sent);
         }
         match self.exchange(link, address, octets, case).await {
-            Err(error) if error.kind() == udp::OTHER_CASE => self.ask_as_written(link, address, octets).await,
+            Err(Lost::OtherCase) => self.ask_as_written(link, address, octets).await,
             Ok(reply) if case.is_none() => {
                 if is_good(&reply) && spelling.as_written(Instant::now()) {
                     tell_changed(link);
@@ -95,7 +93,7 @@ impl Datagrams {
         link: &Arc<Link>,
         address: SocketAddr,
         octets: &[u8],
-    ) -> (Instant, io::Result<Vec<u8>>) {
+    ) -> (Instant, Result<Vec<u8>, Lost>) {
         let now = Instant::now();
         if link.spelling.changed(now) {
             tell_changed(link);
@@ -110,7 +108,7 @@ impl Datagrams {
         address: SocketAddr,
         octets: &[u8],
         case: Option<LetterCase>,
-    ) -> io::Result<Vec<u8>> {
+    ) -> Result<Vec<u8>, Lost> {
         let pool = self.pool(address);
         let known = || if is_bare(octets) { self.cookie(link, Instant::now()) } else { None };
         let Some(cookie) = known() else { return pool.ask(address, octets, case).await };
@@ -118,8 +116,8 @@ impl Datagrams {
             let mut query = octets.to_vec();
             cookie.put(&mut query);
             let mut reply = pool.ask(address, &query, case).await?;
-            let is_right = link.cookies.take_back(cookie, &mut reply, has_edns(octets), Instant::now());
-            Ok::<_, io::Error>(is_right.then_some(reply))
+            let is_right = link.cookies.take_back(cookie, &mut reply, has_opt(octets), Instant::now());
+            Ok::<_, Lost>(is_right.then_some(reply))
         };
         if let Some(reply) = exchange(&cookie).await? {
             return Ok(reply);
@@ -131,7 +129,7 @@ impl Datagrams {
             return Ok(reply);
         }
         tracing::debug!("upstream {link}: a reply without the right cookie, asked for again by TCP");
-        link.ask(octets).await.map(|(_, reply)| reply).map_err(io::Error::other)
+        Ok(link.ask(octets).await?.1)
     }
 
     /// What goes with a question to an upstream.
@@ -142,8 +140,8 @@ impl Datagrams {
     /// When an upstream is to be asked for a cookie; never when there is a connection to it, which shows as well that who answers has
     /// seen the question.
     pub(super) fn cookie_due(&self, link: &Link, now: Instant) -> Option<Instant> {
-        let is_udp = link.upstream.protocol == Protocol::Udp && link.address().is_some();
-        link.cookies.due(now).filter(|_| self.cookies && is_udp && !link.watched.leads_back())
+        let is_asked = link.by_datagram().is_some() && !link.watched.leads_back();
+        link.cookies.due(now).filter(|_| self.cookies && is_asked)
     }
 
     /// Asks an upstream for a cookie, with the question for a name that nobody can guess: as long as there is no cookie, it is the name

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join, join_all};
 
-use super::address::Protocol;
 use super::config::Config;
 use super::datagram::Datagrams;
 use super::group::{Favourite, FirstAttempt, Group, Means};
@@ -19,12 +18,13 @@ use super::link::Link;
 use super::report::Try;
 use super::sentry::{self, Sentry};
 use super::tally::Counters;
+use super::udp::Lost;
 use super::under_way::{Joined, Outcome, Told, Turn, UnderWay};
 use super::validator::{Validator, Verdict};
-use crate::dns::{Class, ExtendedError, Message, Name, PlainQuery, Query, Question, Rcode, Type, is_bare};
+use crate::dns::{Class, ExtendedError, Header, Message, Name, Names, PlainQuery, Query, Question, Rcode, Type, is_bare};
 use crate::problem::Problem;
 use crate::resolve::Room;
-use crate::resolve::cache::{self, Cache, Entry, Key, Names, Stock};
+use crate::resolve::cache::{self, Cache, Entry, Key, Stock};
 use crate::resolve::dnssec;
 use crate::resolve::failures::{Failures, Kind as Failing};
 use crate::resolve::filter;
@@ -36,6 +36,9 @@ use crate::resolve::route::Way;
 
 /// How long a client waits for a fresh answer when a stale one is at hand.
 const STALE_AFTER: Duration = Duration::from_millis(200);
+
+/// How often a question is waited for that others ask, and who come to an end without an outcome.
+const TURNS: usize = 3;
 
 /// Names to upstreams to answers.
 #[derive(Debug)]
@@ -170,7 +173,8 @@ impl Forwarder {
         &self.cache
     }
 
-    /// Says whom the kept answers are from, and by which rules they are kept: what is of another mark is of no use.
+    /// Says whom the kept answers are from, and by which rules they are kept: what is of another mark is of no use. It goes by
+    /// what these look like when they are written out, which another version may do otherwise: then one start begins cold.
     pub(super) fn mark(&self) -> u32 {
         let upstreams: Vec<Vec<_>> = self.groups.all.iter().map(|group| group.written()).collect();
         let (routes, filter) = (self.groups.routes.written(), &self.filter);
@@ -211,6 +215,15 @@ impl Forwarder {
         self.sentry.wait(until).await
     }
 
+    /// Does the system ask other servers now than this forwarder, which was to ask those? `own` are our listeners.
+    pub fn differs_from_system(&self, config: &Config, own: &[SocketAddr]) -> bool {
+        let is_other = |addresses: Vec<SocketAddr>| {
+            let members = self.groups.get(0).map_or(&[][..], |group| &group.members);
+            !members.iter().map(|member| member.link.address()).eq(addresses.into_iter().map(Some))
+        };
+        config.asks_the_system() && config.system_upstreams(own).is_ok_and(is_other)
+    }
+
     /// Are the upstreams of both the same, and in the same places?
     pub fn asks_the_same(&self, other: &Self) -> bool {
         self.groups.asks_the_same(&other.groups)
@@ -227,9 +240,9 @@ impl Forwarder {
         let Ok(name) = self.sentry.begin(link, Instant::now()) else { return };
         let query = Query::of(Question { name: name.clone(), qtype: Type::HINFO, qclass: Class::IN }).compose();
         let reply = async {
-            match (link.upstream.protocol, link.address()) {
-                (Protocol::Udp, Some(address)) => self.means.datagrams.ask(link, address, &query, true).await.1,
-                _ => link.ask(&query).await.map(|(_, reply)| reply),
+            match link.by_datagram() {
+                Some(address) => self.means.datagrams.ask(link, address, &query, true).await.1,
+                None => link.ask(&query).await.map(|(_, reply)| reply).map_err(Lost::from),
             }
         };
         // What it says is of no interest, nor that it says nothing.
@@ -328,6 +341,15 @@ impl Forwarder {
         self.groups.get(group).filter(|_| self.filter.is_empty())?.favourite(group, now)
     }
 
+    /// The turn to ask a question, for a listener that asks the favourite; `None` while somebody else asks it, of which a look-up
+    /// hears.
+    pub fn turn(&self, key: &Key) -> Option<Turn> {
+        match self.under_way.join(key) {
+            Joined::Begins(turn) => Some(turn),
+            Joined::Waits(_) | Joined::Full => None,
+        }
+    }
+
     /// Takes note of first attempts that a listener made by itself.
     pub fn note_sent(&self, favourite: &Favourite, count: u64) {
         if let Some(group) = self.groups.get(favourite.group) {
@@ -336,7 +358,7 @@ impl Forwarder {
         self.counters.misses.raise(count);
     }
 
-    /// Takes the cookie that a favourite was asked with out of its reply. False when that is not to be taken ([`super::NO_COOKIE`]).
+    /// Takes the cookie that a favourite was asked with out of its reply. False when that is not to be taken ([`super::Lost::NoCookie`]).
     pub fn take_cookie_back(&self, favourite: &Favourite, reply: &mut Vec<u8>, had_edns: bool, now: Instant) -> bool {
         self.groups.get(favourite.group).is_none_or(|group| group.take_cookie_back(favourite, reply, had_edns, now))
     }
@@ -379,11 +401,33 @@ impl Forwarder {
 
     /// Asks upstream, or whoever asks the same already; `octets` are the query's own. Always has an answer, SERVFAIL at
     /// the worst. `first` is an attempt that was made already; such a query is plain, and came by UDP.
-    pub async fn resolve(self: &Arc<Self>, query: &Query, octets: &[u8], room: Room, first: Option<FirstAttempt>) -> Resolved {
+    pub async fn resolve(
+        self: &Arc<Self>,
+        query: &Query,
+        octets: &[u8],
+        room: Room,
+        mut first: Option<FirstAttempt>,
+    ) -> Resolved {
+        for _ in 0..TURNS {
+            if let Some(resolved) = self.resolve_once(query, octets, room, first.take()).await {
+                return resolved;
+            }
+        }
+        (Answered::Nobody, failure(query, Some((ExtendedError::NoReachableAuthority, SILENCE)))).into()
+    }
+
+    /// The same; `None` when another had the turn, and came to an end without an outcome.
+    async fn resolve_once(
+        self: &Arc<Self>,
+        query: &Query,
+        octets: &[u8],
+        room: Room,
+        first: Option<FirstAttempt>,
+    ) -> Option<Resolved> {
         let nobody = |reason| Resolved::from((Answered::Nobody, failure(query, Some(reason))));
         let mut tries = Vec::new();
         let Some((number, group)) = self.groups.of(&query.question) else {
-            return nobody((ExtendedError::NoReachableAuthority, "nobody is asked about this name"));
+            return Some(nobody((ExtendedError::NoReachableAuthority, "nobody is asked about this name")));
         };
         if self.is_sequential {
             // Consul's own answer when all recursors fail: SERVFAIL, with the client's OPT.
@@ -391,24 +435,24 @@ impl Forwarder {
                 Some(answer) => (Answered::Asked, answer),
                 None => (Answered::Nobody, failure(query, None)),
             };
-            return Resolved { answered, octets, tries: tries.into() };
+            return Some(Resolved { answered, octets, tries: tries.into() });
         }
         if !is_bare(octets) {
             self.counters.misses.raise(1);
             let answer = self.unchanged(group, query, octets, room, &mut tries).await;
-            return answered(query, octets, answer.as_deref().ok_or(SILENCE), room, tries.into());
+            return Some(answered(query, octets, answer.as_deref().ok_or(SILENCE), room, tries.into()));
         }
         let Some(key) = Key::new(query, number) else {
             self.counters.misses.raise(1);
             let answer = self.found(group, query, room, None, &mut tries).await.map(|found| found.octets);
-            return answered(query, octets, answer.as_deref().ok_or(SILENCE), room, tries.into());
+            return Some(answered(query, octets, answer.as_deref().ok_or(SILENCE), room, tries.into()));
         };
         let kept = self.cache.get(&key).filter(|entry| entry.is_usable(Instant::now()));
         if let Some(entry) = kept.as_ref().filter(|entry| entry.is_fresh(Instant::now())) {
             // Another's look-up ended while this query was on its way here, or it is a question of our own.
             let mut answer = Vec::new();
             write_kept(entry, query, octets, room, Instant::now(), &mut answer);
-            return (Answered::Kept, answer).into();
+            return Some((Answered::Kept, answer).into());
         }
         self.counters.misses.raise(u64::from(first.is_none()));
         let stale = |entry: &Entry| {
@@ -421,25 +465,36 @@ impl Forwarder {
                 Failing::Bogus(code) => (code, BOGUS_LATELY),
                 Failing::Silence | Failing::Error => FAILED_LATELY,
             };
-            return kept.as_deref().map_or_else(|| nobody(reason), stale);
+            return Some(kept.as_deref().map_or_else(|| nobody(reason), stale));
         }
         let told = match self.shared(key, group, query, first) {
             Ok(told) => told,
             Err(reason) => {
                 let reason = (ExtendedError::NoReachableAuthority, reason);
-                return kept.as_deref().map_or_else(|| nobody(reason), stale);
+                return Some(kept.as_deref().map_or_else(|| nobody(reason), stale));
             }
         };
-        let Outcome { answer, tries } = match &kept {
-            None => outcome(told).await,
+        let begun = told.begun;
+        let outcome = match &kept {
+            None => told.outcome().await,
             // Whoever joins a look-up later waits for less: it is the look-up that is late.
-            Some(entry) => match tokio::time::timeout_at((told.begun + STALE_AFTER).into(), outcome(told)).await {
-                Ok(Outcome { answer: Ok(octets), tries }) if is_good(&octets) => Outcome { answer: Ok(octets), tries },
+            Some(entry) => match tokio::time::timeout_at((begun + STALE_AFTER).into(), told.outcome()).await {
+                Ok(Some(outcome)) if outcome.answer.as_deref().is_ok_and(is_good) => Some(outcome),
                 // RFC 8767, 4: an error refreshes nothing. A look-up that is only late goes on and refreshes the cache.
-                _ => return stale(entry),
+                _ => return Some(stale(entry)),
             },
         };
-        answered(query, octets, answer.as_deref().map_err(|reason| *reason), room, tries)
+        let Outcome { answer, tries } = outcome?;
+        Some(answered(query, octets, answer.as_deref().map_err(|reason| *reason), room, tries))
+    }
+
+    /// What is kept for a query, although it may be past its time: for who would have to wait, and cannot.
+    pub fn stale(&self, query: &Query, octets: &[u8], room: Room, now: Instant) -> Option<Vec<u8>> {
+        let is_shared = !self.is_sequential && is_bare(octets);
+        let (number, _) = self.groups.of(&query.question).filter(|_| is_shared)?;
+        let entry = self.cache.get(&Key::new(query, number)?).filter(|entry| entry.is_usable(now))?;
+        self.counters.stale.raise(1);
+        Some(stale(&entry, query, octets, room, now))
     }
 
     /// Fetches what is kept for a query anew, if that is still near its end.
@@ -450,7 +505,7 @@ impl Forwarder {
             self.counters.prefetched.raise(1);
             // What comes of it is kept by whoever carries it, and a failure leaves what is there.
             if let Ok(told) = self.shared(key, group, query, None) {
-                let _ = outcome(told).await;
+                let _ = told.outcome().await;
             }
         }
     }
@@ -571,14 +626,17 @@ impl Forwarder {
         key: Key,
         group: &Arc<Group>,
         query: &Query,
-        first: Option<FirstAttempt>,
+        mut first: Option<FirstAttempt>,
     ) -> Result<Told, &'static str> {
-        match self.under_way.join(&key) {
+        // A listener may have had the turn before.
+        let joined = first.as_mut().and_then(|first| first.turn.take()).map(Joined::Begins);
+        match joined.unwrap_or_else(|| self.under_way.join(&key)) {
             Joined::Waits(told) => {
                 self.counters.coalesced.raise(1);
                 Ok(told)
             }
-            Joined::Begins(turn, told) => {
+            Joined::Begins(turn) => {
+                let told = turn.told();
                 tokio::spawn(self.clone().carry(turn, group.clone(), query.clone(), first));
                 Ok(told)
             }
@@ -615,14 +673,14 @@ impl Forwarder {
                 self.failures.note(key.clone(), kind, has_stale, &group.fortune, now);
             }
         }
-        turn.end(Outcome { answer: answer.ok_or(SILENCE), tries: tries.into() });
+        turn.end(|| Outcome { answer: answer.ok_or(SILENCE), tries: tries.into() });
     }
 }
 
 /// An answer as this client may have it, or SERVFAIL with the reason why there is none. `octets` are the query's own.
 fn answered(query: &Query, octets: &[u8], answer: Result<&[u8], &str>, room: Room, tries: Arc<[Try]>) -> Resolved {
     // Who has come by a stream can do nothing with a part of an answer.
-    let is_part = |answer: &[u8]| room == Room::Stream && answer.get(2).is_some_and(|high| high & 2 != 0);
+    let is_part = |answer: &[u8]| room == Room::Stream && Header::of(answer).is_some_and(|header| header.flags().truncated);
     let reason = match answer {
         Ok(answer) if is_part(answer) => PART,
         Ok(answer) => {
@@ -636,11 +694,6 @@ fn answered(query: &Query, octets: &[u8], answer: Result<&[u8], &str>, room: Roo
 
 /// Why a part of an answer is none.
 const PART: &str = "upstreams gave a part of the answer, and none over TCP";
-
-/// What comes of a look-up that is under way.
-async fn outcome(told: Told) -> Outcome {
-    told.outcome().await.unwrap_or(Outcome { answer: Err(SILENCE), tries: Arc::default() })
-}
 
 /// Why a question is not asked again at once (RFC 8914, 4.14).
 const FAILED_LATELY: (ExtendedError, &str) = (ExtendedError::CachedError, "all upstreams failed a moment ago");

@@ -11,14 +11,15 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::address::{Protocol, Upstream};
-use super::cookies::{Cookie, NO_COOKIE};
+use super::address::Upstream;
+use super::cookies::Cookie;
 use super::datagram::Datagrams;
 use super::link::Link;
 use super::report::Try;
 use super::tally::Tally;
-use super::udp;
-use crate::dns::Query;
+use super::udp::Lost;
+use super::under_way::Turn;
+use crate::dns::{Query, is_bare};
 use crate::limits;
 use crate::metrics::Labels;
 use crate::resolve::Room;
@@ -69,7 +70,7 @@ pub struct Favourite {
     pub group: u16,
     upstream: usize,
     pub address: SocketAddr,
-    /// It is asked in random letter case, and one attempt that comes back in another is [`udp::OTHER_CASE`].
+    /// It is asked in random letter case, and one attempt that comes back in another is [`Lost::OtherCase`].
     pub random_case: bool,
     /// Goes with each question, and has to come back with its reply.
     pub cookie: Option<Cookie>,
@@ -81,21 +82,23 @@ pub struct Favourite {
 
 impl Favourite {
     /// An attempt at this upstream, whose reply will be told by `reply`, or never when that is dropped.
-    pub fn attempt(&self, sent: Instant, reply: oneshot::Receiver<io::Result<Vec<u8>>>) -> FirstAttempt {
-        FirstAttempt { upstream: self.upstream, sent, reply }
+    pub fn attempt(&self, turn: Option<Turn>, sent: Instant, reply: oneshot::Receiver<Result<Vec<u8>, Lost>>) -> FirstAttempt {
+        FirstAttempt { turn, upstream: self.upstream, sent, reply }
     }
 }
 
 /// An attempt that a listener made by itself. It has not been answered well in time; what still comes of it is told.
 #[derive(Debug)]
 pub struct FirstAttempt {
+    /// That of its question, until a look-up takes it.
+    pub(super) turn: Option<Turn>,
     upstream: usize,
     sent: Instant,
-    reply: oneshot::Receiver<io::Result<Vec<u8>>>,
+    reply: oneshot::Receiver<Result<Vec<u8>, Lost>>,
 }
 
 /// An attempt under way: its number, and what comes of it.
-type Asking = BoxFuture<'static, (usize, io::Result<Vec<u8>>)>;
+type Asking = BoxFuture<'static, (usize, Result<Vec<u8>, Lost>)>;
 
 impl Group {
     /// `tallies` are those of upstreams that were there before, which go on.
@@ -142,7 +145,7 @@ impl Group {
 
     /// Is one of them asked in random letter case?
     pub(super) fn in_random_case(&self, link: &Link) -> bool {
-        self.means.datagrams.random_case && link.upstream.protocol == Protocol::Udp && link.spelling.is_proved()
+        self.means.datagrams.random_case && link.by_datagram().is_some() && link.spelling.is_proved()
     }
 
     /// Does one of them give cookies?
@@ -162,9 +165,9 @@ impl Group {
     pub(super) fn favourite(&self, number: u16, now: Instant) -> Option<Favourite> {
         let Manner::Ranked { strategy, .. } = self.manner else { return None };
         let (upstream, patience) = forward::favourite(strategy, &mut self.conditions(), now, fastrand::u32(..))?;
-        let link = &self.members.get(upstream).filter(|member| member.link.upstream.protocol == Protocol::Udp)?.link;
+        let link = &self.members.get(upstream)?.link;
         let (random_case, is_trusted) = (self.in_random_case(link), link.is_trusted());
-        let (address, cookie) = (link.address()?, self.means.datagrams.cookie(link, now));
+        let (address, cookie) = (link.by_datagram()?, self.means.datagrams.cookie(link, now));
         Some(Favourite { group: number, upstream, address, random_case, cookie, is_trusted, patience })
     }
 
@@ -183,7 +186,7 @@ impl Group {
         }
     }
 
-    /// Takes the cookie that a favourite was asked with out of its reply. False when that is not to be taken ([`super::NO_COOKIE`]).
+    /// Takes the cookie that a favourite was asked with out of its reply. False when that is not to be taken ([`Lost::NoCookie`]).
     pub(super) fn take_cookie_back(&self, favourite: &Favourite, reply: &mut Vec<u8>, had_edns: bool, now: Instant) -> bool {
         match (self.members.get(favourite.upstream), &favourite.cookie) {
             (Some(member), Some(cookie)) => member.link.cookies.take_back(cookie, reply, had_edns, now),
@@ -202,7 +205,7 @@ impl Group {
         tries: &mut Vec<Try>,
     ) -> Option<Vec<u8>> {
         let octets: Arc<[u8]> = octets.into();
-        let mut lookup = self.begin(room, first.as_ref()).with_edns(query.edns.is_some());
+        let mut lookup = self.begin(room, first.as_ref()).with_edns(query.edns.is_some() && is_bare(&octets));
         let without_edns = OnceLock::new();
         let mut asked: FuturesUnordered<Asking> = FuturesUnordered::new();
         if let Some(first) = first {
@@ -226,7 +229,7 @@ impl Group {
                     tokio::select! {
                         Some((attempt, reply)) = asked.next() => match reply {
                             Ok(reply) if !self.means.filter.ignores(&reply) => lookup.heard(attempt, reply, Instant::now()),
-                            Err(error) if error.kind() == udp::GUESSED_AT => lookup.guessed_at(attempt, Instant::now()),
+                            Err(Lost::Forged) => lookup.guessed_at(attempt, Instant::now()),
                             _ => lookup.failed(attempt, Instant::now()),
                         },
                         () = tokio::time::sleep_until(until.into()) => {}
@@ -262,15 +265,15 @@ impl Group {
     }
 
     /// Hears what still comes of an attempt that a listener made.
-    async fn hear(self: Arc<Self>, first: FirstAttempt, as_written: Arc<[u8]>) -> io::Result<Vec<u8>> {
-        let FirstAttempt { upstream, sent, reply } = first;
+    async fn hear(self: Arc<Self>, first: FirstAttempt, as_written: Arc<[u8]>) -> Result<Vec<u8>, Lost> {
+        let FirstAttempt { upstream, sent, reply, .. } = first;
         let reply = reply.await.unwrap_or_else(|_| Err(io::ErrorKind::ConnectionRefused.into()));
         let link = self.members.get(upstream).map(|member| &member.link);
         let (sent, reply) = match (&reply, link.and_then(|link| Some((link, link.address()?)))) {
-            (Err(error), Some((link, address))) if error.kind() == udp::OTHER_CASE => {
+            (Err(Lost::OtherCase), Some((link, address))) => {
                 self.means.datagrams.ask_as_written(link, address, &as_written).await
             }
-            (Err(error), Some((link, address))) if error.kind() == NO_COOKIE => {
+            (Err(Lost::NoCookie), Some((link, address))) => {
                 (Instant::now(), self.means.datagrams.exchange(link, address, &as_written, None).await)
             }
             _ => (sent, reply),
@@ -320,24 +323,23 @@ impl Group {
         transport: Transport,
         octets: Arc<[u8]>,
         is_first: bool,
-    ) -> io::Result<Vec<u8>> {
+    ) -> Result<Vec<u8>, Lost> {
         let Some(Member { link, tally }) = self.members.get(upstream) else { return Err(io::ErrorKind::NotFound.into()) };
         tally.sent.raise(1);
         let sent = Instant::now();
-        let (sent, reply) = match (link.upstream.protocol, transport, link.address()) {
-            (Protocol::Udp, Transport::Udp, Some(address)) => self.means.datagrams.ask(link, address, &octets, is_first).await,
-            // How long a connection takes to be made says nothing of how long the next reply will take. And nobody guesses
-            // at what comes on one, whatever it is that ends it.
+        let (sent, reply) = match (transport, link.by_datagram()) {
+            (Transport::Udp, Some(address)) => self.means.datagrams.ask(link, address, &octets, is_first).await,
+            // How long a connection takes to be made says nothing of how long the next reply will take.
             _ => match link.ask(&octets).await {
                 Ok((sent, reply)) => (sent, Ok(reply)),
-                Err(error) => (sent, Err(io::Error::other(error))),
+                Err(error) => (sent, Err(error.into())),
             },
         };
         self.judged(upstream, sent, reply)
     }
 
     /// Takes note of how an attempt went.
-    fn judged(&self, upstream: usize, sent: Instant, mut reply: io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
+    fn judged(&self, upstream: usize, sent: Instant, mut reply: Result<Vec<u8>, Lost>) -> Result<Vec<u8>, Lost> {
         let Some(Member { link, tally }) = self.members.get(upstream) else { return reply };
         if let Ok(reply) = &mut reply
             && !self.manner.is_sequential()
@@ -349,10 +351,9 @@ impl Group {
             Ok(reply) if is_good(reply) => self.answered(upstream, sent.elapsed(), 1),
             Ok(_) => tally.failed.raise(1),
             Err(error) => {
-                let guessed_at = error.kind() == udp::GUESSED_AT;
-                tracing::debug!("upstream {link}: {}{error}", if guessed_at { "forged replies, " } else { "" });
+                tracing::debug!("upstream {link}: {error}");
                 // Forged replies are nothing that it has done.
-                if !guessed_at {
+                if !matches!(error, Lost::Forged) {
                     self.note(upstream, Condition::missed);
                     tally.failed.raise(1);
                 }
@@ -402,7 +403,7 @@ mod tests {
     use tokio::net::UdpSocket;
 
     use super::super::udp_peer::*;
-    use super::super::{Config, peer};
+    use super::super::{Config, Protocol, peer};
     use super::*;
     use crate::dns::{Message, Rcode};
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,7 +61,7 @@ impl Groups {
             let links = match upstreams {
                 Some(_) => links(located, own, &mut known, &mut problems),
                 // Consul has no upstreams but those that are written.
-                None if config.sequential.is_some() => Vec::new(),
+                None if !config.asks_the_system() => Vec::new(),
                 None => system_links(config, own, &mut known, &mut problems),
             };
             let manner = match config.sequential {
@@ -110,11 +109,11 @@ impl Groups {
 }
 
 /// The groups that the configuration wants, the default one first, and what goes to which of them. Lists of domains may have
-/// a route each, and all of them the same upstreams, which are told by how they are written.
+/// a route each, and all of them the same upstreams.
 fn wanted<'a>(config: &'a Config, problems: &mut Vec<Problem>) -> (Vec<Wanted<'a>>, Routes) {
     let mut wanted = vec![Wanted { name: "default".into(), strategy: config.strategy, upstreams: config.upstreams.as_deref() }];
     let mut routes = Routes::new(config.domain_needed);
-    let mut numbers: HashMap<String, u16> = HashMap::new();
+    let mut numbers: HashMap<(Strategy, &[Upstream]), u16> = HashMap::new();
     for route in &config.route {
         let to = match &route.upstreams {
             None => None,
@@ -122,12 +121,12 @@ fn wanted<'a>(config: &'a Config, problems: &mut Vec<Problem>) -> (Vec<Wanted<'a
             Some(Whom::Own(upstreams)) if upstreams.is_empty() => Some(To::Nobody),
             Some(Whom::Own(upstreams)) => {
                 let strategy = route.strategy.unwrap_or(config.strategy);
-                let written = format!("{strategy:?} {upstreams:?}");
-                match (numbers.get(&written), u16::try_from(wanted.len())) {
+                let wants = (strategy, &upstreams[..]);
+                match (numbers.get(&wants), u16::try_from(wanted.len())) {
                     (Some(number), _) => Some(To::Group(*number)),
                     (None, Ok(number)) => {
                         wanted.push(Wanted { name: route.called(), strategy, upstreams: Some(upstreams) });
-                        numbers.insert(written, number);
+                        numbers.insert(wants, number);
                         Some(To::Group(number))
                     }
                     (None, Err(_)) => {
@@ -213,8 +212,7 @@ fn system_links(
     known: &mut Vec<Arc<Link>>,
     problems: &mut Vec<Problem>,
 ) -> Vec<Arc<Link>> {
-    let resolv_conf = config.resolv_conf.as_deref().unwrap_or(Path::new(system::RESOLV_CONF));
-    match system::upstreams(resolv_conf, Path::new(system::RESOLVED_CONF), own) {
+    match config.system_upstreams(own) {
         Ok(addresses) => addresses.into_iter().map(|address| link(address.into(), Place::At(address), known)).collect(),
         Err(problem) => {
             problems.push(problem);
@@ -390,6 +388,27 @@ mod tests {
         last.store(0, Ordering::SeqCst);
         let (third, problems) = Forwarder::new(&named, Some(&second), &[]).await;
         assert_eq!((problems.len(), third.asks_the_same(&second)), (1, true));
+    }
+
+    #[tokio::test]
+    async fn other_servers_of_the_system_are_seen() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let write = |text: &str| std::fs::write(file.path(), text).unwrap();
+        write("nameserver 192.0.2.1\n");
+        let config = Config { resolv_conf: Some(file.path().to_owned()), ..Config::default() };
+        let (forwarder, problems) = Forwarder::new(&config, None, &[]).await;
+        assert_eq!(problems, []);
+        let sees = |text: &str| {
+            write(text);
+            forwarder.differs_from_system(&config, &["192.0.2.9:53".parse().unwrap()])
+        };
+        assert!(!sees("search example.net\nnameserver 192.0.2.1\n"));
+        assert!(sees("nameserver 192.0.2.2\n") && sees("nameserver 192.0.2.1\nnameserver 192.0.2.2\n"));
+        assert!(!sees("nameserver 192.0.2.9\n"), "we are no upstream of ours");
+        assert!(!sees(""), "it is about to be written");
+        let named = Config { upstreams: Some(Vec::new()), ..config.clone() };
+        write("nameserver 192.0.2.2\n");
+        assert!(!forwarder.differs_from_system(&named, &[]), "nobody has asked for them");
     }
 
     #[tokio::test]

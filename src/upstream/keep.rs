@@ -66,8 +66,8 @@ mod tests {
 
     use super::super::Config;
     use super::*;
-    use crate::dns::{Class, Query, Question, Rcode, Record, Type};
-    use crate::resolve::cache::{Key, Names};
+    use crate::dns::{Class, Names, Query, Question, Rcode, Record, Type};
+    use crate::resolve::cache::Key;
 
     async fn forwarder(upstream: &str) -> Arc<Forwarder> {
         let config = Config { upstreams: Some(vec![upstream.parse().unwrap()]), ..Config::default() };

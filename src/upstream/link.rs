@@ -121,6 +121,11 @@ impl Link {
         }
     }
 
+    /// Where it is asked by datagram; `None` for what has connections, and for what has to be found first.
+    pub(super) fn by_datagram(&self) -> Option<SocketAddr> {
+        self.address().filter(|_| self.upstream.protocol == Protocol::Udp)
+    }
+
     /// Sends a query and waits for its reply, for as long as the caller does. The reply bears the query's own id, and comes
     /// with the time at which it was asked for, which is after a connection was made.
     pub(super) async fn ask(self: &Arc<Self>, query: &[u8]) -> io::Result<(Instant, Vec<u8>)> {

@@ -39,15 +39,16 @@ use std::sync::Arc;
 use bootstrap::{Bootstrap, Place};
 use link::Link;
 
-pub use self::cookies::{Cookie, NO_COOKIE, has_edns};
+pub use self::cookies::Cookie;
 pub use self::sockets::{Allowance, Allowed, any_towards};
-pub use self::udp::{GUESSED_AT, OTHER_CASE};
+pub use self::udp::Lost;
 pub use address::{Host, Identity, Pin, Protocol, Upstream};
 pub use config::{Config, Route, Sequential};
 pub use forwarder::{Answered, Forwarder, Kept, Resolved};
 pub use group::{Favourite, FirstAttempt};
 pub use report::Try;
 pub use tally::Counters;
+pub use under_way::Turn;
 
 /// Asks one server one question, by UDP again and again for as long as the caller waits; its name is looked up by the system's
 /// servers, and asked by TCP then instead of UDP. The reply may be truncated.

@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde::{Serialize, Serializer};
 
-use super::address::Protocol;
 use super::forwarder::Forwarder;
 use super::group::{Group, Member};
 use super::tally::{Counters, Tally};
 use super::validator::Verdict;
-use crate::dns::{Edns, Query, Question, Rcode};
+use crate::dns::{Edns, Header, Query, Question, Section};
 use crate::limits;
 use crate::metrics::{Count, Kind, Labels, Page};
 use crate::resolve::cache::{Key, Stock};
@@ -92,11 +91,11 @@ fn collect_str<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::
 
 impl Try {
     pub(super) fn new(Member { link, tally }: &Member, tried: Tried) -> Self {
-        let is_datagram = link.upstream.protocol == Protocol::Udp && tried.transport == Transport::Udp;
+        let is_datagram = link.by_datagram().is_some() && tried.transport == Transport::Udp;
         Self {
             upstream: tally.text().clone(),
             address: link.address(),
-            by: if is_datagram && link.address().is_some() { "udp" } else { "stream" },
+            by: if is_datagram { "udp" } else { "stream" },
             after_ms: milliseconds(tried.after),
             took_ms: milliseconds(tried.took),
             heard: tried.heard,
@@ -129,13 +128,13 @@ fn order(manner: Manner) -> &'static str {
 /// What a reply is, or why there is none.
 fn outcome(reply: Result<&[u8], impl Display>) -> String {
     let header = match reply {
-        Ok(reply) => reply.first_chunk::<8>(),
+        Ok(reply) => Header::of(reply),
         Err(error) => return error.to_string(),
     };
-    let Some(&[_, _, high, low, _, _, count @ ..]) = header else { return "no message".to_owned() };
-    let (rcode, count) = (Rcode(u16::from(low & 15)), u16::from_be_bytes(count));
-    let cut = if high & 2 != 0 { ", cut: it comes whole over TCP" } else { "" };
-    format!("{rcode}, {count} {}{cut}", if count == 1 { "record" } else { "records" })
+    let Some(header) = header else { return "no message".to_owned() };
+    let count = header.count(Section::Answer);
+    let truncated = if header.flags().truncated { ", truncated (complete over TCP)" } else { "" };
+    format!("{}, {count} {}{truncated}", header.rcode(), if count == 1 { "record" } else { "records" })
 }
 
 impl Forwarder {
@@ -210,98 +209,118 @@ impl Forwarder {
         }
     }
 
-    /// What happened so far, and how much is kept.
+    /// What happened so far, and how much is kept; each forwarder with the name of its view.
     pub fn metrics(all: &[(Option<&str>, &Arc<Self>)], page: &mut Page) {
-        use Kind::{Counter, Gauge};
-        let of_view = |view: &Option<&str>| -> Labels { view.map(|view| ("view", view.to_owned())).into_iter().collect() };
-        let stocks = || all.iter().map(|(view, forwarder)| (of_view(view), forwarder.stock()));
-        let stock = |of: fn(&Stock) -> u64| stocks().map(move |(labels, stock)| (labels, of(&stock)));
-        let counts = |of: fn(&Counters) -> &Count| {
-            all.iter().map(move |(view, forwarder)| (of_view(view), of(&forwarder.counters).get()))
-        };
-        let entries = stock(|stock| stock.entries as u64);
-        page.family(Gauge, "rollcall_cache_entries", "Answers of upstreams that are kept.", entries);
-        page.family(Gauge, "rollcall_cache_octets", "What they weigh.", stock(|stock| stock.octets));
-        page.family(Gauge, "rollcall_cache_octets_max", "What they may weigh.", stock(|stock| stock.octets_max));
-        let evicted = stock(|stock| stock.evicted);
-        page.family(Counter, "rollcall_cache_evictions_total", "Answers that made room for others.", evicted);
-        let misses = counts(|counters| &counters.misses);
-        page.family(Counter, "rollcall_cache_misses_total", "Questions with no fresh answer.", misses);
-        let stale = counts(|counters| &counters.stale);
-        page.family(Counter, "rollcall_cache_stale_total", "Questions that got a stale answer.", stale);
-        page.family(
-            Counter,
-            "rollcall_cache_prefetches_total",
-            "Answers that were fetched anew before their end.",
-            counts(|counters| &counters.prefetched),
-        );
-        let under_way = all.iter().map(|(view, forwarder)| (of_view(view), forwarder.under_way()));
-        page.family(Gauge, "rollcall_lookups_under_way", "Questions that are being looked up.", under_way);
-        let coalesced = counts(|counters| &counters.coalesced);
-        page.family(Counter, "rollcall_lookups_coalesced_total", "Questions that joined one.", coalesced);
-        let refused = counts(|counters| &counters.refused);
-        page.family(Counter, "rollcall_lookups_refused_total", "Questions beyond the bound.", refused);
-        let failed = counts(|counters| &counters.failed);
-        page.family(Counter, "rollcall_lookups_failed_total", "Look-ups that no upstream answered.", failed);
-        let states = |counters: &Counters| {
-            let Counters { secure, insecure, bogus, .. } = counters;
-            [("secure", secure.get()), ("insecure", insecure.get()), ("bogus", bogus.get())]
-        };
-        let validations = all.iter().flat_map(|(view, forwarder)| {
-            let labels = |state: &str| [of_view(view), vec![("state", state.to_owned())]].concat();
-            states(&forwarder.counters).map(|(state, count)| (labels(state), count))
-        });
-        page.family(Counter, "rollcall_validations_total", "Answers that were validated, and what they are.", validations);
-        let groups = || {
-            all.iter().flat_map(move |(view, forwarder)| forwarder.groups.all.iter().map(move |group| (of_view(view), group)))
-        };
-        let labels = |of_view: &Labels, group: &Group, member: &Member| [&of_view[..], &group.labels(member)].concat();
-        let each = || {
-            groups().flat_map(move |(of_view, group)| {
-                group.members.iter().map(move |member| (labels(&of_view, group, member), &*member.tally))
-            })
-        };
-        let counts = |of: fn(&Tally) -> &Count| each().map(move |(labels, tally)| (labels, of(tally).get()));
-        page.family(Counter, "rollcall_upstream_sent_total", "Queries that it was sent.", counts(|tally| &tally.sent));
-        page.family(Counter, "rollcall_upstream_answered_total", "Good answers of it.", counts(|tally| &tally.answered));
-        page.family(
-            Counter,
-            "rollcall_upstream_failed_total",
-            "Errors of it, and attempts that could not be made.",
-            counts(|tally| &tally.failed),
-        );
-        page.family(
-            Counter,
-            "rollcall_upstream_missed_total",
-            "Look-ups to which it was of no use in time.",
-            counts(|tally| &tally.missed),
-        );
-        let conditions = || {
-            groups().flat_map(move |(of_view, group)| {
-                group.fares().into_iter().map(move |(member, condition)| (labels(&of_view, group, member), condition))
-            })
-        };
-        let up = conditions().map(|(labels, condition)| (labels, u8::from(!condition.is_suspect())));
-        page.family(
-            Gauge,
+        cache_metrics(all, page);
+        look_up_metrics(all, page);
+        upstream_metrics(all, page);
+    }
+}
+
+/// Forwarders, each with the name of its view.
+type Views<'a> = [(Option<&'a str>, &'a Arc<Forwarder>)];
+
+/// A name, what it means, and where the number is.
+type Told<T, V> = (&'static str, &'static str, fn(&T) -> V);
+type Counted<T> = (&'static str, &'static str, fn(&T) -> &Count);
+
+fn of_view(view: &Option<&str>) -> Labels {
+    view.map(|view| ("view", view.to_owned())).into_iter().collect()
+}
+
+fn cache_metrics(all: &Views<'_>, page: &mut Page) {
+    let stocks: [(Kind, Told<Stock, u64>); 4] = [
+        (Kind::Gauge, ("rollcall_cache_entries", "Cached answers of upstreams.", |stock| stock.entries as u64)),
+        (Kind::Gauge, ("rollcall_cache_octets", "Octets that cached answers take.", |stock| stock.octets)),
+        (Kind::Gauge, ("rollcall_cache_octets_max", "Octets that cached answers may take at most.", |stock| stock.octets_max)),
+        (Kind::Counter, ("rollcall_cache_evictions_total", "Cached answers that were evicted.", |stock| stock.evicted)),
+    ];
+    for (kind, (name, help, of)) in stocks {
+        page.family(kind, name, help, all.iter().map(|(view, forwarder)| (of_view(view), of(&forwarder.stock()))));
+    }
+    let counts: [Counted<Counters>; 3] = [
+        ("rollcall_cache_misses_total", "Questions with no fresh answer.", |counters| &counters.misses),
+        ("rollcall_cache_stale_total", "Questions that got a stale answer.", |counters| &counters.stale),
+        ("rollcall_cache_prefetches_total", "Answers that were fetched anew before their end.", |counters| {
+            &counters.prefetched
+        }),
+    ];
+    for (name, help, of) in counts {
+        count(all, page, name, help, of);
+    }
+}
+
+fn count(all: &Views<'_>, page: &mut Page, name: &'static str, help: &str, of: fn(&Counters) -> &Count) {
+    let counts = all.iter().map(|(view, forwarder)| (of_view(view), of(&forwarder.counters).get()));
+    page.family(Kind::Counter, name, help, counts);
+}
+
+fn look_up_metrics(all: &Views<'_>, page: &mut Page) {
+    let under_way = all.iter().map(|(view, forwarder)| (of_view(view), forwarder.under_way()));
+    page.family(Kind::Gauge, "rollcall_lookups_under_way", "Questions that are being looked up.", under_way);
+    let counts: [Counted<Counters>; 3] = [
+        ("rollcall_lookups_coalesced_total", "Questions that joined a look-up that was under way.", |counters| {
+            &counters.coalesced
+        }),
+        ("rollcall_lookups_refused_total", "Questions refused, as too many look-ups were under way.", |counters| {
+            &counters.refused
+        }),
+        ("rollcall_lookups_failed_total", "Look-ups that no upstream answered.", |counters| &counters.failed),
+    ];
+    for (name, help, of) in counts {
+        count(all, page, name, help, of);
+    }
+    let validations = all.iter().flat_map(|(view, forwarder)| {
+        let Counters { secure, insecure, bogus, .. } = &*forwarder.counters;
+        [("secure", secure), ("insecure", insecure), ("bogus", bogus)]
+            .map(|(state, count)| ([of_view(view), vec![("state", state.to_owned())]].concat(), count.get()))
+    });
+    let help = "Answers that were validated, and what they are.";
+    page.family(Kind::Counter, "rollcall_validations_total", help, validations);
+}
+
+fn upstream_metrics(all: &Views<'_>, page: &mut Page) {
+    let groups =
+        || all.iter().flat_map(move |(view, forwarder)| forwarder.groups.all.iter().map(move |group| (of_view(view), group)));
+    let labels = |of_view: &Labels, group: &Group, member: &Member| [&of_view[..], &group.labels(member)].concat();
+    let each = || {
+        groups().flat_map(move |(of_view, group)| {
+            group.members.iter().map(move |member| (labels(&of_view, group, member), &*member.tally))
+        })
+    };
+    let counts: [Counted<Tally>; 4] = [
+        ("rollcall_upstream_sent_total", "Queries sent to the upstream.", |tally| &tally.sent),
+        ("rollcall_upstream_answered_total", "Good answers of the upstream.", |tally| &tally.answered),
+        ("rollcall_upstream_failed_total", "Errors of the upstream, and attempts that could not be made.", |tally| {
+            &tally.failed
+        }),
+        ("rollcall_upstream_missed_total", "Look-ups for which the upstream was too late.", |tally| &tally.missed),
+    ];
+    for (name, help, of) in counts {
+        page.family(Kind::Counter, name, help, each().map(|(labels, tally)| (labels, of(tally).get())));
+    }
+    let conditions = || {
+        groups().flat_map(move |(of_view, group)| {
+            group.fares().into_iter().map(move |(member, condition)| (labels(&of_view, group, member), condition))
+        })
+    };
+    let states: [Told<Condition, bool>; 2] = [
+        (
             "rollcall_upstream_up",
             "1, or 0 for an upstream that is asked last because it failed or did not answer.",
-            up,
-        );
-        let set_aside = conditions().map(|(labels, condition)| (labels, u8::from(condition.is_set_aside)));
-        page.family(
-            Gauge,
-            "rollcall_upstream_leads_back",
-            "1 for an upstream that is not asked because it leads back here.",
-            set_aside,
-        );
-        let latencies =
-            conditions().filter_map(|(labels, condition)| condition.latency.map(|latency| (labels, latency.as_secs_f64())));
-        page.family(Gauge, "rollcall_upstream_latency_seconds", "How long it takes, smoothed.", latencies);
-        page.histograms(
-            "rollcall_upstream_seconds",
-            "How long its good answers took.",
-            each().map(|(labels, tally)| (labels, &tally.took)),
-        );
+            |condition| !condition.is_suspect(),
+        ),
+        ("rollcall_upstream_leads_back", "1 for an upstream that is not asked because it leads back here.", |condition| {
+            condition.is_set_aside
+        }),
+    ];
+    for (name, help, of) in states {
+        page.family(Kind::Gauge, name, help, conditions().map(|(labels, condition)| (labels, u8::from(of(&condition)))));
     }
+    let latencies =
+        conditions().filter_map(|(labels, condition)| condition.latency.map(|latency| (labels, latency.as_secs_f64())));
+    let help = "Response time of the upstream, smoothed.";
+    page.family(Kind::Gauge, "rollcall_upstream_latency_seconds", help, latencies);
+    let help = "Response times of the upstream's good answers.";
+    page.histograms("rollcall_upstream_seconds", help, each().map(|(labels, tally)| (labels, &tally.took)));
 }

@@ -2,7 +2,7 @@
 //!
 //! Each query takes a socket and an id at random, so that whoever wants to forge a reply has to guess both (RFC 5452, 9).
 //! A reply counts when its sender, id and question are those of a query that waits on that socket; any other is passed
-//! over and ends nobody's wait. A reply that is right but for the letter case of its question says so ([`OTHER_CASE`]).
+//! over and ends nobody's wait. A reply that is right but for the letter case of its question says so ([`Lost::OtherCase`]).
 
 use std::collections::HashMap;
 use std::io;
@@ -23,11 +23,27 @@ use crate::limits;
 /// When a question is sent again that is asked by a socket of its own.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// What it is called when somebody tries to forge a reply.
-pub const GUESSED_AT: io::ErrorKind = io::ErrorKind::ConnectionAborted;
+/// Why nothing came of an attempt.
+#[derive(Debug, thiserror::Error)]
+pub enum Lost {
+    /// So many wrong replies came that somebody tries to forge the right one.
+    #[error("forged replies")]
+    Forged,
+    /// A reply has the question in another letter case than that in which it was sent.
+    #[error("a reply in another letter case than the question")]
+    OtherCase,
+    /// A reply is right but for its cookie (RFC 7873, 5.3).
+    #[error("a reply without the right cookie")]
+    NoCookie,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
 
-/// What it is called when a reply has the question in another letter case than that in which it was sent.
-pub const OTHER_CASE: io::ErrorKind = io::ErrorKind::InvalidData;
+impl From<io::ErrorKind> for Lost {
+    fn from(kind: io::ErrorKind) -> Self {
+        Self::Io(kind.into())
+    }
+}
 
 /// The sockets for one address family.
 #[derive(Debug)]
@@ -77,9 +93,8 @@ impl Pool {
     }
 
     /// Sends a query, its question in this case, and waits for its reply, for as long as the caller does. Both are the
-    /// caller's own by their id and their case. The error is [`GUESSED_AT`] when so many wrong replies came that somebody
-    /// tries to forge one.
-    pub(super) async fn ask(&self, upstream: SocketAddr, query: &[u8], case: Option<LetterCase>) -> io::Result<Vec<u8>> {
+    /// caller's own by their id and their case.
+    pub(super) async fn ask(&self, upstream: SocketAddr, query: &[u8], case: Option<LetterCase>) -> Result<Vec<u8>, Lost> {
         let port = self.port().await?;
         let (reply, replied) = oneshot::channel();
         let question = question(query).ok_or(io::ErrorKind::InvalidInput)?;
@@ -91,10 +106,10 @@ impl Pool {
             case.apply(&mut octets);
         }
         port.socket.send_to(&octets, upstream).await?;
-        let mut octets = replied.await.map_err(|_| GUESSED_AT)?;
+        let mut octets = replied.await.map_err(|_| Lost::Forged)?;
         drop(enlisted);
         if case.is_some_and(|case| !case.take_back(question, &mut octets)) {
-            return Err(OTHER_CASE.into());
+            return Err(Lost::OtherCase);
         }
         if let Some(id) = query.first_chunk::<2>() {
             set_id(&mut octets, u16::from_be_bytes(*id));
@@ -333,7 +348,7 @@ mod tests {
         };
         // All letters change, so that a small one of them is a capital one.
         let (reply, ()) = tokio::join!(pool.ask(address, &asked, Some(LetterCase::new(u64::MAX))), lower);
-        assert_eq!(reply.unwrap_err().kind(), OTHER_CASE);
+        assert!(matches!(reply, Err(Lost::OtherCase)), "{reply:?}");
     }
 
     #[tokio::test]
@@ -389,7 +404,7 @@ mod tests {
         };
         let waits = tokio::time::timeout(Duration::from_secs(5), pool.ask(address, &asked, None));
         let (reply, ()) = tokio::join!(waits, forger);
-        assert_eq!(reply.expect("it does not wait on").unwrap_err().kind(), GUESSED_AT);
+        assert!(matches!(reply.expect("it does not wait on"), Err(Lost::Forged)));
         let sockets = lock(&pool.sockets);
         let used: Vec<u32> = sockets.iter().flatten().map(|port| port.uses.load(Ordering::Relaxed)).collect();
         assert_eq!(used, [limits::UPSTREAM_SOCKET_USES]);

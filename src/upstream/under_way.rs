@@ -1,9 +1,11 @@
-//! Look-ups that are under way, so that the same question is asked once for all who want to know (RFC 5452, 5).
+//! Questions that are being asked, so that the same one is asked once for all who want to know (RFC 5452, 5): by a look-up, or
+//! first by a listener itself, whoever of them comes first.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use foldhash::fast::RandomState;
 use tokio::sync::watch;
 
 use super::report::Try;
@@ -20,7 +22,7 @@ pub(super) struct Outcome {
 
 /// The questions that are being asked.
 #[derive(Debug, Default)]
-pub(super) struct UnderWay(Mutex<HashMap<Key, Told>>);
+pub(super) struct UnderWay(Mutex<HashMap<Key, Told, RandomState>>);
 
 /// Where the outcome of a look-up will be told.
 #[derive(Debug, Clone)]
@@ -35,15 +37,17 @@ pub(super) enum Joined {
     /// Somebody asks it already.
     Waits(Told),
     /// Whoever has this is to ask it.
-    Begins(Turn, Told),
+    Begins(Turn),
     /// Nobody asks it, and no more may be asked at one time.
     Full,
 }
 
-/// The right and duty to ask one question; it ends when this is dropped, however that comes.
-pub(super) struct Turn {
+/// The right and duty to ask one question; it ends when this is dropped, however that comes. Who waits then asks again.
+#[derive(Debug)]
+pub struct Turn {
     under_way: Arc<UnderWay>,
     key: Key,
+    begun: Instant,
     tell: watch::Sender<Option<Outcome>>,
 }
 
@@ -55,9 +59,9 @@ impl UnderWay {
             None if under_way.len() >= limits::LOOKUPS_MAX => Joined::Full,
             None => {
                 let (tell, outcome) = watch::channel(None);
-                let told = Told { begun: Instant::now(), outcome };
-                under_way.insert(key.clone(), told.clone());
-                Joined::Begins(Turn { under_way: self.clone(), key: key.clone(), tell }, told)
+                let begun = Instant::now();
+                under_way.insert(key.clone(), Told { begun, outcome });
+                Joined::Begins(Turn { under_way: self.clone(), key: key.clone(), begun, tell })
             }
         }
     }
@@ -67,7 +71,7 @@ impl UnderWay {
         self.lock().len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Told>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Told, RandomState>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -84,12 +88,23 @@ impl Turn {
         &self.key
     }
 
-    /// Tells all who wait. Who asks from now on begins anew.
-    pub(super) fn end(self, outcome: Outcome) {
+    /// Where what comes of it will be told.
+    pub(super) fn told(&self) -> Told {
+        Told { begun: self.begun, outcome: self.tell.subscribe() }
+    }
+
+    /// Tells all who wait, if any do. Who asks from now on begins anew.
+    pub(super) fn end(self, outcome: impl FnOnce() -> Outcome) {
         let tell = self.tell.clone();
         drop(self);
-        // Nobody may be left to hear it.
-        let _ = tell.send(Some(outcome));
+        if tell.receiver_count() > 0 {
+            let _ = tell.send(Some(outcome()));
+        }
+    }
+
+    /// The same of a good answer that a listener had.
+    pub fn end_with(self, answer: &[u8]) {
+        self.end(|| Outcome { answer: Ok(answer.into()), tries: Arc::default() });
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -143,6 +143,14 @@ fn rfc8906_3_1_a_client_that_asks_too_often_is_still_answered() {
         assert!((20..30).contains(&whole) && cut > 30, "{whole} {cut}");
     }
     assert_eq!(flood([127, 0, 0, 10], true), (60, 0), "exempt");
+    // Where what is answered is no question at all, there is nothing to come by TCP for.
+    let odd = UdpSocket::bind("127.0.0.11:0").expect("an address of loopback");
+    odd.connect(rollcall.dns).expect("a way");
+    odd.set_read_timeout(Some(Duration::from_millis(500))).expect("a time");
+    let update = [0, 7, 0x28, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    (0..60).for_each(|_| assert_eq!(odd.send(&update).expect("sent"), 12));
+    let answers = std::iter::from_fn(|| odd.recv(&mut [0; 512]).ok()).count();
+    assert!((1..30).contains(&answers), "{answers}");
     // The one whose address was used goes on by TCP, as dig does by itself.
     let genuine = dig(rollcall.dns, "-b 127.0.0.7 web.service.consul");
     assert!(genuine.contains("192.0.2.3") && genuine.contains("(TCP)"), "{genuine}");

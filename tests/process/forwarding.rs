@@ -1,5 +1,7 @@
 //! Names of others: asked of real upstreams, cached, and never mixed up with ours.
 
+use std::net::UdpSocket;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::ResponseCode;
@@ -8,8 +10,8 @@ use serde_json::json;
 
 use crate::support::rollcall::{Launch, directory};
 use crate::support::tools::{dig, nslookup, sorted_lines};
-use crate::support::upstream::{Server, Silent, Witness};
-use crate::support::{dns, free_port};
+use crate::support::upstream::{Scripted, Server, Silent, Witness};
+use crate::support::{dns, free_port, wire};
 
 /// When this fails, the machine lacks something, and rollcall is not to blame for the failures below.
 #[test]
@@ -102,6 +104,46 @@ fn the_same_question_is_asked_upstream_once() {
     assert!((1..=2).contains(&witness.count("cached.example.net.")), "{:?}", witness.asked());
 }
 
+/// Whichever worker a client's datagram comes to, and however it comes.
+#[test]
+fn rfc5452_5_many_who_ask_a_new_name_at_one_time_cost_one_question() {
+    const A: u16 = 1;
+    let upstream = Scripted::start(|heard| {
+        thread::sleep(Duration::from_millis(10));
+        vec![wire::reply(&heard.octets, [0x80, 0x80], [&[wire::record(A, 60, &[192, 0, 2, 7])], &[], &[]])]
+    });
+    let directory = directory();
+    let launch = Launch::serve(directory.path()).option("--workers", "4");
+    let rollcall = launch.option("--upstream", upstream.address.to_string()).start();
+    // So that it is known how fast it is, and each worker asks it by itself.
+    for number in 0..20 {
+        assert_eq!(rollcall.ask(&format!("warm-{number}.example.net"), "A").answers(), ["192.0.2.7"]);
+    }
+    let clients: Vec<UdpSocket> = (0..24)
+        .map(|_| {
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+            socket.connect(rollcall.dns).expect("a way");
+            socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a time");
+            socket
+        })
+        .collect();
+    for number in 0..20 {
+        let name = format!("new-{number}.example.net");
+        let octets = wire::query(&name, A, &[]);
+        clients.iter().for_each(|client| assert_eq!(client.send(&octets).expect("sent"), octets.len()));
+        let mut room = [0; 512];
+        for client in &clients {
+            let length = client.recv(&mut room).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(wire::counts(&room[..length])[0], 1, "{name}");
+        }
+        let asked = upstream.heard().into_iter().filter(|heard| {
+            let end = wire::question_end(&heard.octets);
+            heard.octets[12..end - 4].eq_ignore_ascii_case(&wire::name(&name))
+        });
+        assert_eq!(asked.count(), 1, "{name}");
+    }
+}
+
 #[test]
 fn a_dead_upstream_costs_milliseconds() {
     let directory = directory();
@@ -136,7 +178,7 @@ fn all_upstreams_dead_is_servfail_in_time_and_costs_nobody_else() {
         .http
         .accepts("/v1/agent/service/register", &json!({"ID": "ours", "Name": "ours", "Address": "192.0.2.3", "Port": 1}));
     let address = rollcall.dns;
-    let waiting = std::thread::spawn(move || dns::udp_within(address, "www.example.net", "A", Duration::from_secs(30)));
+    let waiting = thread::spawn(move || dns::udp_within(address, "www.example.net", "A", Duration::from_secs(30)));
     for _ in 0..50 {
         let start = Instant::now();
         assert_eq!(rollcall.ask("ours.service.consul", "A").answers(), ["192.0.2.3"]);

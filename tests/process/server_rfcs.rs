@@ -487,15 +487,25 @@ fn rfc2181_11_labels_are_octets() {
 
 #[test]
 fn rfc6604_3_the_code_is_that_of_the_end_of_the_chain_and_aa_that_of_its_begin() {
-    let (directory, oracle) = (directory(), Oracle::start(1));
+    let (directory, oracle, silent) = (directory(), Oracle::start(1), Silent::start());
     let file = directory.path().join("rollcall.toml");
     let alias = |name: &str, to: &str| format!("[[record]]\nname = \"{name}\"\ntype = \"CNAME\"\nvalue = \"{to}\"\n");
-    let config =
-        [alias("gone.test", "nx.example.net."), alias("there.test", "www.example.net."), alias("none.test", "x.invalid.")];
+    let config = [
+        alias("gone.test", "nx.example.net."),
+        alias("there.test", "www.example.net."),
+        alias("none.test", "x.invalid."),
+        alias("dead.test", "www.dead.example."),
+        format!(
+            "[forward]\ntimeout = \"300ms\"\n[[forward.route]]\ndomains = [\"dead.example\"]\nupstreams = [\"{}\"]\n",
+            silent.address
+        ),
+    ];
     std::fs::write(&file, config.concat()).expect("written");
     let launch = Launch::serve(directory.path()).option("--config", &file);
     let rollcall = launch.option("--upstream", oracle.address.to_string()).start();
-    for (name, code, answers) in [("gone.test", NXDOMAIN, 1), ("there.test", NOERROR, 2), ("none.test", NXDOMAIN, 1)] {
+    let cases =
+        [("gone.test", NXDOMAIN, 1), ("there.test", NOERROR, 2), ("none.test", NXDOMAIN, 1), ("dead.test", SERVFAIL, 1)];
+    for (name, code, answers) in cases {
         let answer = ask(rollcall.dns, &query(name, A, &[]));
         assert_eq!((rcode(&answer), counts(&answer)[0], answer[2] & AA), (code, answers, AA), "{name}");
         // RFC 1034, 4.3.2: the alias first.

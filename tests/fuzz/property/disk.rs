@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use rollcall::resolve::cache::{Cache, Config, Names};
+use rollcall::dns::Names;
+use rollcall::resolve::cache::{Cache, Config};
 
 pub(crate) fn holds(octets: &[u8]) {
     let _ = rollcall::registry::journal_rows(octets);

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use rollcall::dns::{Edns, Message, Query, Rcode, Record};
-use rollcall::resolve::cache::{Cache, Config, Key, Names};
+use rollcall::dns::{Edns, Message, Names, Query, Rcode, Record};
+use rollcall::resolve::cache::{Cache, Config, Key};
 use rollcall::resolve::{filter, open_alias};
 
 pub(crate) fn holds(octets: &[u8]) {
@@ -12,7 +12,9 @@ pub(crate) fn holds(octets: &[u8]) {
     filtered(octets);
     let Ok(message) = message else { return };
     let _ = open_alias(&message);
-    if let [question] = &message.questions[..] {
+    if let [question] = &message.questions[..]
+        && message.flags.response
+    {
         let edns = message.edns.as_ref().map(|_| Edns::new(512));
         let query = Query { edns, ..Query::of(question.clone()) };
         // As it came, its pointers may lead anywhere, into TTLs that are counted down too; as anybody writes it, they do not.
