@@ -182,8 +182,9 @@ pub const UPSTREAM_SOCKET_STRAYS_MAX: u32 = 100;
 /// Queries that wait on one such socket; far below the 65,536 ids, so that a free one is found at once.
 pub const UPSTREAM_QUERIES_PER_SOCKET_MAX: usize = 1_024;
 
-/// Connections to one upstream at one time, over TCP, TLS, HTTP or QUIC. Servers give one client few.
-pub const UPSTREAM_CONNECTIONS_MAX: usize = 4;
+/// Connections to one upstream at one time, over TCP, TLS, HTTP or QUIC. Servers give one client few;
+/// more than one or two are made only while each has as many queries as stands below.
+pub const UPSTREAM_CONNECTIONS_MAX: usize = 8;
 
 /// Queries under way on one connection to an upstream from which on another one is made: as many streams as HTTP/2
 /// servers let be open at least (RFC 9113, 6.5.2).

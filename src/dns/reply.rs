@@ -11,6 +11,8 @@ pub struct Reply {
     /// Its question is that which was asked. Errors may come back without any.
     pub has_question: bool,
     pub has_edns: bool,
+    /// Its OPT record says more than that.
+    pub has_options: bool,
     pub rcode: Rcode,
 }
 
@@ -28,7 +30,13 @@ impl Reply {
             _ => return None,
         };
         let opt = opt(octets).ok()?;
-        Some(Self { has_question, has_edns: opt.is_some(), rcode: extended(Rcode(u16::from(low & 15)), opt.as_ref()) })
+        let has_options = opt.as_ref().is_some_and(|opt| !opt.data.is_empty());
+        Some(Self {
+            has_question,
+            has_edns: opt.is_some(),
+            has_options,
+            rcode: extended(Rcode(u16::from(low & 15)), opt.as_ref()),
+        })
     }
 }
 

@@ -124,7 +124,7 @@ impl Visit {
         let transport = self.reception.transport();
         let client = Client { address: self.client, room: transport.room() };
         let wishes = transport.wishes(query);
-        let mut answer = self.reception.responder.ask(&self.reception.listened, query, client).await;
+        let mut answer = self.reception.responder.ask_to_the_end(&self.reception.listened, query, client).await;
         if answer.is_empty() {
             return Err(Refusal(StatusCode::BAD_REQUEST, "expected a DNS query (RFC 1035, 4)"));
         }

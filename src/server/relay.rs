@@ -23,9 +23,9 @@ use tokio::sync::oneshot;
 
 use super::batch::{Inbox, Outbox, Return, Wait};
 use super::setup::Setup;
-use crate::dns::{Edns, Header, LetterCase, Message, PlainQuery, Reply, has_opt, question};
+use crate::dns::{Edns, Header, LetterCase, Message, PlainQuery, Reply, drop_options, has_opt, question};
 use crate::limits;
-use crate::resolve::cache::Key;
+use crate::resolve::cache::{HOP_BY_HOP, Key};
 use crate::resolve::forward::is_success;
 use crate::resolve::passing::{add_edns, clear_ad};
 use crate::upstream::{Allowance, Allowed, Favourite, FirstAttempt, Lost, Turn, any_towards};
@@ -311,10 +311,17 @@ impl Relay {
                 let mut bare = Vec::new();
                 let (octets, reply, wrong) = match flight.favourite.cookie {
                     _ if !is_same => (octets, reply, Some(Lost::OtherCase)),
+                    // What it says of its own hop, unasked, is not passed on.
+                    None if reply.has_options => {
+                        bare.extend_from_slice(octets);
+                        drop_options(&mut bare, &HOP_BY_HOP);
+                        (&mut bare[..], reply, None)
+                    }
                     None => (octets, reply, None),
                     Some(_) => {
                         bare.extend_from_slice(octets);
                         let is_right = setup.forwarder.take_cookie_back(&flight.favourite, &mut bare, has_opt(asked), now);
+                        drop_options(&mut bare, &HOP_BY_HOP);
                         let read = question(asked).and_then(|asked| Reply::read(&bare, asked)).filter(|_| is_right);
                         (&mut bare[..], read.unwrap_or(reply), read.is_none().then_some(Lost::NoCookie))
                     }

@@ -381,6 +381,19 @@ impl Responder {
         }
     }
 
+    /// The same for who may take back what it asked: a look-up has its client's place until it ends, or somebody could begin
+    /// any number of them.
+    pub(super) async fn ask_to_the_end(self: &Arc<Self>, listened: &Arc<Listened>, octets: &[u8], client: Client) -> Vec<u8> {
+        let mut out = Vec::new();
+        match self.begin(&mut self.worker(listened, false), octets, client, &mut out) {
+            None => out,
+            Some(pending) => {
+                let responder = self.clone();
+                tokio::spawn(async move { responder.finish(pending).await }).await.unwrap_or_default()
+            }
+        }
+    }
+
     /// Has a query looked up that nobody here knows. `first` is an attempt that was made already, for a plain query by UDP.
     /// Answers into `out` when there is no room for one more that waits.
     pub(super) fn look_up(

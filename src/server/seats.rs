@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::backlog::Backlog;
+use super::clients::network;
 use crate::limits;
 
 /// How long a connection has to be silent before another client may have its place.
@@ -77,13 +78,15 @@ impl Seats {
 
     /// Has a connection that is idle give up its place where this client could have no other one.
     fn make_room(&self, taken: &mut HashMap<u64, Taken>, client: Option<IpAddr>, full: bool) -> bool {
-        let own = taken.values().filter(|seat| client.is_some() && seat.client == client).count();
+        let whose = client.map(network);
+        let is_of = |seat: &Taken| seat.client.map(network) == whose;
+        let own = taken.values().filter(|seat| client.is_some() && is_of(seat)).count();
         let greedy = own >= limits::CONNECTIONS_PER_CLIENT_MAX;
         if !full && !greedy {
             return true;
         }
         // Who has most has to give up his own; a place of others is taken only when there is none left.
-        let theirs = |seat: &Taken| !greedy || seat.client == client;
+        let theirs = |seat: &Taken| !greedy || is_of(seat);
         let used = |seat: &Taken| seat.used.load(Ordering::Relaxed);
         let now = self.now();
         let spare = |seat: &Taken| now.saturating_sub(used(seat)) >= SPARE.as_millis() as u64;

@@ -53,8 +53,8 @@ impl Connection {
         Self { wire, made, end, ledger }
     }
 
-    /// Sends a query and waits for its reply. Who gives up waiting cancels nothing: that the reply came tells something of
-    /// the connection.
+    /// Sends a query and waits for its reply. Who gives up waiting makes room for others, as there may be an upstream that is
+    /// silent about one domain; what the connection owes since is not forgotten by that.
     pub(super) async fn ask(self: Arc<Self>, link: Arc<Link>, query: Vec<u8>) -> io::Result<Vec<u8>> {
         let sent = {
             let mut ledger = self.lock();
@@ -67,7 +67,7 @@ impl Connection {
             ledger.unheard.get_or_insert(now);
             now
         };
-        let (tell, told) = oneshot::channel();
+        let (mut tell, told) = oneshot::channel();
         tokio::spawn(async move {
             let outcome = tokio::select! {
                 biased;
@@ -75,6 +75,7 @@ impl Connection {
                     outcome.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
                 }
                 () = self.end.cancelled() => Err(ended()),
+                () = tell.closed() => return self.doubt(sent).await,
             };
             self.note(&link, sent, &outcome);
             let _ = tell.send(outcome);
@@ -95,6 +96,15 @@ impl Connection {
         match Reply::read(&reply, &asked) {
             Some(_) if reply.starts_with(&[0, 0]) => Ok(reply),
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "expected a reply to the query, got something else")),
+        }
+    }
+
+    /// Waits on for any word since a query was sent, although whoever asked has gone: without one there is nobody at its other end.
+    async fn doubt(&self, sent: Instant) {
+        self.lock().waiting -= 1;
+        let _ = tokio::time::timeout_at((sent + REPLY_MAX).into(), self.end.cancelled()).await;
+        if self.lock().unheard.is_some_and(|since| since <= sent) {
+            self.end.cancel();
         }
     }
 

@@ -19,10 +19,11 @@ use super::report::Try;
 use super::tally::Tally;
 use super::udp::Lost;
 use super::under_way::Turn;
-use crate::dns::{Query, is_bare};
+use crate::dns::{Query, drop_options, is_bare};
 use crate::limits;
 use crate::metrics::Labels;
 use crate::resolve::Room;
+use crate::resolve::cache::HOP_BY_HOP;
 use crate::resolve::failures::Fortune;
 use crate::resolve::filter;
 use crate::resolve::forward::{self, Condition, Lookup, Manner, Step, Transport, is_good};
@@ -347,13 +348,20 @@ impl Group {
         {
             clear_ad(reply);
         }
+        if let Ok(reply) = &mut reply
+            && !self.manner.is_sequential()
+        {
+            // What it says of its own hop, unasked.
+            drop_options(reply, &HOP_BY_HOP);
+        }
         match &reply {
             Ok(reply) if is_good(reply) => self.answered(upstream, sent.elapsed(), 1),
             Ok(_) => tally.failed.raise(1),
             Err(error) => {
                 tracing::debug!("upstream {link}: {error}");
-                // Forged replies are nothing that it has done.
-                if !matches!(error, Lost::Forged) {
+                // Forged replies are nothing that it has done, nor that we ask too much at one time.
+                let is_ours = matches!(error, Lost::Io(error) if error.kind() == io::ErrorKind::QuotaExceeded);
+                if !is_ours && !matches!(error, Lost::Forged) {
                     self.note(upstream, Condition::missed);
                     tally.failed.raise(1);
                 }
@@ -405,7 +413,7 @@ mod tests {
     use super::super::udp_peer::*;
     use super::super::{Config, Protocol, peer};
     use super::*;
-    use crate::dns::{Message, Rcode};
+    use crate::dns::{Edns, EdnsOption, Message, Rcode};
 
     #[tokio::test]
     async fn an_error_of_one_upstream_is_not_passed_on() {
@@ -416,6 +424,21 @@ mod tests {
             assert_eq!((message.rcode, message.answers.len()), (Rcode::NOERROR, 1), "question {n}");
         }
         assert!(bad.asked() < 6, "who answers with errors is asked now and then only, not {} times", bad.asked());
+    }
+
+    #[tokio::test]
+    async fn rfc6891_6_1_1_what_an_upstream_says_of_its_own_hop_is_not_passed_on() {
+        let chatty = |query: &Query| {
+            let options = [3, 8, 10, 15, 65_001, 65_312].map(|code| EdnsOption { code, data: [0; 8].into() });
+            Some(Message { edns: Some(Edns { options: options.into(), ..Edns::new(1232) }), ..right(query)? })
+        };
+        let peer = Peer::start(0, chatty).await;
+        let forwarder = forwarder(&config(&[&peer])).await;
+        for _ in 0..2 {
+            let message = ask(&forwarder, &query("www.example.net", true)).await;
+            let codes: Vec<u16> = message.edns.unwrap().options.iter().map(|option| option.code).collect();
+            assert_eq!(codes, [15, 65_001], "an extended error, and what nobody knows");
+        }
     }
 
     #[tokio::test]

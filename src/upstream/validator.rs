@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -217,7 +216,7 @@ impl Validator {
 
 /// The trust anchors of a file, and what is wrong with the others.
 pub(super) fn read_anchors(file: &Path) -> (Vec<Anchor>, Vec<Problem>) {
-    match fs::read_to_string(file) {
+    match crate::file::read_text(file, limits::CONFIG_OCTETS_MAX) {
         Ok(text) => {
             let (anchors, wrong) = Anchor::read_all(&text);
             let told = wrong.into_iter().take(limits::PROBLEMS_PER_FILE_MAX);
