@@ -63,7 +63,8 @@ impl Default for Config {
             strategy: Strategy::default(),
             random_case: true,
             cookies: true,
-            timeout: Duration::from_millis(2_500),
+            // So that whoever waits 2.5 s hears why there is no answer.
+            timeout: Duration::from_millis(2_450),
             cache: cache::Config::default(),
             route: Vec::new(),
             domain_needed: false,

@@ -249,7 +249,7 @@ mod tests {
             [[route]]\ndomains = [\"b.example\"]\nupstreams = [\"192.0.2.3\"]\n";
         let config: Config = toml::from_str(text).unwrap();
         let (forwarder, _) = Forwarder::new(&config, None, &[]).await;
-        let manner = |strategy| Manner::Ranked { strategy, deadline: Duration::from_millis(2_500) };
+        let manner = |strategy| Manner::Ranked { strategy, deadline: Config::default().timeout };
         let manners: Vec<Manner> = forwarder.groups.all.iter().map(|group| group.manner).collect();
         assert_eq!(manners, [Strategy::Strict, Strategy::Parallel, Strategy::Strict].map(manner));
         let error = toml::from_str::<Config>("strategy = \"best\"").unwrap_err().to_string();
