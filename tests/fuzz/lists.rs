@@ -1,16 +1,7 @@
 //! Block lists of all forms, injured: whatever stands in a file, it is read to its end, and what is said of it is bounded.
 
-use std::fs;
-use std::net::Ipv4Addr;
 use std::panic;
-use std::path::Path;
 use std::time::{Duration, Instant};
-
-use rollcall::dns::{Class, Edns, Message, Name, Query, Question, Rcode, Record, Type};
-use rollcall::limits::PROBLEMS_PER_FILE_MAX;
-use rollcall::resolve::Room;
-use rollcall::resolve::answer::Client;
-use rollcall::resolve::block::{Blocks, Config, Form};
 
 const CORPUS: &[&str] = &[
     "# hosts\n127.0.0.1 localhost\n::1 ip6-localhost\n0.0.0.0 ads.example tracker.example # both\n",
@@ -63,62 +54,28 @@ const WORDS: &[&str] = &[
 
 #[test]
 fn any_list_is_read_and_what_is_said_of_it_is_bounded() {
-    let folder = tempfile::tempdir().expect("a folder");
     let seconds = super::number("FUZZ_SECONDS").unwrap_or(10);
     let seed = super::seed();
     let mut chance = fastrand::Rng::with_seed(seed);
     let end = Instant::now() + Duration::from_secs(seconds);
     let (mut tried, mut blocked) = (0u64, 0u64);
     for text in CORPUS {
-        assert!(check(folder.path(), text.as_bytes(), "the corpus itself") > 0, "{text} blocks something");
+        assert!(check(text.as_bytes(), "the corpus itself") > 0, "{text} blocks something");
     }
     while Instant::now() < end {
         let octets = injured(&mut chance);
-        blocked += u64::from(check(folder.path(), &octets, &format!("FUZZ_SEED={seed}, input {tried}")) > 0);
+        blocked += u64::from(check(&octets, &format!("FUZZ_SEED={seed}, input {tried}")) > 0);
         tried += 1;
     }
     assert!(seconds == 0 || blocked * 10 > tried, "only {blocked} of {tried} lists blocked anything (FUZZ_SEED={seed})");
 }
 
-/// Says how many names a list has, read in all forms.
-fn check(folder: &Path, octets: &[u8], origin: &str) -> usize {
-    let path = folder.join("list");
-    fs::write(&path, octets).expect("written");
-    let result = panic::catch_unwind(|| {
-        let mut most = 0;
-        for form in [Form::Auto, Form::Hosts, Form::Domains, Form::Rpz] {
-            let config = Config { lists: vec![path.clone()], form, ..Config::default() };
-            let (blocks, problems) = Blocks::load(&[config], None, Instant::now());
-            assert!(problems.len() <= PROBLEMS_PER_FILE_MAX + 2, "{} problems", problems.len());
-            assert!(blocks.reload(Instant::now()).is_none(), "nothing has changed");
-            most = most.max(blocks.lists().map(|(_, names, _)| names).sum());
-            for name in ["x.ads.example", "data.example", "a.wild.example", "garden.example", "tcp.example", "."] {
-                judged(&blocks, name);
-            }
-        }
-        most
-    });
-    result.unwrap_or_else(|cause| {
+/// Says how many names a list has.
+fn check(octets: &[u8], origin: &str) -> usize {
+    panic::catch_unwind(|| super::property::lists::names(octets)).unwrap_or_else(|cause| {
         let said = cause.downcast_ref::<String>().map(String::as_str).or(cause.downcast_ref::<&str>().copied());
         panic!("{}\n  origin  {origin}\n  octets  {octets:02x?}", said.unwrap_or("it panicked"))
     })
-}
-
-/// What is said of a name can be written and read.
-fn judged(blocks: &Blocks, name: &str) {
-    let name: Name = name.parse().expect("a name");
-    for qtype in [Type::A, Type::TXT, Type::ANY] {
-        let question = Question { name: name.clone(), qtype, qclass: Class::IN };
-        let query = Query { edns: Some(Edns::new(1232)), ..Query::of(question) };
-        let client = Client { address: Ipv4Addr::new(127, 0, 0, 1).into(), room: Room::Datagram };
-        let mut answer = query.response(Rcode::NOERROR);
-        answer.answers.push(Record::address(name.clone(), 60, [192, 0, 2, 1].into()));
-        let answer = answer.compose(true);
-        let verdict = blocks.judge(&query.question, client).or_else(|| blocks.judge_answer(&query.question, client, &answer));
-        if let Some(message) = verdict.and_then(|verdict| verdict.message(&query)) {
-            assert_eq!(Message::parse(&message.compose(true)), Ok(message));
-        }
-    }
 }
 
 /// A list with words of others put in, and octets taken out, put in, changed and doubled.

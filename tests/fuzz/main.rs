@@ -60,6 +60,8 @@ const PARSERS: &[Parser] = &[
     ("disk", property::disk::holds, &[]),
     ("hop", property::hop::holds, &[]),
     ("import", property::import::holds, &["tests/data/dnsmasq/records.conf", "tests/golden/conf/tuned.json"]),
+    ("lists", property::lists::holds, &[]),
+    ("proofs", property::proofs::holds, &[]),
     ("reply", property::reply::holds, &[]),
     ("services", property::services::holds, &["zones/sample-service.json"]),
     ("text", property::text::holds, &[]),
@@ -78,7 +80,7 @@ fn every_parser_holds_for_what_ships_and_what_once_was_wrong() {
         let wrong = std::fs::read_dir(root.join("tests/data/fuzz").join(name)).into_iter().flatten();
         corpus.extend(wrong.map(|entry| read(&entry.expect("an entry").path())));
         match *name {
-            "decode" | "reply" => corpus.extend(self::corpus()),
+            "decode" | "proofs" | "reply" => corpus.extend(self::corpus()),
             "api" => corpus.extend(requests()),
             _ => {}
         }

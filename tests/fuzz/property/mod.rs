@@ -8,6 +8,8 @@ pub(crate) mod config;
 pub(crate) mod disk;
 pub(crate) mod hop;
 pub(crate) mod import;
+pub(crate) mod lists;
+pub(crate) mod proofs;
 pub(crate) mod reply;
 pub(crate) mod services;
 pub(crate) mod text;
