@@ -219,7 +219,9 @@ async fn read(socket: Arc<UdpSocket>, waiting: Arc<Waiting>, uses: Arc<AtomicU32
             if let Ok((length, from)) = socket.try_recv_from(buffer)
                 && let Some(octets) = buffer.get(..length)
             {
-                strays += u32::from(!hand_over(&waiting, octets, from));
+                // Who is no upstream from whom a reply is due here forges none.
+                let is_stray = !hand_over(&waiting, octets, from);
+                strays += u32::from(is_stray && lock(&waiting).keys().any(|(_, upstream)| *upstream == from));
             }
         });
         if strays > limits::UPSTREAM_SOCKET_STRAYS_MAX {
@@ -408,6 +410,25 @@ mod tests {
         let sockets = lock(&pool.sockets);
         let used: Vec<u32> = sockets.iter().flatten().map(|port| port.uses.load(Ordering::Relaxed)).collect();
         assert_eq!(used, [limits::UPSTREAM_SOCKET_USES]);
+    }
+
+    #[tokio::test]
+    async fn what_strangers_send_ends_nobodys_wait() {
+        let (server, stranger) = (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        let (address, pool, asked) = (server.local_addr().unwrap(), Pool::v4(), query("www.example.net"));
+        let answer = async {
+            let mut buffer = [0; 512];
+            let (length, client) = server.recv_from(&mut buffer).await.unwrap();
+            // It listens on all addresses.
+            let port: SocketAddr = ([127, 0, 0, 1], client.port()).into();
+            for _ in 0..limits::UPSTREAM_SOCKET_STRAYS_MAX * 2 {
+                stranger.send_to(b"junk", port).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            server.send_to(&reply_to(&buffer[..length], 1), client).await.unwrap();
+        };
+        let (reply, ()) = tokio::join!(pool.ask(address, &asked, None), answer);
+        assert!(reply.is_ok(), "{reply:?}");
     }
 
     #[tokio::test]
