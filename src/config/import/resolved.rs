@@ -130,6 +130,7 @@ impl Resolved {
 
     fn setting(&mut self, origin: &Origin, key: &str, value: &str) -> Result<(), Left> {
         let is_off = ["no", "false", "off", "0", "n", "f"].contains(&&*value.to_ascii_lowercase());
+        let is_on = ["yes", "true", "on", "1", "y", "t"].contains(&&*value.to_ascii_lowercase());
         let words = || value.split_ascii_whitespace();
         let from = || vec![origin.clone()];
         match key {
@@ -166,6 +167,12 @@ impl Resolved {
                     "rollcall validates all answers or none: with less, whoever strips signatures has his way",
                 )
                 .hint("`validate = true` in [forward.dnssec], if the servers pass signatures on"));
+            }
+            "DNSSEC" | "DNSOverTLS" if value.is_empty() => self.remarks.needless(origin, "that is the default of resolved"),
+            // What resolved cannot read it passes over.
+            "DNSSEC" if !is_on => return Err(Left::new(format!("expected yes, no or allow-downgrade, got {value:?}"))),
+            "DNSOverTLS" if !is_on && !is_off && value != "opportunistic" => {
+                return Err(Left::new(format!("expected yes, no or opportunistic, got {value:?}")));
             }
             "DNSSEC" => self.draft.set(Section::Dnssec, "validate", "true", from()),
             "DNSOverTLS" => {
@@ -409,6 +416,8 @@ mod tests {
             ("DNSOverTLS=yes", encrypted, "tls://192.0.2.3", Fate::Changed),
             ("DNSOverTLS=opportunistic", encrypted, "192.0.2.3", Fate::LeftOut),
             ("DNSOverTLS=no", plain, "192.0.2.3", Fate::Needless),
+            ("DNSOverTLS=maybe", plain, "192.0.2.3", Fate::LeftOut),
+            ("DNSOverTLS=", plain, "192.0.2.3", Fate::Needless),
         ] {
             let (table, remarks, text) = import(servers, &format!("[Resolve]\n{line}\n"));
             let upstreams = table["forward"]["upstreams"].as_array().unwrap();
