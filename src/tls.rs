@@ -9,28 +9,25 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 
+/// What a server shows to prove who it is.
+pub struct Presented<'a> {
+    pub certificate: &'a CertificateDer<'a>,
+    pub intermediates: &'a [CertificateDer<'a>],
+    /// Who was to be reached.
+    pub name: &'a ServerName<'a>,
+    pub ocsp: &'a [u8],
+    pub now: UnixTime,
+}
+
 /// Whom to trust. That a server holds the key of its certificate is seen to by [`client`].
 pub trait Trust: Debug + Send + Sync + 'static {
     /// Is this the certificate of who was to be reached?
-    fn judge(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<(), rustls::Error>;
+    fn judge(&self, presented: &Presented<'_>) -> Result<(), rustls::Error>;
 }
 
 impl Trust for Arc<dyn ServerCertVerifier> {
-    fn judge(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<(), rustls::Error> {
+    fn judge(&self, presented: &Presented<'_>) -> Result<(), rustls::Error> {
+        let &Presented { certificate, intermediates, name, ocsp, now } = presented;
         self.verify_server_cert(certificate, intermediates, name, ocsp, now).map(|_| ())
     }
 }
@@ -81,7 +78,7 @@ impl<T: Trust> ServerCertVerifier for Verifier<T> {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.trust.judge(certificate, intermediates, name, ocsp, now)?;
+        self.trust.judge(&Presented { certificate, intermediates, name, ocsp, now })?;
         Ok(ServerCertVerified::assertion())
     }
 

@@ -9,7 +9,7 @@ use ring::digest;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::address::{Pin, Upstream};
 use crate::limits::CERTIFICATE_OCTETS_MAX;
-use crate::tls::{self, Trust};
+use crate::tls::{self, Presented, Trust};
 
 /// How a client of this upstream is to behave, `alpn` the protocol that it speaks.
 pub(super) fn client(upstream: &Upstream, alpn: Option<&[u8]>) -> io::Result<ClientConfig> {
@@ -73,20 +73,13 @@ struct Identified {
 }
 
 impl Trust for Identified {
-    fn judge(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<(), rustls::Error> {
+    fn judge(&self, presented: &Presented<'_>) -> Result<(), rustls::Error> {
         if let Some(chain) = &self.chain {
-            chain.judge(certificate, intermediates, name, ocsp, now)?;
+            chain.judge(presented)?;
         }
         // Only the server's own key: whoever it is can add certificates of others behind its own.
         if !self.pins.is_empty() {
-            let key = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
+            let key = ParsedCertificate::try_from(presented.certificate)?.subject_public_key_info();
             let digest = digest::digest(&digest::SHA256, &key);
             if !self.pins.iter().any(|pin| pin.0 == digest.as_ref()) {
                 let key = Pin(digest.as_ref().try_into().unwrap_or_default());

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -49,13 +50,18 @@ impl Between {
     }
 }
 
+/// A dnsmasq that asks `to` everything.
+fn leading_to(to: SocketAddr, directory: &Path) -> Server {
+    let config = directory.join("back.conf");
+    fs::write(&config, format!("no-resolv\nno-hosts\ncache-size=0\nserver={}#{}\n", to.ip(), to.port())).expect("written");
+    Server::dnsmasq(directory, &config)
+}
+
 #[test]
 fn an_upstream_that_leads_back_is_set_aside_and_asked_again_when_it_does_not() {
     let (directory, witness) = (directory(), Witness::start());
     let own: SocketAddr = ([127, 0, 0, 1], free_port()).into();
-    let config = directory.path().join("back.conf");
-    fs::write(&config, format!("no-resolv\nno-hosts\ncache-size=0\nserver={}#{}\n", own.ip(), own.port())).expect("written");
-    let dnsmasq = Server::dnsmasq(directory.path(), &config);
+    let dnsmasq = leading_to(own, directory.path());
     let between = Between::start(dnsmasq.address);
     let launch = Launch::serve_on(directory.path(), &own.to_string(), "127.0.0.1:0");
     let rollcall = launch.option("--upstream", between.address.to_string()).start();
@@ -100,9 +106,7 @@ fn an_upstream_that_leads_back_is_set_aside_and_asked_again_when_it_does_not() {
 fn an_upstream_that_only_a_view_has_is_watched_too() {
     let (directory, witness) = (directory(), Witness::start());
     let own: SocketAddr = ([127, 0, 0, 1], free_port()).into();
-    let config = directory.path().join("back.conf");
-    fs::write(&config, format!("no-resolv\nno-hosts\ncache-size=0\nserver={}#{}\n", own.ip(), own.port())).expect("written");
-    let dnsmasq = Server::dnsmasq(directory.path(), &config);
+    let dnsmasq = leading_to(own, directory.path());
     // dnsmasq asks from 127.0.0.1, which is in no view.
     let config = format!(
         "[forward]\nupstreams = [\"{}\"]\n[[view]]\nname = \"guests\"\nclients = [\"127.0.0.9\"]\nforward.upstreams = [\"{}\"]\n",

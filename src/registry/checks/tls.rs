@@ -4,9 +4,8 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 
 use rustls::ClientConfig;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::tls::{self, Trust};
+use crate::tls::{self, Presented, Trust};
 
 /// Trusts whom the system trusts, or anybody.
 pub(super) fn client(skip_verify: bool) -> io::Result<Arc<ClientConfig>> {
@@ -27,14 +26,7 @@ pub(super) fn client(skip_verify: bool) -> io::Result<Arc<ClientConfig>> {
 struct Anybody;
 
 impl Trust for Anybody {
-    fn judge(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<(), rustls::Error> {
+    fn judge(&self, _: &Presented<'_>) -> Result<(), rustls::Error> {
         Ok(())
     }
 }
@@ -44,7 +36,7 @@ pub(super) mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     use rustls::ServerConfig;
-    use rustls::pki_types::PrivateKeyDer;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     use std::net::SocketAddr;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
