@@ -249,8 +249,6 @@ pub(super) fn load(options: &Options, flags: &Flags) -> Result<Config, Vec<Probl
     if !problems.is_empty() {
         return Err(problems);
     }
-    settings.datacenter = identity.datacenter.to_string();
-    settings.node_name = identity.node_name.to_string();
     Ok(Config {
         dns: Listen {
             plain: addresses.into_iter().map(ListenAddress::from).collect(),

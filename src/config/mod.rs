@@ -72,6 +72,7 @@ pub struct Config {
     /// What clients' cookies are made with; without it, by chance at each start.
     pub cookie_secret: Option<server::Secret>,
     pub http: Option<SocketAddr>,
+    /// Without what follows from the rest: who we are, and whether others are asked.
     pub settings: Settings,
     pub registry: registry::Config,
     pub identity: Identity,
@@ -113,8 +114,6 @@ impl Config {
             differ.map(|((key, own), (_, other))| format!("  {key} is {own} until then, not {other}")).collect();
         wanted.dns.workers = self.dns.workers;
         (wanted.registry, wanted.identity) = (self.registry.clone(), self.identity.clone());
-        wanted.settings.datacenter.clone_from(&self.settings.datacenter);
-        wanted.settings.node_name.clone_from(&self.settings.node_name);
         wanted.log_level.clone_from(&self.log_level);
         (!differ.is_empty()).then(|| {
             let problem = Problem::new(format!("some of the configuration changes with a restart:\n{}", differ.join("\n")));

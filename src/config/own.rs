@@ -211,8 +211,6 @@ pub(super) fn load(options: &Options) -> Result<Config, Vec<Problem>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    settings.datacenter = identity.datacenter.to_string();
-    settings.node_name = identity.node_name.to_string();
     Ok(Config {
         dns: Listen {
             plain: addresses,

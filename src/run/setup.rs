@@ -102,7 +102,12 @@ async fn answering(
             Arc::new(blocks)
         }
     };
-    let settings = Settings { recursors: forwarder.has_upstreams(), ..config.settings.clone() };
+    let settings = Settings {
+        datacenter: config.identity.datacenter.to_string(),
+        node_name: config.identity.node_name.to_string(),
+        recursors: forwarder.has_upstreams(),
+        ..config.settings.clone()
+    };
     let cookies = match (&config.cookie_secret, main.or(former)) {
         (Some(secret), _) => Cookies::new(secret.clone()),
         (None, Some(known)) => known.cookies().clone(),
