@@ -8,7 +8,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::http::{Method, StatusCode};
-use hickory_proto::rr::RecordType;
 use serde_json::{Value, json};
 
 use super::Api;
@@ -102,6 +101,5 @@ fn name(text: &str) -> Result<Name, Refusal> {
 }
 
 fn record_type(word: &str) -> Result<Type, Refusal> {
-    let known = word.to_ascii_uppercase().parse::<RecordType>().map(|known| Type(known.into()));
-    known.or_else(|_| word.parse()).map_err(Refusal::bad)
+    word.parse().map_err(Refusal::bad)
 }

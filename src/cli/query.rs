@@ -9,7 +9,7 @@ use clap::Args;
 use hickory_proto::ProtoError;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
-use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use hickory_proto::rr::{DNSClass, Name, RData, Record};
 use hickory_proto::serialize::binary::DecodeError;
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ use super::api::variable;
 use super::explain::source_text;
 use super::output::{Output, printable};
 use super::{Done, Error as CliError};
-use crate::dns::option;
+use crate::dns::{Rcode, Type, option};
 use crate::upstream::{self, Host, Protocol, Upstream};
 
 /// The server that is asked when none is given.
@@ -121,7 +121,7 @@ impl QueryArgs {
 #[derive(Debug)]
 struct Asked {
     name: Name,
-    kind: RecordType,
+    kind: Type,
     /// By UDP it is asked over TCP too, for what does not fit.
     server: Upstream,
 }
@@ -133,17 +133,18 @@ impl Asked {
         let mut words = words.iter().filter(|word| !word.starts_with('@'));
         let missing = || Error::Name { word: "the question".to_owned(), reason: "it has none".to_owned() };
         let name = words.next().ok_or_else(missing)?;
-        let kind = words.next().map(|word| record_type(word)).transpose()?;
+        let wrong = |word: &String| Error::Type { word: word.clone() };
+        let kind = words.next().map(|word| word.parse().map_err(|_| wrong(word))).transpose()?;
         if let Some(word) = words.next() {
             return Err(Error::Word { word: word.clone() });
         }
         let (name, kind) = match (name.parse::<IpAddr>(), kind) {
-            (Ok(address), None) => (Name::from(address), RecordType::PTR),
+            (Ok(address), None) => (Name::from(address), Type::PTR),
             (_, kind) => {
                 let wrong = |reason| Error::Name { word: name.clone(), reason };
                 let read = super::name(name).map_err(wrong)?;
                 let read = Name::from_labels(read.labels()).map_err(|error| wrong(error.to_string()));
-                (read?, kind.unwrap_or(RecordType::A))
+                (read?, kind.unwrap_or(Type::A))
             }
         };
         let mut name = name;
@@ -157,7 +158,7 @@ impl Asked {
         query.metadata.recursion_desired = true;
         // Tell whether the answer is proved (RFC 6840, 5.7).
         query.metadata.authentic_data = true;
-        query.add_query(Query::query(self.name.clone(), self.kind));
+        query.add_query(Query::query(self.name.clone(), self.kind.0.into()));
         let mut edns = Edns::new();
         edns.set_max_payload(PAYLOAD_MAX);
         if is_here(&self.server) {
@@ -237,15 +238,15 @@ impl Answer {
         match self.message.metadata.response_code {
             ResponseCode::NXDomain => Meaning::NoName,
             ResponseCode::NoError if answers.is_empty() => Meaning::NoData,
-            ResponseCode::NoError if asked.kind == RecordType::ANY => Meaning::Found,
-            ResponseCode::NoError if answers.iter().any(|record| record.record_type() == asked.kind) => Meaning::Found,
+            ResponseCode::NoError if asked.kind == Type::ANY => Meaning::Found,
+            ResponseCode::NoError if answers.iter().any(|record| record_type(record) == asked.kind) => Meaning::Found,
             ResponseCode::NoError => Meaning::DeadAlias,
             _ => Meaning::Failed,
         }
     }
 
     fn words(&self, asked: &Asked) -> String {
-        let kind = type_text(asked.kind);
+        let kind = asked.kind;
         match self.meaning(asked) {
             Meaning::Found => match self.message.answers.len() {
                 1 => "NOERROR: 1 record".to_owned(),
@@ -262,7 +263,7 @@ impl Answer {
                 ResponseCode::FormErr => "FORMERR: the server could not read the question".to_owned(),
                 ResponseCode::NotImp => "NOTIMP: the server does not answer questions of this kind".to_owned(),
                 ResponseCode::BADVERS => "BADVERS: the server does not know this version of EDNS".to_owned(),
-                other => format!("{}: {}", rcode_text(other), other.to_str()),
+                other => format!("{}: {}", Rcode(other.into()), other.to_str()),
             },
         }
     }
@@ -308,7 +309,7 @@ impl Answer {
         for (title, records) in sections.into_iter().filter(|(_, records)| !records.is_empty()) {
             let mut rows = vec![vec![title.to_owned(), "TTL".to_owned(), "Type".to_owned(), "Data".to_owned()]];
             rows.extend(records.iter().map(|record| {
-                vec![record.name.to_ascii(), record.ttl.to_string(), type_text(record.record_type()), data_text(record)]
+                vec![record.name.to_ascii(), record.ttl.to_string(), record_type(record).to_string(), data_text(record)]
             }));
             output.table(&rows)?;
             output.line("")?;
@@ -342,17 +343,17 @@ impl Answer {
             ("cd", header.checking_disabled),
         ];
         let section = |records: &[Record]| -> Vec<Value> {
-            let object = |record: &Record| json!({ "name": record.name.to_ascii(), "ttl": record.ttl, "type": type_text(record.record_type()), "data": data_text(record) });
+            let object = |record: &Record| json!({ "name": record.name.to_ascii(), "ttl": record.ttl, "type": record_type(record).to_string(), "data": data_text(record) });
             records.iter().map(object).collect()
         };
         let errors = self.extended_errors();
         json!({
-            "question": { "name": asked.name.to_ascii(), "type": type_text(asked.kind) },
+            "question": { "name": asked.name.to_ascii(), "type": asked.kind.to_string() },
             "server": asked.server.to_string(),
             "transport": self.transport.split(',').next().unwrap_or_default().to_lowercase(),
             "milliseconds": self.took.as_secs_f64() * 1e3,
             "octets": self.size,
-            "rcode": rcode_text(header.response_code),
+            "rcode": Rcode(header.response_code.into()).to_string(),
             "meaning": self.words(asked),
             "found": self.meaning(asked).is_found(),
             "authoritative": header.authoritative,
@@ -394,14 +395,6 @@ fn print_trace(trace: &Value, output: &mut Output) -> Result<(), CliError> {
     }
 }
 
-fn record_type(word: &str) -> Result<RecordType, Error> {
-    let upper = word.to_ascii_uppercase();
-    if let Some(number) = upper.strip_prefix("TYPE").and_then(|number| number.parse::<u16>().ok()) {
-        return Ok(number.into());
-    }
-    upper.parse().map_err(|_| Error::Type { word: word.to_owned() })
-}
-
 fn read_server(server: &str) -> Result<Upstream, Error> {
     match server.split_once("://") {
         None => server_address(server).map(Upstream::from),
@@ -435,12 +428,8 @@ fn server_address(server: &str) -> Result<SocketAddr, Error> {
     found.map_err(failed)?.next().ok_or_else(none)
 }
 
-/// A type by its name, or as RFC 3597, 5 writes one that has none.
-fn type_text(kind: RecordType) -> String {
-    match kind {
-        RecordType::Unknown(code) => format!("TYPE{code}"),
-        known => known.to_string(),
-    }
+fn record_type(record: &Record) -> Type {
+    Type(record.record_type().into())
 }
 
 fn data_text(record: &Record) -> String {
@@ -482,25 +471,6 @@ fn quoted(octets: &[u8]) -> String {
     }
     text.push('"');
     text
-}
-
-fn rcode_text(code: ResponseCode) -> String {
-    match code {
-        ResponseCode::NoError => "NOERROR",
-        ResponseCode::FormErr => "FORMERR",
-        ResponseCode::ServFail => "SERVFAIL",
-        ResponseCode::NXDomain => "NXDOMAIN",
-        ResponseCode::NotImp => "NOTIMP",
-        ResponseCode::Refused => "REFUSED",
-        ResponseCode::YXDomain => "YXDOMAIN",
-        ResponseCode::YXRRSet => "YXRRSET",
-        ResponseCode::NXRRSet => "NXRRSET",
-        ResponseCode::NotAuth => "NOTAUTH",
-        ResponseCode::NotZone => "NOTZONE",
-        ResponseCode::BADVERS => "BADVERS",
-        other => return format!("RCODE{}", u16::from(other)),
-    }
-    .to_owned()
 }
 
 /// RFC 8914, 4.
@@ -553,12 +523,12 @@ mod tests {
     #[test]
     fn words_come_in_any_order() {
         let asked = read("@127.0.0.1:8600 web.service.consul srv").unwrap();
-        assert_eq!((asked.name.to_ascii(), asked.kind), ("web.service.consul.".to_owned(), RecordType::SRV));
+        assert_eq!((asked.name.to_ascii(), asked.kind), ("web.service.consul.".to_owned(), Type::SRV));
         assert_eq!(asked.server.to_string(), "127.0.0.1:8600");
         let asked = read("10.0.0.5 @[::1]").unwrap();
-        assert_eq!((asked.name.to_ascii(), asked.kind), ("5.0.0.10.in-addr.arpa.".to_owned(), RecordType::PTR));
+        assert_eq!((asked.name.to_ascii(), asked.kind), ("5.0.0.10.in-addr.arpa.".to_owned(), Type::PTR));
         assert_eq!(asked.server.to_string(), "[::1]:53");
-        assert_eq!(read("a TYPE65280 @::1").unwrap().kind, RecordType::Unknown(65280));
+        assert_eq!(read("a TYPE65280 @::1").unwrap().kind, Type(65280));
         assert_eq!(read("a @udp://::1").unwrap().server.to_string(), "[::1]:53");
         assert_eq!(read("a @tls://192.0.2.1#dns.test").unwrap().server.to_string(), "tls://192.0.2.1:853#dns.test");
         assert!(matches!(read("a @http://192.0.2.1"), Err(Error::Url { .. })));

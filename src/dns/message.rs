@@ -1,7 +1,6 @@
 //! Whole messages (RFC 1035, 4).
 
 use super::{Composer, Edns, ParseError, Question, RData, Reader, Record, Type};
-use std::fmt;
 
 /// An operation code (RFC 1035, 4.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,39 +15,10 @@ impl Opcode {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rcode(pub u16);
 
-impl Rcode {
-    pub const NOERROR: Rcode = Rcode(0);
-    pub const FORMERR: Rcode = Rcode(1);
-    pub const SERVFAIL: Rcode = Rcode(2);
-    pub const NXDOMAIN: Rcode = Rcode(3);
-    pub const NOTIMP: Rcode = Rcode(4);
-    pub const REFUSED: Rcode = Rcode(5);
-    pub const YXDOMAIN: Rcode = Rcode(6);
-    pub const BADVERS: Rcode = Rcode(16);
-    pub const BADCOOKIE: Rcode = Rcode(23);
-}
-
-impl fmt::Display for Rcode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self.0 {
-            0 => "NOERROR",
-            1 => "FORMERR",
-            2 => "SERVFAIL",
-            3 => "NXDOMAIN",
-            4 => "NOTIMP",
-            5 => "REFUSED",
-            6 => "YXDOMAIN",
-            16 => "BADVERS",
-            other => return write!(f, "RCODE{other}"),
-        };
-        f.write_str(name)
-    }
-}
-
-impl fmt::Debug for Rcode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
+names! {
+    Rcode, "RCODE":
+    NOERROR = 0, FORMERR = 1, SERVFAIL = 2, NXDOMAIN = 3, NOTIMP = 4, REFUSED = 5, YXDOMAIN = 6, YXRRSET = 7, NXRRSET = 8,
+    NOTAUTH = 9, NOTZONE = 10, BADVERS = 16, BADCOOKIE = 23,
 }
 
 /// The header's bits, without opcode and RCODE. `zero` is the reserved bit, which a forwarder passes on.

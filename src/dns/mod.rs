@@ -6,6 +6,31 @@
 //!
 //! Start with [`Message`]; [`Query`] is a message that may be answered.
 
+/// A registry's numbers by their names; a number without one is written behind the registry's word (RFC 3597, 5).
+macro_rules! names {
+    ($registry:ident, $word:literal: $($name:ident = $value:literal),* $(,)?) => {
+        impl $registry {
+            $(pub const $name: Self = Self($value);)*
+            const NAMES: &[(Self, &'static str)] = &[$((Self::$name, stringify!($name))),*];
+        }
+
+        impl std::fmt::Display for $registry {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                match Self::NAMES.iter().find(|(value, _)| value == self) {
+                    Some((_, name)) => f.write_str(name),
+                    None => write!(f, concat!($word, "{}"), self.0),
+                }
+            }
+        }
+
+        impl std::fmt::Debug for $registry {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Display::fmt(self, f)
+            }
+        }
+    };
+}
+
 mod asking;
 mod case;
 mod compose;

@@ -1,6 +1,5 @@
 //! Resource records.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 
@@ -10,33 +9,12 @@ use super::{Composer, Name, ParseError, Reader};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Type(pub u16);
 
-macro_rules! types {
-    ($($name:ident = $value:literal),* $(,)?) => {
-        impl Type {
-            $(pub const $name: Type = Type($value);)*
-            const NAMES: &[(Type, &'static str)] = &[$((Type::$name, stringify!($name))),*];
-        }
-    };
-}
-types! {
-    A = 1, NS = 2, CNAME = 5, SOA = 6, PTR = 12, HINFO = 13, MX = 15, TXT = 16, AAAA = 28, SRV = 33, NAPTR = 35,
-    DNAME = 39, OPT = 41, DS = 43, RRSIG = 46, NSEC = 47, DNSKEY = 48, NSEC3 = 50, TLSA = 52, SVCB = 64, HTTPS = 65,
-    TKEY = 249, TSIG = 250, IXFR = 251, AXFR = 252, ANY = 255, CAA = 257,
-}
-
-impl fmt::Display for Type {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match Self::NAMES.iter().find(|(value, _)| value == self) {
-            Some((_, name)) => f.write_str(name),
-            None => write!(f, "TYPE{}", self.0),
-        }
-    }
-}
-
-impl fmt::Debug for Type {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
+names! {
+    Type, "TYPE":
+    A = 1, NS = 2, CNAME = 5, SOA = 6, NULL = 10, PTR = 12, HINFO = 13, MX = 15, TXT = 16, SIG = 24, KEY = 25, AAAA = 28,
+    SRV = 33, NAPTR = 35, CERT = 37, DNAME = 39, OPT = 41, DS = 43, SSHFP = 44, RRSIG = 46, NSEC = 47, DNSKEY = 48,
+    NSEC3 = 50, NSEC3PARAM = 51, TLSA = 52, SMIMEA = 53, CDS = 59, CDNSKEY = 60, OPENPGPKEY = 61, CSYNC = 62, SVCB = 64,
+    HTTPS = 65, TKEY = 249, TSIG = 250, IXFR = 251, AXFR = 252, ANY = 255, CAA = 257,
 }
 
 /// `A`, `aaaa`, `TYPE65534` (RFC 3597, 5).
@@ -44,11 +22,11 @@ impl std::str::FromStr for Type {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let upper = text.to_ascii_uppercase();
-        if let Some((value, _)) = Self::NAMES.iter().find(|(_, name)| *name == upper) {
+        if let Some((value, _)) = Self::NAMES.iter().find(|(_, name)| name.eq_ignore_ascii_case(text)) {
             return Ok(*value);
         }
-        let number = upper.strip_prefix("TYPE").and_then(|n| n.parse().ok());
+        let number = text.split_at_checked(4).filter(|(word, _)| word.eq_ignore_ascii_case("TYPE"));
+        let number = number.and_then(|(_, number)| number.parse().ok());
         number.map(Type).ok_or_else(|| format!("expected a record type such as A, SRV or TYPE65280, got {text:?}"))
     }
 }
@@ -294,5 +272,27 @@ impl RData {
             }
             RData::Opaque { octets, .. } => composer.octets(octets),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::rr::RecordType;
+
+    use super::*;
+
+    #[test]
+    fn rfc3597_5_each_type_has_a_name_and_a_number_that_are_read_back() {
+        for number in 0..=u16::MAX {
+            let text = Type(number).to_string();
+            assert_eq!(text.to_lowercase().parse(), Ok(Type(number)));
+            assert_eq!(format!("type{number}").parse(), Ok(Type(number)));
+            match RecordType::from(number) {
+                // Names of the library's own.
+                RecordType::ANAME | RecordType::ZERO | RecordType::Unknown(_) => {}
+                known => assert_eq!(text, known.to_string()),
+            }
+        }
+        assert!("TYPE65536".parse::<Type>().is_err() && "TYPE".parse::<Type>().is_err() && "é€".parse::<Type>().is_err());
     }
 }

@@ -19,7 +19,6 @@ use quick_cache::Lifecycle;
 use quick_cache::sync::DefaultLifecycle;
 use serde::{Deserialize, Serialize};
 
-use super::presentation::type_text;
 use crate::dns::{
     Asking, Class, Flags, Header, Message, Name, Names, PlainQuery, Query, Rcode, RecordPlace, Section, Type, option, question,
     records,
@@ -275,7 +274,7 @@ impl Entry {
         let header = Header::of(&self.octets);
         Shown {
             name: Name::parse(name, 0).map_or_else(|_| String::new(), |(name, _)| name.to_string()),
-            qtype: type_text(qtype),
+            qtype: qtype.to_string(),
             qclass: qclass.0,
             flags: asking.names().collect(),
             group,

@@ -9,7 +9,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
-use super::presentation::read_type;
 use crate::dns::{ExtendedError, Message, Name, RData, Rcode, Record, Type};
 
 /// The `[forward.filter]` section.
@@ -71,7 +70,7 @@ pub fn read_network(text: &str) -> Result<IpNet, String> {
 }
 
 fn types<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Type>, D::Error> {
-    let read = |text: String| read_type(&text).map_err(serde::de::Error::custom);
+    let read = |text: String| text.parse().map_err(serde::de::Error::custom);
     Vec::<String>::deserialize(deserializer)?.into_iter().map(read).collect()
 }
 

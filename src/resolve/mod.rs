@@ -17,7 +17,6 @@ mod room;
 pub mod route;
 pub mod zone;
 
-pub use presentation::type_text;
 pub use room::Room;
 
 use crate::dns::{Message, Name, RData, Rcode, Type};

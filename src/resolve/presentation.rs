@@ -16,7 +16,7 @@ use crate::dns::{Class, Flags, Message, Name, Opcode, RData, Rcode, Record, Type
 /// Why a text is not the data of a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum DataError {
-    #[error("expected a record type such as A, SRV or TYPE65280, got {0:?}")]
+    #[error("{0}")]
     Type(String),
     #[error("expected the data of a record of type {record_type}, got {text:?} ({cause})")]
     Data { record_type: String, text: String, cause: String },
@@ -43,23 +43,6 @@ impl DataError {
             DataError::Strings(_) => Some("write a longer text as several strings: \"first part\" \"second part\""),
             DataError::Data { .. } => None,
         }
-    }
-}
-
-/// A type by its name, or as RFC 3597, 5 writes one that has none.
-pub fn type_text(record_type: Type) -> String {
-    match rr::RecordType::from(record_type.0) {
-        rr::RecordType::Unknown(code) => format!("TYPE{code}"),
-        known => known.to_string(),
-    }
-}
-
-/// The number of a type's name: those of `hickory-proto`, and `TYPE65280`.
-pub(super) fn read_type(word: &str) -> Result<Type, DataError> {
-    let upper = word.to_ascii_uppercase();
-    match upper.parse::<rr::RecordType>() {
-        Ok(known) => Ok(Type(known.into())),
-        Err(_) => upper.parse().map_err(|_| DataError::Type(word.to_owned())),
     }
 }
 
@@ -223,7 +206,7 @@ mod tests {
     use super::*;
 
     fn read(record_type: &str, text: &str) -> Result<RData, DataError> {
-        read_data(read_type(record_type)?, text, &"example.test.".parse().unwrap())
+        read_data(record_type.parse().map_err(DataError::Type)?, text, &"example.test.".parse().unwrap())
     }
 
     #[test]

@@ -10,7 +10,6 @@ use foldhash::fast::RandomState;
 use serde::{Deserialize, Deserializer};
 
 use super::local::respond;
-use super::presentation::read_type;
 use crate::dns::{Class, Message, Name, Query, Question, RData, Rcode, Record, Type};
 use crate::limits::REWRITES_MAX;
 use crate::problem::Problem;
@@ -34,7 +33,7 @@ pub struct Config {
 
 fn record_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Type>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    read_type(&text).map(Some).map_err(serde::de::Error::custom)
+    text.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 impl Config {

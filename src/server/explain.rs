@@ -18,7 +18,7 @@ use crate::dns::{Names, Query, Question};
 use crate::resolve::Room;
 use crate::resolve::answer::{Client, Step};
 use crate::resolve::block::Verdict;
-use crate::resolve::{open_alias, type_text};
+use crate::resolve::open_alias;
 
 impl Responder {
     /// Tells who answers a question, to this client, or else to one who may ask for everything. With `ask`, each upstream of
@@ -26,7 +26,7 @@ impl Responder {
     pub async fn explain(&self, question: Question, client: Option<IpAddr>, ask: bool) -> Value {
         let main = self.setup();
         let setup = client.map_or(&main, |client| main.of_client(client));
-        let mut told = json!({ "name": question.name.to_string(), "type": type_text(question.qtype) });
+        let mut told = json!({ "name": question.name.to_string(), "type": question.qtype.to_string() });
         let Some(map) = told.as_object_mut() else { return told };
         map.extend(client.map(|client| ("client".to_owned(), json!(client.to_string()))));
         map.extend(setup.view().map(|view| ("view".to_owned(), json!(view))));

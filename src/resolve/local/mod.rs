@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::passing::own_edns;
-use super::presentation::{read_data, read_type};
+use super::presentation::{DataError, read_data};
 use super::route::Here;
 use crate::dns::{Class, Message, Name, Query, RData, Rcode, Record, Soa, Type};
 use crate::file;
@@ -85,7 +85,8 @@ pub struct RecordConfig {
 impl RecordConfig {
     /// The data, or what is wrong with it and what to do.
     pub fn data(&self) -> Result<RData, (String, Option<&'static str>)> {
-        let read = read_type(&self.record_type).and_then(|kind| read_data(kind, &self.value, &Name::root()));
+        let read =
+            self.record_type.parse().map_err(DataError::Type).and_then(|kind| read_data(kind, &self.value, &Name::root()));
         read.map_err(|error| (error.to_string(), error.hint()))
     }
 }

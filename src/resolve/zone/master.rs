@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::presentation::{DataError, read_data, read_type};
+use super::super::presentation::{DataError, read_data};
 use crate::dns::{Name, RData, Record, Type};
 use crate::file;
 use crate::limits::{PROBLEMS_PER_FILE_MAX, RRSET_RECORDS_MAX, ZONE_INCLUDES_MAX, ZONE_OCTETS_MAX};
@@ -222,10 +222,7 @@ impl<'t> Reader<'t> {
                 continue;
             }
             let hint = "an entry is `OWNER [TTL] [IN] TYPE DATA`; an indented one has the owner of the entry before";
-            kind = Some((
-                word,
-                read_type(word.text).map_err(|error| Fault::new(word.span.clone(), error.to_string()).hint(hint))?,
-            ));
+            kind = Some((word, word.text.parse().map_err(|error: String| Fault::new(word.span.clone(), error).hint(hint))?));
             break;
         }
         let Some((kind_word, kind)) = kind else {

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use super::Entry;
 use crate::dns::{Message, Rcode};
-use crate::resolve::type_text;
 use crate::server::tally::Place;
 use crate::server::transport::Transport;
 
@@ -77,7 +76,7 @@ impl<'a> Line<'a> {
             transport: place.transport.label(),
             listener: &place.name,
             name: question.as_ref().map(|question| question.name.to_string()),
-            qtype: question.as_ref().map(|question| type_text(question.qtype)),
+            qtype: question.as_ref().map(|question| question.qtype.to_string()),
             rcode: entry.rcode.map(|rcode: Rcode| rcode.to_string()),
             source: entry.source.name(),
             upstream: entry.upstream.map(|upstream| upstream.to_string()),
