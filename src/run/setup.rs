@@ -11,7 +11,7 @@ use crate::resolve::block::{self, Blocks};
 use crate::resolve::local::{self, Local};
 use crate::resolve::rewrite::Rewrites;
 use crate::resolve::zone::{self, Zones};
-use crate::server::{Clients, Cookies, QueryLog, QueryLogConfig, Setup, Way};
+use crate::server::{Clients, Common, Cookies, Parts, QueryLog, QueryLogConfig, Setup, Way};
 use crate::upstream::{self, Forwarder};
 
 /// Where we are asked.
@@ -30,25 +30,38 @@ impl Here {
 
 /// What answers questions, as the configuration has it; what could not be had of it is told, and the rest serves.
 pub(super) async fn setup(config: &Config, former: Option<&Setup>, here: &Here) -> (Setup, Vec<Problem>) {
-    let wanted = Parts { local: &config.local, zones: &config.zones, blocks: &config.blocks, forward: &config.forward };
-    let (main, mut problems) = answering(config, &wanted, former, None, here).await;
+    let wanted = Wanted { local: &config.local, zones: &config.zones, blocks: &config.blocks, forward: &config.forward };
+    let (main, mut problems) = parts(config, &wanted, former, None, here).await;
+    let (common, more) = common(config, former);
+    problems.extend(more);
+    let mut views = Vec::new();
+    for View { name, local, zones, blocks, forward, .. } in &config.views {
+        let own = former.and_then(|former| former.all().find(|view| view.view() == Some(name)));
+        let (view, more) = parts(config, &Wanted { local, zones, blocks, forward }, own, Some(&main), here).await;
+        problems.extend(more.into_iter().filter(|problem| !problems.contains(problem)).collect::<Vec<_>>());
+        views.push((name.clone(), view));
+    }
+    (Setup::new(main, views, common), problems)
+}
+
+fn common(config: &Config, former: Option<&Setup>) -> (Common, Vec<Problem>) {
+    let (rewrites, mut problems) = Rewrites::new(&config.rewrites, config.local.local_ttl);
     let log = query_log(config.query_log.as_ref(), former.and_then(Setup::log));
     problems.extend(log.as_ref().err().cloned());
     let networks = config.views.iter().map(|view| view.clients.clone()).collect();
     let clients = Clients::new(&config.clients, networks, &host::networks());
-    let main = main.with_clients(clients).with_log(log.unwrap_or_default());
-    let mut views = Vec::new();
-    for View { name, local, zones, blocks, forward, .. } in &config.views {
-        let own = former.and_then(|former| former.all().find(|view| view.view() == Some(name)));
-        let (view, more) = answering(config, &Parts { local, zones, blocks, forward }, own, Some(&main), here).await;
-        problems.extend(more.into_iter().filter(|problem| !problems.contains(problem)).collect::<Vec<_>>());
-        views.push((name.clone(), view));
-    }
-    (main.with_views(views), problems)
+    let cookies = match (&config.cookie_secret, former) {
+        (Some(secret), _) => Cookies::new(secret.clone()),
+        (None, Some(former)) => former.cookies().clone(),
+        (None, None) => Cookies::default(),
+    };
+    let (clients, rewrites) = (Arc::new(clients), Arc::new(rewrites));
+    let nsid = config.nsid.as_deref().map(Arc::from);
+    (Common { clients, rewrites, cookies, log: log.unwrap_or_default(), nsid }, problems)
 }
 
 /// The parts of the configuration that a view may have of its own.
-struct Parts<'a> {
+struct Wanted<'a> {
     local: &'a local::Config,
     zones: &'a zone::Config,
     blocks: &'a [block::Config],
@@ -56,16 +69,16 @@ struct Parts<'a> {
 }
 
 /// What answers as it is wanted. A view has in common with the `main` one what it wants as that does.
-async fn answering(
+async fn parts(
     config: &Config,
-    &Parts { local, zones, blocks, forward }: &Parts<'_>,
+    &Wanted { local, zones, blocks, forward }: &Wanted<'_>,
     former: Option<&Setup>,
-    main: Option<&Setup>,
+    main: Option<&Parts>,
     here: &Here,
-) -> (Setup, Vec<Problem>) {
+) -> (Parts, Vec<Problem>) {
     let mut problems = Vec::new();
     let local = match main.filter(|_| *local == config.local) {
-        Some(main) => main.local().clone(),
+        Some(main) => main.local.clone(),
         None => {
             let (mut local, more) = Local::load(local);
             problems.extend(more);
@@ -108,17 +121,7 @@ async fn answering(
         recursors: forwarder.has_upstreams(),
         ..config.settings.clone()
     };
-    let cookies = match (&config.cookie_secret, main.or(former)) {
-        (Some(secret), _) => Cookies::new(secret.clone()),
-        (None, Some(known)) => known.cookies().clone(),
-        (None, None) => Cookies::default(),
-    };
-    let setup = Setup::new(Discovery::new(settings), local, zones, forwarder);
-    // All views have the same ones, and what is wrong with them is told once.
-    let (rewrites, more) = Rewrites::new(&config.rewrites, config.local.local_ttl);
-    problems.extend(more.into_iter().filter(|_| main.is_none()));
-    let setup = setup.with_blocks(blocks).with_rewrites(rewrites);
-    (setup.with_nsid(config.nsid.as_deref()).with_cookies(cookies), problems)
+    (Parts { discovery: Discovery::new(settings), local, zones, blocks, forwarder }, problems)
 }
 
 /// The log of queries that is wanted; the one that is written already, if it is that.

@@ -47,4 +47,4 @@ pub use listeners::{ListenError, Listeners, Waiting};
 pub use proxy::proxied;
 pub use query_log::{Config as QueryLogConfig, Format as QueryLogFormat, QueryLog, Target as QueryLogTarget};
 pub use responder::Responder;
-pub use setup::Setup;
+pub use setup::{Common, Parts, Setup};

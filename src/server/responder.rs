@@ -191,8 +191,9 @@ impl Responder {
         let setup = self.setup();
         if let Some(clients) = setup.clients.moved(around) {
             tracing::info!("the networks of this host have changed, and with them whose queries are forwarded");
+            let clients = Arc::new(clients);
             // A reload that came between has looked around by itself.
-            self.setup.compare_and_swap(&setup, Arc::new(Setup::clone(&setup).with_clients(clients)));
+            self.setup.compare_and_swap(&setup, Arc::new(setup.changed(|setup| setup.clients = clients.clone())));
         }
     }
 
@@ -205,20 +206,23 @@ impl Responder {
     /// Puts other block lists in force in the place of these, unless others are already. What workers have near is void then.
     pub(super) fn replace_blocks(&self, former: &Arc<Blocks>, blocks: Blocks) {
         let blocks = Arc::new(blocks);
-        self.setup.rcu(|setup| {
-            let replaced = |setup: &Setup| match Arc::ptr_eq(&setup.blocks, former) {
-                true => setup.clone().with_blocks(blocks.clone()),
-                false => setup.clone(),
-            };
-            let views = setup.views.iter().map(|view| Arc::new(replaced(view))).collect();
-            Setup { views, ..replaced(setup) }
-        });
+        let replace = |setup: &mut Setup| {
+            if Arc::ptr_eq(&setup.blocks, former) {
+                setup.blocks = blocks.clone();
+            }
+        };
+        self.setup.rcu(|setup| setup.changed(replace));
     }
 
     /// Puts another forwarder of the same routes in force in the place of this one.
     pub fn replace_forwarder(&self, former: &Arc<Forwarder>, forwarder: Forwarder) {
         let forwarder = Arc::new(forwarder);
-        self.setup.rcu(|setup| Setup::clone(setup).with_forwarder(former, &forwarder));
+        let replace = |setup: &mut Setup| {
+            if Arc::ptr_eq(&setup.forwarder, former) {
+                setup.forwarder = forwarder.clone();
+            }
+        };
+        self.setup.rcu(|setup| setup.changed(replace));
         self.replaced.notify_one();
     }
 
@@ -231,7 +235,7 @@ impl Responder {
     pub fn forget(&self, names: &Names) -> usize {
         let forgotten = self.setup().forwarders().into_iter().map(|(_, forwarder)| forwarder.forget(names)).sum();
         // What a worker has near is worth as much as the setup that it is of, which it looks at anyway.
-        self.setup.rcu(|setup| setup.anew());
+        self.setup.rcu(|setup| setup.changed(|_| ()));
         forgotten
     }
 
@@ -726,9 +730,7 @@ mod tests {
     use super::*;
     use crate::catalog::{Change, Instance, Node};
     use crate::dns::{Edns, Flags, Record, Type};
-    use crate::resolve::answer::{Discovery, Settings};
-    use crate::resolve::local::{self, Local};
-    use crate::resolve::zone::Zones;
+    use crate::resolve::answer::Settings;
     use crate::upstream;
     use crate::upstream::udp_peer::{Peer, right};
 
@@ -761,9 +763,7 @@ mod tests {
         mem::forget(peer);
         let (forwarder, problems) = Forwarder::new(&config, None, &[]).await;
         assert!(problems.is_empty());
-        let (local, _) = Local::load(&local::Config { hosts: Vec::new(), ..Default::default() });
-        let discovery = Discovery::new(Settings { recursors: true, ..Settings::default() });
-        let setup = Setup::new(discovery, local, Zones::none(), Arc::new(forwarder));
+        let setup = Setup::before(forwarder, Settings { recursors: true, ..Settings::default() });
         Responder::new(setup, Arc::new(ArcSwap::from_pointee(catalog())))
     }
 
@@ -880,7 +880,7 @@ mod tests {
         let setup = |answer: &str| {
             let (blocks, problems) = Blocks::load(&[config("ads", answer), config("zone", "")], None, Instant::now());
             assert_eq!(problems, []);
-            Setup::clone(&responder.setup()).with_blocks(Arc::new(blocks))
+            Setup { blocks: Arc::new(blocks), ..Setup::clone(&responder.setup()) }
         };
         let clients = [Room::Datagram, Room::Stream].map(|room| Client { address: [127, 0, 0, 1].into(), room });
         let [client, stream] = clients;
@@ -925,7 +925,7 @@ mod tests {
         let [blocked, cached] = sources();
         // What is dropped is no answer.
         assert_eq!((blocked, cached), (4 * (6 * 104 + 3) + 1, 0));
-        responder.replace(Setup::clone(&responder.setup()).with_blocks(Arc::default()));
+        responder.replace(Setup { blocks: Arc::default(), ..Setup::clone(&responder.setup()) });
         let mut out = Vec::new();
         assert!(!matches!(responder.answer(&mut worker, &octets, client, &mut out), Outcome::Answered));
         assert!(out.is_empty());

@@ -11,13 +11,35 @@ use super::query_log::QueryLog;
 use crate::catalog::Catalog;
 use crate::dns::{Name, Query, Question, add_option, find_option, option};
 use crate::resolve::Room;
-use crate::resolve::answer::{Client, Compat, Discovery, Explained};
+use crate::resolve::answer::{Client, Compat, Discovery, Explained, Settings};
 use crate::resolve::block::Blocks;
 use crate::resolve::local::Local;
 use crate::resolve::passing::truncated;
 use crate::resolve::rewrite::Rewrites;
 use crate::resolve::zone::Zones;
 use crate::upstream::Forwarder;
+
+/// What answers, of which each view may have its own.
+#[derive(Debug)]
+pub struct Parts {
+    pub discovery: Discovery,
+    pub local: Arc<Local>,
+    pub zones: Arc<Zones>,
+    pub blocks: Arc<Blocks>,
+    pub forwarder: Arc<Forwarder>,
+}
+
+/// What all views have in common.
+#[derive(Debug, Clone, Default)]
+pub struct Common {
+    pub clients: Arc<Clients>,
+    pub rewrites: Arc<Rewrites>,
+    /// Each has a secret of its own, unless it is made with one.
+    pub cookies: Cookies,
+    pub log: Option<Arc<QueryLog>>,
+    /// What we call ourselves to who asks (RFC 5001).
+    pub nsid: Option<Arc<str>>,
+}
 
 /// What the configuration makes of us; a reload replaces it whole. Cloning is cheap, and a clone in force lets workers
 /// forget what they have near.
@@ -31,7 +53,6 @@ pub struct Setup {
     pub(super) parents: Arc<HashSet<Name>>,
     pub(super) clients: Arc<Clients>,
     pub(super) log: Option<Arc<QueryLog>>,
-    /// What we call ourselves to who asks (RFC 5001).
     pub(super) nsid: Option<Arc<str>>,
     /// What answers clients that have a view of their own; a view has none.
     pub(super) views: Vec<Arc<Setup>>,
@@ -46,16 +67,26 @@ pub struct Setup {
 }
 
 impl Setup {
-    pub fn new(
-        discovery: Discovery,
-        local: impl Into<Arc<Local>>,
-        zones: impl Into<Arc<Zones>>,
-        forwarder: Arc<Forwarder>,
-    ) -> Self {
-        let (local, zones) = (local.into(), zones.into());
-        let domain = &discovery.settings().domain;
+    /// `views` answer instead of the main parts, by names, in the order that [`Clients`] knows them by.
+    pub fn new(main: Parts, views: Vec<(String, Parts)>, common: Common) -> Self {
+        let view = |(place, (name, mut parts)): (usize, (String, Parts))| {
+            // What is prepared for one is good for all, unless they say otherwise whether they forward.
+            if parts.discovery.settings().recursors == main.discovery.settings().recursors {
+                parts.discovery = main.discovery.clone();
+            }
+            Arc::new(Self { view: Some(name.into()), place, ..Self::alone(parts, common.clone()) })
+        };
+        let views = (1..).zip(views).map(view).collect();
+        Self { views, ..Self::alone(main, common) }
+    }
+
+    fn alone(parts: Parts, common: Common) -> Self {
+        let Parts { discovery, local, zones, blocks, forwarder } = parts;
+        let Common { clients, rewrites, cookies, log, nsid } = common;
+        let Settings { domain, alt_domain, .. } = discovery.settings();
         let in_zones = zones.covers(domain) || zones.apexes().iter().any(|apex| apex.is_within(domain));
-        let at_once = !in_zones && !local.has_within(domain);
+        let is_rewritten = alt_domain.iter().chain([domain]).any(|domain| rewrites.has_within(domain));
+        let at_once = !in_zones && !local.has_within(domain) && !is_rewritten;
         let mut parents = HashSet::new();
         for name in local.names().chain(&zones.apexes()) {
             let mut above = name.parent();
@@ -65,57 +96,36 @@ impl Setup {
             }
         }
         let parents = Arc::new(parents);
+        let (views, view, place) = (Vec::new(), None, 0);
         Self {
             discovery,
             at_once,
             local,
             parents,
-            clients: Arc::default(),
-            cookies: Cookies::default(),
-            log: None,
-            nsid: None,
-            views: Vec::new(),
-            view: None,
-            place: 0,
+            clients,
+            log,
+            nsid,
+            views,
+            view,
+            place,
+            cookies,
             zones,
-            blocks: Arc::default(),
-            rewrites: Arc::default(),
+            blocks,
+            rewrites,
             forwarder,
         }
     }
 
-    /// For these clients.
-    pub fn with_clients(mut self, clients: Clients) -> Self {
-        let clients = Arc::new(clients);
-        for view in &mut self.views {
-            *view = Arc::new(Self { clients: clients.clone(), ..Self::clone(view) });
-        }
-        Self { clients, ..self }
-    }
-
-    /// With a log of all that is answered.
-    pub fn with_log(self, log: Option<Arc<QueryLog>>) -> Self {
-        Self { log, ..self }
-    }
-
-    /// With what answers instead of it, by names, in the order that [`Clients`] knows them by. Who may ask, and what is logged,
-    /// is one for all.
-    pub fn with_views(self, views: Vec<(String, Self)>) -> Self {
-        let view = |(place, (name, view)): (usize, (String, Self))| {
-            // What is prepared for one is good for all, unless they say otherwise whether they forward.
-            let same = view.discovery.settings().recursors == self.discovery.settings().recursors;
-            let discovery = if same { self.discovery.clone() } else { view.discovery.clone() };
-            let (clients, log) = (self.clients.clone(), self.log.clone());
-            Arc::new(Self { discovery, clients, log, view: Some(name.into()), place, ..view })
+    /// The same, but for what is done to it and to each of its views; with nothing done, one by which nobody has anything
+    /// near.
+    pub(super) fn changed(&self, change: impl Fn(&mut Self)) -> Self {
+        let changed = |setup: &Self| {
+            let mut setup = setup.clone();
+            change(&mut setup);
+            setup
         };
-        let views = (1..).zip(views).map(view).collect();
-        Self { views, ..self }
-    }
-
-    /// The same, by which nobody has anything near.
-    pub(super) fn anew(&self) -> Self {
-        let views = self.views.iter().map(|view| Arc::new(Self::clone(view))).collect();
-        Self { views, ..self.clone() }
+        let views = self.views.iter().map(|view| Arc::new(changed(view))).collect();
+        Self { views, ..changed(self) }
     }
 
     /// What answers this client: its view's, if it has one.
@@ -164,17 +174,8 @@ impl Setup {
         lists
     }
 
-    pub fn local(&self) -> &Arc<Local> {
-        &self.local
-    }
-
     pub fn log(&self) -> Option<&Arc<QueryLog>> {
         self.log.as_ref()
-    }
-
-    /// Called this by who asks what we are called.
-    pub fn with_nsid(self, nsid: Option<&str>) -> Self {
-        Self { nsid: nsid.map(Arc::from), ..self }
     }
 
     /// Says who we are in an answer to who wants to know, as far as it has room (RFC 5001, 2.1).
@@ -184,22 +185,6 @@ impl Setup {
         if is_wanted && answer.len() + 4 + nsid.len() <= client.room.octets(query.payload_size()) {
             add_option(answer, option::NSID, nsid.as_bytes());
         }
-    }
-
-    /// With another forwarder of the same routes in the place of the former one, wherever that is.
-    pub(super) fn with_forwarder(mut self, former: &Arc<Forwarder>, forwarder: &Arc<Forwarder>) -> Self {
-        for view in self.views.iter_mut().filter(|view| Arc::ptr_eq(&view.forwarder, former)) {
-            *view = Arc::new(Self { forwarder: forwarder.clone(), ..Self::clone(view) });
-        }
-        if Arc::ptr_eq(&self.forwarder, former) {
-            self.forwarder = forwarder.clone();
-        }
-        self
-    }
-
-    /// With these cookies; each setup has a secret of its own otherwise.
-    pub fn with_cookies(self, cookies: Cookies) -> Self {
-        Self { cookies, ..self }
     }
 
     /// How it gives cookies.
@@ -235,21 +220,6 @@ impl Setup {
         self.clients.standing(client)
     }
 
-    /// The same with names that stand for others.
-    #[must_use]
-    pub fn with_rewrites(mut self, rewrites: Rewrites) -> Self {
-        let settings = self.discovery.settings();
-        let has_ours = settings.alt_domain.iter().chain([&settings.domain]).any(|domain| rewrites.has_within(domain));
-        self.at_once &= !has_ours;
-        Self { rewrites: Arc::new(rewrites), ..self }
-    }
-
-    /// The same with block lists.
-    #[must_use]
-    pub fn with_blocks(self, blocks: Arc<Blocks>) -> Self {
-        Self { blocks, ..self }
-    }
-
     /// Is the name in the discovery domain?
     pub(super) fn is_ours(&self, name: &Name) -> bool {
         self.discovery.is_ours(name)
@@ -262,5 +232,16 @@ impl Setup {
 
     pub(super) fn is_consul(&self) -> bool {
         self.discovery.settings().compat == Compat::Consul
+    }
+}
+
+#[cfg(test)]
+impl Setup {
+    /// With no data of its own but discovery's.
+    pub(super) fn before(forwarder: Forwarder, settings: Settings) -> Self {
+        let (local, _) = Local::load(&crate::resolve::local::Config { hosts: Vec::new(), ..Default::default() });
+        let (discovery, zones, blocks) = (Discovery::new(settings), Zones::none(), Blocks::default());
+        let (local, zones, blocks, forwarder) = (local.into(), zones.into(), blocks.into(), forwarder.into());
+        Self::new(Parts { discovery, local, zones, blocks, forwarder }, Vec::new(), Common::default())
     }
 }

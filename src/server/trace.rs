@@ -37,21 +37,17 @@ impl Setup {
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
-    use std::sync::Arc;
 
     use super::*;
     use crate::dns::{Class, Edns, EdnsOption, Message, Question, Rcode, Type};
     use crate::resolve::Room;
-    use crate::resolve::answer::{Discovery, Settings};
-    use crate::resolve::local::{self, Local};
-    use crate::resolve::zone::Zones;
+    use crate::resolve::answer::Settings;
     use crate::upstream::{self, Forwarder};
 
     #[tokio::test]
     async fn who_asks_from_this_host_is_told() {
         let forwarder = Forwarder::new(&upstream::Config::default(), None, &[]).await.0;
-        let local = Local::load(&local::Config { hosts: Vec::new(), ..Default::default() }).0;
-        let setup = Setup::new(Discovery::new(Settings::default()), local, Zones::none(), Arc::new(forwarder));
+        let setup = Setup::before(forwarder, Settings::default());
         let question = Question { name: "www.example.net".parse().unwrap(), qtype: Type::A, qclass: Class::IN };
         let asks = |trace: bool| {
             let options = if trace { vec![EdnsOption { code: option::TRACE, data: [].into() }] } else { Vec::new() };

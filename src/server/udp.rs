@@ -208,9 +208,7 @@ mod tests {
 
     use super::*;
     use crate::dns::{Class, Edns, Flags, Message, Opcode, Query, Question, Rcode, Record, Type};
-    use crate::resolve::answer::{Discovery, Settings};
-    use crate::resolve::local::{self, Local};
-    use crate::resolve::zone::Zones;
+    use crate::resolve::answer::Settings;
     use crate::upstream::udp_peer::Peer;
     use crate::upstream::{self, Forwarder};
 
@@ -260,9 +258,7 @@ mod tests {
             let addresses = upstreams.iter().map(|upstream| upstream.address.into()).collect();
             let config = upstream::Config { upstreams: Some(addresses), ..Default::default() };
             let (forwarder, _) = Forwarder::new(&config, None, &[]).await;
-            let (local, _) = Local::load(&local::Config { hosts: Vec::new(), ..Default::default() });
-            let setup = Setup::new(Discovery::new(Settings::default()), local, Zones::none(), Arc::new(forwarder));
-            let responder = Responder::new(setup, Arc::new(ArcSwap::default()));
+            let responder = Responder::new(Setup::before(forwarder, Settings::default()), Arc::new(ArcSwap::default()));
             let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
             socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
             let client = UdpSocket::bind("127.0.0.1:0").unwrap();
