@@ -20,8 +20,8 @@ use quick_cache::sync::DefaultLifecycle;
 use serde::{Deserialize, Serialize};
 
 use crate::dns::{
-    Asking, Class, Flags, Header, Message, Name, Names, PlainQuery, Query, Rcode, RecordPlace, Section, Type, option, question,
-    records,
+    Asking, Class, Flags, Header, Message, Name, Names, PlainQuery, Query, Question, Rcode, RecordPlace, Section, Type, option,
+    question, records,
 };
 use crate::limits;
 
@@ -71,15 +71,24 @@ impl Key {
     pub fn new(query: &Query, group: u16) -> Option<Self> {
         let edns = query.edns.as_ref();
         let shared = edns.is_none_or(|edns| edns.options.iter().all(|option| HOP_BY_HOP.contains(&option.code)));
-        let question = &query.question;
-        let name = question.name.wire().iter().map(u8::to_ascii_lowercase);
-        let behind = Behind { qtype: question.qtype, qclass: question.qclass, asking: Asking::of(query), group };
-        shared.then(|| Self(name.chain(behind.to_octets()).collect()))
+        shared.then(|| Self::build(&query.question, Asking::of(query), group))
     }
 
     /// The same of a plain query.
     pub fn of(query: &PlainQuery<'_>, group: u16) -> Self {
         Self(query.name().iter().copied().chain(Behind::of(query, group).to_octets()).collect())
+    }
+
+    /// What the failures of a question are remembered by whose answers are not shared.
+    pub fn apart(query: &Query, group: u16) -> Self {
+        let asking = Asking(Asking::of(query).0 | APART);
+        Self::build(&query.question, asking, group)
+    }
+
+    fn build(question: &Question, asking: Asking, group: u16) -> Self {
+        let name = question.name.wire().iter().map(u8::to_ascii_lowercase);
+        let behind = Behind { qtype: question.qtype, qclass: question.qclass, asking, group };
+        Self(name.chain(behind.to_octets()).collect())
     }
 
     /// The name in wire form and lower case, and what stands behind it.
@@ -133,6 +142,8 @@ const BEHIND: usize = 7;
 const KEY_MAX: usize = 255 + BEHIND;
 /// Among the bits of [`Asking`], that a key is of a name that does not exist. No query has it.
 const DENIAL: u8 = 1 << 7;
+/// The same of what is asked for one client alone.
+const APART: u8 = 1 << 6;
 
 /// What a key says besides the name.
 struct Behind {

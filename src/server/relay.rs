@@ -87,7 +87,7 @@ type Spot = (usize, u16);
 
 /// A question on its way to an upstream and back.
 pub(super) struct Flight {
-    pub(super) key: Key,
+    key: Key,
     favourite: Favourite,
     /// In which the question went out; without it, as it was asked.
     case: Option<LetterCase>,
@@ -99,7 +99,7 @@ pub(super) struct Flight {
     /// Others who ask the same.
     more: Vec<Asker>,
     /// The turn to ask it, until a look-up goes on.
-    turn: Option<Turn>,
+    pub(super) turn: Option<Turn>,
     /// Where a look-up waits that went on from here.
     told: Option<oneshot::Sender<Result<Vec<u8>, Lost>>>,
 }
@@ -109,13 +109,6 @@ impl Flight {
     fn attempt(&mut self) -> (oneshot::Sender<Result<Vec<u8>, Lost>>, FirstAttempt) {
         let (tell, reply) = oneshot::channel();
         (tell, self.favourite.attempt(self.turn.take(), self.sent, reply))
-    }
-
-    /// Tells those who asked the same elsewhere.
-    pub(super) fn end_with(&mut self, answer: &[u8]) {
-        if let Some(turn) = self.turn.take() {
-            turn.end_with(answer);
-        }
     }
 
     pub(super) fn askers(&self) -> impl Iterator<Item = &Asker> {

@@ -833,7 +833,9 @@ mod tests {
             message.answers.push(Record::address(asked.question.name.clone(), 300, [192, 0, 2, 9].into()));
             let age = if name.starts_with("early") { 200 } else { 280 };
             let then = Instant::now().checked_sub(std::time::Duration::from_secs(age)).unwrap();
-            forwarder.keep(Key::new(&asked, 0).unwrap(), &message.compose(true), then).unwrap();
+            let turn = forwarder.turn(&Key::new(&asked, 0).unwrap()).unwrap();
+            forwarder.keep(&turn, &message.compose(true), then).unwrap();
+            drop(turn);
             let mut worker = responder.worker(&listened, true);
             let client = Client { address: [127, 0, 0, 1].into(), room };
             let mut ask = || {

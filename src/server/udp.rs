@@ -132,8 +132,11 @@ impl Listener {
         match landing {
             Landing::Reply(reply) => {
                 let now = self.worker.now();
-                let kept = setup.forwarder.keep(flight.key.clone(), reply, now);
-                flight.end_with(kept.as_deref().map_or(reply, Entry::octets));
+                let turn = flight.turn.take();
+                let kept = turn.as_ref().and_then(|turn| setup.forwarder.keep(turn, reply, now));
+                if let Some(turn) = turn {
+                    turn.end_with(kept.as_deref().map_or(reply, Entry::octets));
+                }
                 for Asker { octets, origin } in flight.askers() {
                     let out = self.outbox.next();
                     let who = client(origin);

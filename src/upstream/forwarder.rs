@@ -21,7 +21,9 @@ use super::tally::Counters;
 use super::udp::Lost;
 use super::under_way::{Joined, Outcome, Told, Turn, UnderWay};
 use super::validator::{Validator, Verdict};
-use crate::dns::{Class, ExtendedError, Header, Message, Name, Names, PlainQuery, Query, Question, Rcode, Type, is_bare};
+use crate::dns::{
+    Class, ExtendedError, Header, Message, Name, Names, PlainQuery, Query, Question, Rcode, Type, is_bare, rcode,
+};
 use crate::problem::Problem;
 use crate::resolve::Room;
 use crate::resolve::cache::{self, Cache, Entry, Key, Stock};
@@ -108,6 +110,14 @@ struct Found {
     bogus: Option<ExtendedError>,
 }
 
+impl Found {
+    /// Why this is no answer, if it is none.
+    fn failing(found: Option<&Self>) -> Option<Failing> {
+        let Some(Self { octets, bogus, .. }) = found else { return Some(Failing::Silence) };
+        (!is_good(octets)).then(|| bogus.map_or(Failing::Error, Failing::Bogus))
+    }
+}
+
 impl From<Vec<u8>> for Found {
     fn from(octets: Vec<u8>) -> Self {
         Self { octets, holds_for: None, bogus: None }
@@ -158,8 +168,10 @@ impl Forwarder {
         self.cache.find(names, now)
     }
 
-    /// Forgets what is kept of these names, failures too; says how many answers that were. Looks at each entry.
+    /// Forgets what is kept of these names, failures too; says how many answers that were. Looks at each entry. What has been asked by
+    /// now is told to those who wait for it, and kept no more.
     pub fn forget(&self, names: &Names) -> usize {
+        self.under_way.disown();
         self.failures.clear();
         self.cache.forget(names)
     }
@@ -386,15 +398,16 @@ impl Forwarder {
 
     /// Keeps a good and whole reply, if it may be kept. Else it takes the place of what was kept: that is not so any more,
     /// and must not come back as a stale answer.
-    pub fn keep(&self, key: Key, reply: &[u8], now: Instant) -> Option<Arc<Entry>> {
-        self.keep_until(key, reply, now, None)
+    pub fn keep(&self, turn: &Turn, reply: &[u8], now: Instant) -> Option<Arc<Entry>> {
+        self.keep_until(turn, reply, now, None)
     }
 
     /// The same with an end beyond which it may not be given, however stale an answer may be.
-    fn keep_until(&self, key: Key, reply: &[u8], now: Instant, end: Option<Instant>) -> Option<Arc<Entry>> {
-        let kept = self.cache.put_until(key.clone(), reply, now, end);
-        if kept.is_none() {
-            self.cache.remove(&key);
+    fn keep_until(&self, turn: &Turn, reply: &[u8], now: Instant, end: Option<Instant>) -> Option<Arc<Entry>> {
+        let kept = self.cache.put_until(turn.key().clone(), reply, now, end);
+        // Looked at afterwards, so that whoever forgets meanwhile has it out before or sees it here.
+        if kept.is_none() || !turn.is_owned() {
+            self.cache.remove(turn.key());
         }
         kept
     }
@@ -413,7 +426,7 @@ impl Forwarder {
                 return resolved;
             }
         }
-        (Answered::Nobody, failure(query, Some((ExtendedError::NoReachableAuthority, SILENCE)))).into()
+        nobody(query, (ExtendedError::NoReachableAuthority, SILENCE))
     }
 
     /// The same; `None` when another had the turn, and came to an end without an outcome.
@@ -424,12 +437,12 @@ impl Forwarder {
         room: Room,
         first: Option<FirstAttempt>,
     ) -> Option<Resolved> {
-        let nobody = |reason| Resolved::from((Answered::Nobody, failure(query, Some(reason))));
-        let mut tries = Vec::new();
+        let nobody = |reason| nobody(query, reason);
         let Some((number, group)) = self.groups.of(&query.question) else {
             return Some(nobody((ExtendedError::NoReachableAuthority, "nobody is asked about this name")));
         };
         if self.is_sequential {
+            let mut tries = Vec::new();
             // Consul's own answer when all recursors fail: SERVFAIL, with the client's OPT.
             let (answered, octets) = match self.unchanged(group, query, octets, room, &mut tries).await {
                 Some(answer) => (Answered::Asked, answer),
@@ -437,15 +450,8 @@ impl Forwarder {
             };
             return Some(Resolved { answered, octets, tries: tries.into() });
         }
-        if !is_bare(octets) {
-            self.counters.misses.raise(1);
-            let answer = self.unchanged(group, query, octets, room, &mut tries).await;
-            return Some(answered(query, octets, answer.as_deref().ok_or(SILENCE), room, tries.into()));
-        }
-        let Some(key) = Key::new(query, number) else {
-            self.counters.misses.raise(1);
-            let answer = self.found(group, query, room, None, &mut tries).await.map(|found| found.octets);
-            return Some(answered(query, octets, answer.as_deref().ok_or(SILENCE), room, tries.into()));
+        let Some(key) = is_bare(octets).then(|| Key::new(query, number)).flatten() else {
+            return Some(self.resolve_apart(number, group, query, octets, room).await);
         };
         let kept = self.cache.get(&key).filter(|entry| entry.is_usable(Instant::now()));
         if let Some(entry) = kept.as_ref().filter(|entry| entry.is_fresh(Instant::now())) {
@@ -461,11 +467,7 @@ impl Forwarder {
         };
         if let Some(failing) = self.failed_lately(&key, group) {
             group.scout(|| passed_on(query));
-            let reason = match failing {
-                Failing::Bogus(code) => (code, BOGUS_LATELY),
-                Failing::Silence | Failing::Error => FAILED_LATELY,
-            };
-            return Some(kept.as_deref().map_or_else(|| nobody(reason), stale));
+            return Some(kept.as_deref().map_or_else(|| nobody(lately(failing)), stale));
         }
         let told = match self.shared(key, group, query, first) {
             Ok(told) => told,
@@ -486,6 +488,39 @@ impl Forwarder {
         };
         let Outcome { answer, tries } = outcome?;
         Some(answered(query, octets, answer.as_deref().map_err(|reason| *reason), room, tries))
+    }
+
+    /// Asks for an answer that is one client's alone, because of an option that we do not know, or of a signature. Its failures are
+    /// those of all who ask so: each of them has another signature, or may.
+    async fn resolve_apart(
+        self: &Arc<Self>,
+        number: u16,
+        group: &Arc<Group>,
+        query: &Query,
+        octets: &[u8],
+        room: Room,
+    ) -> Resolved {
+        self.counters.misses.raise(1);
+        let key = Key::apart(query, number);
+        if let Some(failing) = self.failed_lately(&key, group) {
+            group.scout(|| passed_on(query));
+            return nobody(query, lately(failing));
+        }
+        let mut tries = Vec::new();
+        let found = if is_bare(octets) {
+            self.found(group, query, room, None, &mut tries).await
+        } else {
+            self.unchanged(group, query, octets, room, &mut tries).await.map(Found::from)
+        };
+        let code = found.as_ref().and_then(|found| rcode(&found.octets));
+        match Found::failing(found.as_ref()) {
+            None => self.failures.forget(&key),
+            // What is wrong with the message, as with one whose option is malformed, says nothing of others'.
+            Some(Failing::Error) if code.is_some_and(|code| ![Rcode::SERVFAIL, Rcode::REFUSED].contains(&code)) => {}
+            Some(kind) => self.failures.note(key, kind, false, &group.fortune, Instant::now()),
+        }
+        let answer = found.map(|found| found.octets);
+        answered(query, octets, answer.as_deref().ok_or(SILENCE), room, tries.into())
     }
 
     /// What is kept for a query, although it may be past its time: for who would have to wait, and cannot.
@@ -651,24 +686,19 @@ impl Forwarder {
     async fn carry(self: Arc<Self>, turn: Turn, group: Arc<Group>, query: Query, first: Option<FirstAttempt>) {
         let mut tries = Vec::new();
         let found = self.found(&group, &query, Room::Datagram, first, &mut tries).await;
-        let (end, bogus) = found.as_ref().map_or((None, None), |found| (found.holds_for, found.bogus));
         let (now, key) = (Instant::now(), turn.key());
+        let failing = Found::failing(found.as_ref());
+        let end = found.as_ref().and_then(|found| Some(now + found.holds_for?));
         let mut answer: Option<Arc<[u8]>> = found.map(|found| found.octets.into());
-        match &answer {
-            Some(octets) if is_good(octets) => {
+        match failing {
+            None => {
                 self.failures.forget(key);
-                let end = end.map(|holds_for| now + holds_for);
                 // The first to ask gets the TTLs that the next ones get.
-                if let Some(entry) = self.keep_until(key.clone(), octets, now, end) {
+                if let Some(entry) = answer.as_deref().and_then(|octets| self.keep_until(&turn, octets, now, end)) {
                     answer = Some(entry.octets().into());
                 }
             }
-            _ => {
-                let kind = match bogus {
-                    Some(code) => Failing::Bogus(code),
-                    None if answer.is_none() => Failing::Silence,
-                    None => Failing::Error,
-                };
+            Some(kind) => {
                 let has_stale = self.cache.get(key).is_some_and(|entry| entry.is_usable(now));
                 self.failures.note(key.clone(), kind, has_stale, &group.fortune, now);
             }
@@ -688,15 +718,24 @@ fn answered(query: &Query, octets: &[u8], answer: Result<&[u8], &str>, room: Roo
         }
         Err(reason) => reason,
     };
-    let octets = failure(query, Some((ExtendedError::NoReachableAuthority, reason)));
-    Resolved { answered: Answered::Nobody, octets, tries }
+    Resolved { tries, ..nobody(query, (ExtendedError::NoReachableAuthority, reason)) }
+}
+
+/// SERVFAIL, since nobody has an answer, for that reason.
+fn nobody(query: &Query, reason: (ExtendedError, &str)) -> Resolved {
+    (Answered::Nobody, failure(query, Some(reason))).into()
+}
+
+/// Why a question is not asked again at once (RFC 8914, 4.14).
+fn lately(failing: Failing) -> (ExtendedError, &'static str) {
+    match failing {
+        Failing::Bogus(code) => (code, BOGUS_LATELY),
+        Failing::Silence | Failing::Error => (ExtendedError::CachedError, "all upstreams failed a moment ago"),
+    }
 }
 
 /// Why a part of an answer is none.
 const PART: &str = "upstreams gave a part of the answer, and none over TCP";
-
-/// Why a question is not asked again at once (RFC 8914, 4.14).
-const FAILED_LATELY: (ExtendedError, &str) = (ExtendedError::CachedError, "all upstreams failed a moment ago");
 
 /// The same of an answer that was judged (RFC 4035, 4.7).
 const BOGUS_LATELY: &str = "it did not pass validation a moment ago; `rollcall explain NAME --ask` says why";
@@ -716,7 +755,7 @@ mod tests {
     use super::super::Sequential;
     use super::super::udp_peer::*;
     use super::*;
-    use crate::dns::{Edns, RData, Record};
+    use crate::dns::{Edns, EdnsOption, RData, Record};
     use crate::limits;
 
     #[tokio::test]
@@ -941,6 +980,61 @@ mod tests {
             let message = ask(&forwarder, query).await;
             assert_eq!((message.rcode, message.answers[0].ttl), (Rcode::NOERROR, 60), "right again at once");
         }
+    }
+
+    #[tokio::test]
+    async fn rfc9520_3_2_failures_of_questions_with_unknown_options_are_remembered_too() {
+        let broken = |query: &Query| match query.edns.as_ref().map(|edns| &edns.options[..]) {
+            Some([]) => right(query),
+            Some([option]) if !option.data.is_empty() => wrong(query),
+            _ => Some(query.response(Rcode::FORMERR)),
+        };
+        let peer = Peer::start(0, broken).await;
+        let forwarder = forwarder(&config(&[&peer])).await;
+        let with_option = |data: &[u8]| {
+            let mut query = query("www.example.net", true);
+            let options = vec![EdnsOption { code: 65_001, data: data.into() }];
+            query.edns = query.edns.map(|edns| Edns { options, ..edns });
+            query
+        };
+        for _ in 0..2 {
+            let message = ask(&forwarder, &with_option(&[])).await;
+            assert_eq!(message.rcode, Rcode::FORMERR, "what is wrong with a message is its own");
+        }
+        let message = ask(&forwarder, &with_option(&[1])).await;
+        assert_eq!((message.rcode, extended_error(&message)), (Rcode::SERVFAIL, None), "as the upstream said it");
+        let before = peer.asked();
+        for again in [1, 2] {
+            let message = ask(&forwarder, &with_option(&[again])).await;
+            assert_eq!(
+                (message.rcode, extended_error(&message)),
+                (Rcode::SERVFAIL, Some(13)),
+                "RFC 8914, 4.14: a cached error"
+            );
+        }
+        assert_eq!(peer.asked(), before, "it is not asked again at once");
+        assert_eq!(ask(&forwarder, &query("www.example.net", true)).await.rcode, Rcode::NOERROR, "nor is it others' failure");
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_before_a_flush_is_not_kept_after_it() {
+        let peer = Peer::start(100, right).await;
+        let forwarder = forwarder(&config(&[&peer])).await;
+        let asked = query("www.example.net", true);
+        let flush = async {
+            while peer.asked() == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            forwarder.forget(&Names::One(asked.question.name.clone()));
+            assert_eq!(forwarder.under_way(), 0, "nobody joins it");
+        };
+        let (message, ()) = join(ask(&forwarder, &asked), flush).await;
+        assert_eq!(message.answers.len(), 1, "who waited has the answer");
+        assert!(!matches!(forwarder.kept(&asked, None, Instant::now()), Kept::Fresh(_)));
+        for _ in 0..2 {
+            assert_eq!(ask(&forwarder, &asked).await.answers.len(), 1);
+        }
+        assert_eq!(peer.asked(), 2);
     }
 
     #[tokio::test]

@@ -82,7 +82,8 @@ mod tests {
         let query = Query::of(Question { name: "www.example.net".parse().unwrap(), qtype: Type::A, qclass: Class::IN });
         let mut message = query.response(Rcode::NOERROR);
         message.answers.push(Record::address(query.question.name.clone(), 300, [192, 0, 2, 9].into()));
-        first.keep(Key::new(&query, 0).unwrap(), &message.compose(true), Instant::now()).unwrap();
+        let turn = first.turn(&Key::new(&query, 0).unwrap()).unwrap();
+        first.keep(&turn, &message.compose(true), Instant::now()).unwrap();
         assert_eq!(first.save(folder.path()), Ok(1));
         assert_eq!(first.save(folder.path()), Ok(1), "in the place of the other");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");

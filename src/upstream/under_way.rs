@@ -2,6 +2,7 @@
 //! first by a listener itself, whoever of them comes first.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -22,7 +23,11 @@ pub(super) struct Outcome {
 
 /// The questions that are being asked.
 #[derive(Debug, Default)]
-pub(super) struct UnderWay(Mutex<HashMap<Key, Told, RandomState>>);
+pub(super) struct UnderWay {
+    questions: Mutex<HashMap<Key, Told, RandomState>>,
+    /// How often all that are under way were disowned.
+    disowned: AtomicU64,
+}
 
 /// Where the outcome of a look-up will be told.
 #[derive(Debug, Clone)]
@@ -46,6 +51,8 @@ pub(super) enum Joined {
 #[derive(Debug)]
 pub struct Turn {
     under_way: Arc<UnderWay>,
+    /// How often others had been disowned when it began.
+    disowned: u64,
     key: Key,
     begun: Instant,
     tell: watch::Sender<Option<Outcome>>,
@@ -53,17 +60,25 @@ pub struct Turn {
 
 impl UnderWay {
     pub(super) fn join(self: &Arc<Self>, key: &Key) -> Joined {
-        let mut under_way = self.lock();
-        match under_way.get(key) {
+        let mut questions = self.lock();
+        match questions.get(key) {
             Some(told) => Joined::Waits(told.clone()),
-            None if under_way.len() >= limits::LOOKUPS_MAX => Joined::Full,
+            None if questions.len() >= limits::LOOKUPS_MAX => Joined::Full,
             None => {
                 let (tell, outcome) = watch::channel(None);
                 let begun = Instant::now();
-                under_way.insert(key.clone(), Told { begun, outcome });
-                Joined::Begins(Turn { under_way: self.clone(), key: key.clone(), begun, tell })
+                questions.insert(key.clone(), Told { begun, outcome });
+                let disowned = self.disowned.load(Ordering::Acquire);
+                Joined::Begins(Turn { under_way: self.clone(), disowned, key: key.clone(), begun, tell })
             }
         }
+    }
+
+    /// Has nobody join those any more that are under way now, which are no longer [owned](Turn::is_owned).
+    pub(super) fn disown(&self) {
+        let mut questions = self.lock();
+        self.disowned.fetch_add(1, Ordering::AcqRel);
+        questions.clear();
     }
 
     /// How many there are.
@@ -72,7 +87,7 @@ impl UnderWay {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Told, RandomState>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -86,6 +101,11 @@ impl Told {
 impl Turn {
     pub(super) fn key(&self) -> &Key {
         &self.key
+    }
+
+    /// May others hear later of what comes of it?
+    pub(super) fn is_owned(&self) -> bool {
+        self.disowned == self.under_way.disowned.load(Ordering::Acquire)
     }
 
     /// Where what comes of it will be told.
@@ -110,6 +130,9 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.under_way.lock().remove(&self.key);
+        let mut questions = self.under_way.lock();
+        if self.is_owned() {
+            questions.remove(&self.key);
+        }
     }
 }
