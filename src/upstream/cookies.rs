@@ -1,11 +1,12 @@
 //! Cookies from upstreams (RFC 7873, RFC 9018): who answers by datagram shows that it has seen the question, which whoever forges a
 //! reply from elsewhere has not.
 //!
-//! Whether an upstream gives cookies is asked with a question of our own, so that no client's question is put at risk where something
-//! on the way drops what it does not know. One that does is sent its cookie with every datagram from then on, in an OPT record that is
+//! Whether an upstream gives cookies, and knows its own again, is asked with questions of our own, so that no client's question is put at
+//! risk where something on the way drops what it does not know. One that does is sent its cookie with every datagram from then on, in an OPT record that is
 //! added where the client sent none; what it says of cookies is taken out of the reply. A reply without ours is never taken, and is
 //! nobody's fault either: the question goes by TCP.
 
+use std::mem;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use super::sockets::any_towards;
 use crate::dns::{
     EdnsOption, Message, Rcode, add_option, drop_edns, drop_options, find_option, has_opt, has_option, option, rcode,
 };
+use crate::metrics::Count;
 use crate::resolve::passing::add_edns;
 
 /// Octets of our part, and of both parts at most (RFC 7873, 4).
@@ -21,8 +23,11 @@ const OWN: usize = 8;
 const WHOLE_MAX: usize = 40;
 /// When the next part of an upstream's is taken. Some give another with every reply, and each holds for an hour (RFC 9018, 4.3).
 const YOUNG: Duration = Duration::from_secs(60);
-/// Replies without a cookie in that time after which it is held that the upstream gives none any more.
-const MISSING_MAX: u32 = 3;
+/// A reply without the right cookie adds one to the doubt, and a right one takes one from it. This is what a question adds that had no
+/// answer over TCP either: where that happens to more than one in so many, cookies cost more than they are worth.
+const UNANSWERED: u32 = 16;
+/// The doubt from which on it is held that the upstream gives none: three such questions in a row.
+const DOUBT_MAX: u32 = 3 * UNANSWERED;
 /// When an upstream is asked again that gave none, and one that did not answer. The former gets another cookie of ours (RFC 9018, 3).
 const NONE: Duration = Duration::from_secs(3_600);
 const SILENT: Duration = Duration::from_secs(60);
@@ -51,6 +56,17 @@ impl Cookie {
         self.octets.get(..self.length).unwrap_or_default()
     }
 
+    /// As an option of a query.
+    pub(super) fn option(&self) -> EdnsOption {
+        EdnsOption { code: option::COOKIE, data: self.octets().into() }
+    }
+
+    /// The cookie that the reply to a question with this one gives; `None` when it gives none.
+    pub(super) fn given_by(&self, reply: &[u8]) -> Option<Self> {
+        let own = self.octets.first_chunk()?;
+        self.answered(reply).filter(|theirs| !theirs.is_empty()).map(|theirs| Self::new(*own, theirs, true))
+    }
+
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.octets() == other.octets()
     }
@@ -72,15 +88,18 @@ impl Cookie {
 
 /// What is known of one upstream's cookies.
 #[derive(Debug, Default)]
-pub(super) struct Cookies(Mutex<State>);
+pub(super) struct Cookies {
+    state: Mutex<State>,
+    /// Replies without the right one.
+    pub(super) missing: Count,
+}
 
 #[derive(Debug, Default)]
 struct State {
     own: [u8; OWN],
     /// The upstream's part, as long as it is held that it gives any, and since when; empty when our own address has changed.
     theirs: Option<(Vec<u8>, Instant)>,
-    /// Replies without a cookie since then.
-    missing: u32,
+    doubt: u32,
     /// The address from which it is asked, and when that was looked at.
     from: Option<(IpAddr, Instant)>,
     /// When it may be asked whether it gives cookies.
@@ -94,8 +113,8 @@ impl Cookies {
         state.theirs.is_none().then(|| state.again.unwrap_or(now))
     }
 
-    /// The option that asks it, if that is due.
-    pub(super) fn trial(&self, upstream: SocketAddr, now: Instant) -> Option<EdnsOption> {
+    /// Our part alone, with which it is asked, if that is due.
+    pub(super) fn trial(&self, upstream: SocketAddr, now: Instant) -> Option<Cookie> {
         let mut state = self.lock();
         if state.theirs.is_some() || state.again.is_some_and(|again| now < again) {
             return None;
@@ -103,15 +122,15 @@ impl Cookies {
         state.again = Some(now + SILENT);
         state.own = random()?;
         state.from = Some((address_towards(upstream)?, now));
-        Some(EdnsOption { code: option::COOKIE, data: state.own.into() })
+        Some(Cookie::new(state.own, &[], true))
     }
 
-    /// It has answered that.
-    pub(super) fn tried(&self, reply: &[u8], now: Instant) {
+    /// It gives this one in the end, or none.
+    pub(super) fn settle(&self, given: Option<&Cookie>, now: Instant) {
         let mut state = self.lock();
-        let answered = Cookie::new(state.own, &[], true).answered(reply).filter(|theirs| !theirs.is_empty());
-        state.theirs = answered.map(|theirs| (theirs.into(), now));
-        (state.missing, state.again) = (0, Some(now + NONE));
+        let theirs = given.filter(|given| given.octets.starts_with(&state.own)).and_then(|given| given.octets().get(OWN..));
+        state.theirs = theirs.map(|theirs| (theirs.into(), now));
+        (state.doubt, state.again) = (0, Some(now + NONE));
     }
 
     /// What goes with a question to it; `None` when it gives none.
@@ -129,7 +148,7 @@ impl Cookies {
             state.from = Some((from, now));
         }
         let (theirs, since) = state.theirs.as_ref()?;
-        let is_old = state.missing > 0 || theirs.is_empty() || now.saturating_duration_since(*since) >= YOUNG;
+        let is_old = state.doubt > 0 || theirs.is_empty() || now.saturating_duration_since(*since) >= YOUNG;
         Some(Cookie::new(state.own, theirs, is_old))
     }
 
@@ -138,7 +157,8 @@ impl Cookies {
     pub(super) fn take_back(&self, cookie: &Cookie, reply: &mut Vec<u8>, had_edns: bool, now: Instant) -> bool {
         let is_refused = rcode(reply) == Some(Rcode::BADCOOKIE);
         let Some(theirs) = cookie.answered(reply) else {
-            self.missing();
+            self.missing.raise(1);
+            self.doubt(1, now);
             return false;
         };
         if (is_refused || cookie.is_old) && !theirs.is_empty() {
@@ -161,20 +181,40 @@ impl Cookies {
         let mut state = self.lock();
         if state.theirs.is_some() && cookie.octets.starts_with(&state.own) {
             state.theirs = Some((theirs.into(), now));
-            state.missing = 0;
+            state.doubt = state.doubt.saturating_sub(1);
         }
     }
 
-    fn missing(&self) {
+    fn doubt(&self, by: u32, now: Instant) {
         let mut state = self.lock();
-        state.missing += 1;
-        if state.missing >= MISSING_MAX {
-            state.theirs = None;
+        state.doubt += by;
+        if state.theirs.is_some() && state.doubt >= DOUBT_MAX {
+            (state.theirs, state.again) = (None, Some(now + NONE));
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A question to which there was a reply without the right cookie, and no answer yet. If this is dropped, there was none.
+pub(super) struct Unanswered<'a>(&'a Cookies);
+
+impl<'a> Unanswered<'a> {
+    pub(super) fn yet(cookies: &'a Cookies) -> Self {
+        Self(cookies)
+    }
+
+    /// There was one after all.
+    pub(super) fn answered(self) {
+        mem::forget(self);
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        self.0.doubt(UNANSWERED, Instant::now());
     }
 }
 
@@ -218,7 +258,8 @@ mod tests {
     fn known(theirs: &[u8], now: Instant) -> Cookies {
         let cookies = Cookies::default();
         let asked = cookies.trial(UPSTREAM, now).expect("it is due");
-        cookies.tried(&reply(Rcode::NXDOMAIN, Some(&[&asked.data[..], theirs].concat())), now);
+        let given = asked.given_by(&reply(Rcode::NXDOMAIN, Some(&[asked.octets(), theirs].concat())));
+        cookies.settle(given.as_ref(), now);
         cookies
     }
 
@@ -229,13 +270,12 @@ mod tests {
         let first = cookies.trial(UPSTREAM, now).unwrap();
         assert!(cookies.trial(UPSTREAM, now).is_none(), "not while that is under way");
         assert_eq!(cookies.due(now), Some(now + SILENT), "if no answer comes");
-        for no_cookie in [None, Some(&[7; 8][..]), Some(&[7; 24])] {
-            cookies.tried(&reply(Rcode::NXDOMAIN, no_cookie), now);
-            assert!(cookies.current(UPSTREAM, now).is_none());
+        for no_cookie in [None, Some(&[7; 8][..]), Some(&[7; 24]), Some(first.octets())] {
+            assert!(first.given_by(&reply(Rcode::NXDOMAIN, no_cookie)).is_none(), "{no_cookie:?}");
         }
-        cookies.tried(&reply(Rcode::NXDOMAIN, Some(&first.data)), now);
-        assert_eq!((cookies.current(UPSTREAM, now).is_some(), cookies.due(now)), (false, Some(now + NONE)), "our part alone");
-        assert_ne!(cookies.trial(UPSTREAM, now + NONE).unwrap(), first);
+        cookies.settle(None, now);
+        assert_eq!((cookies.current(UPSTREAM, now).is_some(), cookies.due(now)), (false, Some(now + NONE)));
+        assert!(!cookies.trial(UPSTREAM, now + NONE).unwrap().is_same(&first));
         assert_eq!(known(&[5; 16], now).due(now), None);
     }
 
@@ -265,26 +305,40 @@ mod tests {
     }
 
     #[test]
-    fn rfc7873_5_3_a_reply_without_the_right_cookie_is_not_taken_and_three_show_that_there_are_none() {
+    fn rfc7873_5_3_a_reply_without_the_right_cookie_is_not_taken_and_when_all_are_there_are_none() {
         let now = Instant::now();
         let cookies = known(&[5; 16], now);
         let cookie = cookies.current(UPSTREAM, now).unwrap();
         let mut wrong = cookie.octets().to_vec();
         wrong[0] ^= 1;
         let short = &cookie.octets()[..12];
-        for (number, without) in [None, Some(&wrong[..]), Some(short)].into_iter().enumerate() {
+        for (number, without) in (1..=DOUBT_MAX).zip([None, Some(&wrong[..]), Some(short)].into_iter().cycle()) {
             assert!(!cookies.take_back(&cookie, &mut reply(Rcode::NOERROR, without), true, now));
-            assert_eq!(cookies.current(UPSTREAM, now).is_some(), number < 2);
+            assert_eq!(cookies.current(UPSTREAM, now).is_some(), number < DOUBT_MAX);
         }
         assert_eq!(cookies.due(now), Some(now + NONE));
-        let cookies = known(&[5; 16], now);
-        for _ in 0..9 {
-            let cookie = cookies.current(UPSTREAM, now).unwrap();
-            assert!(!cookies.take_back(&cookie, &mut reply(Rcode::NOERROR, None), true, now));
-            let cookie = cookies.current(UPSTREAM, now).unwrap();
-            assert!(cookies.take_back(&cookie, &mut reply(Rcode::NOERROR, Some(cookie.octets())), true, now), "one in two");
+        assert_eq!(cookies.missing.get(), u64::from(DOUBT_MAX));
+    }
+
+    #[test]
+    fn rfc9018_5_one_of_several_servers_that_gives_none_ends_cookies_only_where_tcp_is_closed_too() {
+        let now = Instant::now();
+        for (one_in, has_tcp, is_kept) in [(2, true, true), (3, false, false), (10, false, false), (20, false, true)] {
+            let cookies = known(&[5; 16], now);
+            for number in 0..300 {
+                let Some(cookie) = cookies.current(UPSTREAM, now) else { break };
+                let given = (number % one_in > 0).then(|| cookie.octets());
+                let is_right = cookies.take_back(&cookie, &mut reply(Rcode::NOERROR, given), true, now);
+                assert_eq!(is_right, given.is_some());
+                if !is_right {
+                    let unanswered = Unanswered::yet(&cookies);
+                    if has_tcp {
+                        unanswered.answered();
+                    }
+                }
+            }
+            assert_eq!(cookies.current(UPSTREAM, now).is_some(), is_kept, "one in {one_in} without, TCP: {has_tcp}");
         }
-        assert!(cookies.current(UPSTREAM, now).is_some());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cookies::Cookie;
+use super::cookies::{Cookie, Unanswered};
 use super::link::Link;
 use super::udp::{self, Lost};
 use crate::dns::{Class, Edns, LetterCase, Name, Query, Question, Type, has_opt, is_bare};
@@ -95,6 +95,7 @@ impl Datagrams {
         octets: &[u8],
     ) -> (Instant, Result<Vec<u8>, Lost>) {
         let now = Instant::now();
+        link.spelling.others.raise(1);
         if link.spelling.changed(now) {
             tell_changed(link);
         }
@@ -129,7 +130,10 @@ impl Datagrams {
             return Ok(reply);
         }
         tracing::debug!("upstream {link}: a reply without the right cookie, asked for again by TCP");
-        Ok(link.ask(octets).await?.1)
+        let unanswered = Unanswered::yet(&link.cookies);
+        let (_, reply) = link.ask(octets).await?;
+        unanswered.answered();
+        Ok(reply)
     }
 
     /// What goes with a question to an upstream.
@@ -145,16 +149,20 @@ impl Datagrams {
     }
 
     /// Asks an upstream for a cookie, with the question for a name that nobody can guess: as long as there is no cookie, it is the name
-    /// that a forger would have to know.
+    /// that a forger would have to know. Then asks with that cookie: it may be that the whole of it does not come through.
     pub(super) async fn ask_for_cookie(&self, link: &Link, name: Name) {
         let Some(address) = link.address() else { return };
-        let Some(option) = link.cookies.trial(address, Instant::now()) else { return };
-        let edns = Edns { options: vec![option], ..Edns::new(limits::UDP_PAYLOAD) };
+        let Some(own) = link.cookies.trial(address, Instant::now()) else { return };
         let question = Question { name, qtype: Type::HINFO, qclass: Class::IN };
-        let query = Query { edns: Some(edns), ..Query::of(question) }.compose();
-        if let Ok(reply) = self.pool(address).ask(address, &query, None).await {
-            link.cookies.tried(&reply, Instant::now());
+        let mut given = own;
+        for _ in 0..2 {
+            let edns = Edns { options: vec![given.option()], ..Edns::new(limits::UDP_PAYLOAD) };
+            let query = Query { edns: Some(edns), ..Query::of(question.clone()) }.compose();
+            let Ok(reply) = self.pool(address).ask(address, &query, None).await else { return };
+            let Some(cookie) = given.given_by(&reply) else { return link.cookies.settle(None, Instant::now()) };
+            given = cookie;
         }
+        link.cookies.settle(Some(&given), Instant::now());
     }
 
     /// A listener has had so many good replies to what it sent by itself, in random case if that was due.
@@ -245,11 +253,10 @@ mod tests {
                 message.answers[0].data.clone()
             };
             let now = Instant::now();
-            let own = link.cookies.trial(address, now).unwrap().data;
-            let given = EdnsOption { code: option::COOKIE, data: [&own[..], &[9; 16]].concat().into() };
-            let mut reply = lie(&Query::parse(&asked).unwrap(), None);
-            reply.edns = Some(Edns { options: vec![given], ..Edns::new(1232) });
-            link.cookies.tried(&reply.compose(true), now);
+            let own = link.cookies.trial(address, now).unwrap();
+            let whole = [&own.option().data[..], &[9; 16]].concat();
+            let reply = lie(&Query::parse(&asked).unwrap(), Some(&whole)).compose(true);
+            link.cookies.settle(own.given_by(&reply).as_ref(), now);
             let truth = RData::A([192, 0, 2, 1].into());
             assert_eq!(believed(true).await, truth, "{cookie:?}");
             assert_eq!(by_stream.load(Ordering::SeqCst), 1, "it is asked by TCP");

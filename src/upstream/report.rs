@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 
 use super::forwarder::Forwarder;
 use super::group::{Group, Member};
+use super::link::Link;
 use super::tally::{Counters, Tally};
 use super::validator::Verdict;
 use crate::dns::{Edns, Header, Query, Question, Section};
@@ -222,6 +223,7 @@ type Views<'a> = [(Option<&'a str>, &'a Arc<Forwarder>)];
 
 /// A name, what it means, and where the number is.
 type Told<T, V> = (&'static str, &'static str, fn(&T) -> V);
+type OfLink = fn(&Group, &Link) -> bool;
 type Counted<T> = (&'static str, &'static str, fn(&T) -> &Count);
 
 fn of_view(view: &Option<&str>) -> Labels {
@@ -298,6 +300,24 @@ fn upstream_metrics(all: &Views<'_>, page: &mut Page) {
     ];
     for (name, help, of) in counts {
         page.family(Kind::Counter, name, help, each().map(|(labels, tally)| (labels, of(tally).get())));
+    }
+    let members =
+        || groups().flat_map(|(of_view, group)| group.members.iter().map(move |member| (of_view.clone(), group, member)));
+    let untaken = members().flat_map(|(of_view, group, member)| {
+        let counts = [("letter_case", &member.link.spelling.others), ("cookie", &member.link.cookies.missing)];
+        counts
+            .map(|(wrong, count)| ([labels(&of_view, group, member), vec![("wrong", wrong.to_owned())]].concat(), count.get()))
+    });
+    let help = "Replies that were right but for the letter case of their question, or for the cookie, and not taken.";
+    page.family(Kind::Counter, "rollcall_upstream_untaken_total", help, untaken);
+    let guards: [(&str, &str, OfLink); 2] = [
+        ("rollcall_upstream_random_case", "1 for an upstream that is asked in random letter case.", Group::in_random_case),
+        ("rollcall_upstream_cookies", "1 for an upstream that gives cookies.", Group::has_cookie),
+    ];
+    for (name, help, of) in guards {
+        let states =
+            members().map(|(of_view, group, member)| (labels(&of_view, group, member), u8::from(of(group, &member.link))));
+        page.family(Kind::Gauge, name, help, states);
     }
     let conditions = || {
         groups().flat_map(move |(of_view, group)| {

@@ -11,6 +11,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::metrics::Count;
+
 /// What a changed spelling adds to the doubt, and each kept one takes from it: an upstream that changes more than one in so
 /// many costs more packets than it is worth.
 const CHANGED: u32 = 16;
@@ -22,7 +24,11 @@ const TRIAL: Duration = Duration::from_millis(300);
 const AS_WRITTEN: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Default)]
-pub(super) struct Spelling(Mutex<State>);
+pub(super) struct Spelling {
+    state: Mutex<State>,
+    /// Replies in another case than their question.
+    pub(super) others: Count,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -84,7 +90,7 @@ impl Spelling {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -117,7 +117,34 @@ fn rfc7873_5_3_who_has_guessed_all_but_the_cookie_is_not_believed() {
             }
         }
         assert_eq!(upstream.heard().iter().any(|heard| heard.by_stream), more.is_empty(), "it is asked by TCP instead");
+        let metrics = rollcall.http.get("/metrics").body;
+        let number = |begin: &str, end: &str| {
+            let line = metrics.lines().find(|line| line.starts_with(begin) && line.contains(end));
+            line.and_then(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).unwrap_or_else(|| panic!("{begin} in {metrics}"))
+        };
+        assert_eq!(number("rollcall_upstream_cookies{", "") == 1, more.is_empty());
+        assert_eq!(number("rollcall_upstream_untaken_total{", "wrong=\"cookie\"") >= 6, more.is_empty());
     }
+}
+
+#[test]
+fn rfc7873_5_3_where_cookies_do_not_come_through_none_are_shown() {
+    let directory = directory();
+    let bind = Server::named(directory.path());
+    // What has more than our own part of a cookie is lost on the way.
+    let is_whole = |heard: &Heard| heard.octets.windows(4).any(|four| four == [0, 10, 0, 24]);
+    let upstream = Scripted::before(port(&bind), move |heard, reply| if is_whole(heard) { Vec::new() } else { vec![reply] });
+    let rollcall = forwarding_to(&upstream, "", directory.path());
+    within(Duration::from_secs(10), "the upstream is asked with its cookie", || {
+        if upstream.heard().iter().any(is_whole) { Ok(()) } else { Err("it was not".into()) }
+    });
+    for number in 0..10 {
+        let answer = wire::ask(rollcall.dns, &query(&format!("n{number}.wild.example.net"), A, &[]));
+        assert!(answer.windows(4).any(|four| four == TRUTH), "{answer:?}");
+    }
+    let heard = upstream.heard();
+    let for_clients = heard.iter().filter(|heard| heard.octets.to_ascii_lowercase().windows(5).any(|five| five == b"\x04wild"));
+    assert_eq!(for_clients.count(), 10, "no question is lost for it: {heard:?}");
 }
 
 #[test]
