@@ -36,7 +36,7 @@ fn https(rollcall: &Rollcall) -> String {
 fn clients_of_every_kind_get_the_answer() {
     let directory = directory();
     let (rollcall, certificate) = start(directory.path(), "");
-    let trusting = format!("+tls-ca={} +tls-hostname={NAME}", certificate.certificate.display());
+    let trusting = format!("+tls-ca={} +tls-hostname={NAME}", certificate.authority.display());
     for (way, words, session) in [
         ("tls", "+tls", "(TLS1.3)"),
         ("https", "+https", "HTTP/2-POST"),
@@ -331,7 +331,7 @@ fn a_mistake_in_the_section_is_found_before_anything_is_bound() {
     let mut old = rcgen::CertificateParams::new(vec![NAME.into()]).expect("a name");
     old.not_after = rcgen::date_time_ymd(2020, 1, 1);
     let key = rcgen::KeyPair::generate().expect("a key");
-    fs::write(&certificate.certificate, old.self_signed(&key).expect("a certificate").pem()).expect("written");
+    fs::write(&certificate.chain, old.self_signed(&key).expect("a certificate").pem()).expect("written");
     fs::write(&certificate.key, key.serialize_pem()).expect("written");
     let said = check();
     assert!(said.status == 0 && said.stderr.contains("expired on 2020-01-01"), "an expired one is a warning: {said:?}");
@@ -387,7 +387,7 @@ fn clients_that_hold_on_to_connections_keep_nobody_out() {
         .collect();
     // All of them are in use as long as they are new.
     std::thread::sleep(Duration::from_millis(300));
-    let trusting = format!("+tls +tls-ca={} +tls-hostname={NAME} +short www.example.net A", certificate.certificate.display());
+    let trusting = format!("+tls +tls-ca={} +tls-hostname={NAME} +short www.example.net A", certificate.authority.display());
     assert_eq!(kdig(tls, &trusting).trim(), "127.0.0.1");
     assert_eq!(dns::tcp(rollcall.dns, "www.example.net", "A").expect("an answer by TCP").answers(), ["127.0.0.1"]);
     let began = Instant::now();

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use hickory_proto::op::ResponseCode;
 
+use crate::support::encrypted::Certificate;
 use crate::support::rollcall::{BINARY, Launch, Rollcall, directory};
 use crate::support::tools::{dig, run, says};
-use crate::support::upstream::{Certified, Secure, Server, Silent};
+use crate::support::upstream::{Secure, Server, Silent};
 use crate::support::{slack, within};
 
 const ADDRESSES: [&str; 2] = ["192.0.2.80", "192.0.2.81"];
@@ -23,8 +24,8 @@ fn forwarding_to(directory: &Path, upstreams: &str) -> Launch {
 
 /// The servers, and the pin of the key that both have; the authority's certificate is in `ca.pem`.
 fn servers(directory: &Path) -> ([Secure; 2], String) {
-    let certified = Certified::new(directory, [Secure::NAME]);
-    ([Server::unbound_secure(directory, &certified), Secure::rollcall(directory, &certified)], certified.pin)
+    let certificate = Certificate::of(directory, [Secure::NAME]);
+    ([Server::unbound_secure(directory, &certificate), Secure::rollcall(directory, &certificate)], certificate.pin)
 }
 
 /// For each protocol of a server its scheme, and the server in a table, `ca` in it relative to the configuration.

@@ -12,12 +12,12 @@ use std::time::Duration;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::encrypted::NAME;
+use crate::support::encrypted::{Certificate, NAME};
 use crate::support::health::HealthServer;
 use crate::support::namespace::enter;
 use crate::support::rollcall::{Launch, Rollcall, directory};
 use crate::support::tools::{Output, run};
-use crate::support::upstream::{Certified, Server};
+use crate::support::upstream::Server;
 use crate::support::{dns, project, within};
 
 /// Addresses beside those of the loopback, because some programs ask nobody on a machine that has no network; all
@@ -49,7 +49,7 @@ impl Machine {
     fn start() -> Self {
         let directory = directory();
         let upstream = Server::nsd(directory.path());
-        let certified = Certified::new(directory.path(), [NAME, "127.0.0.1"]);
+        let certificate = Certificate::write(directory.path());
         let instance = |name: &str, address: String, port: u16| json!({"ID": format!("{name}-{address}"), "Name": name, "Address": address, "Port": port});
         let web = [80, 81].map(|last| instance("web", format!("192.0.2.{last}"), 8080));
         let big = (1..=100).map(|last| instance("big", format!("198.51.100.{last}"), 80));
@@ -58,7 +58,7 @@ impl Machine {
         let config = format!(
             "[dns.encrypted]\ntls = [\"127.0.0.1:853\"]\nhttps = [\"127.0.0.1:443\"]\nquic = [\"127.0.0.1:853\"]\n\
              certificate = {:?}\nkey = {:?}\nname = \"{NAME}\"\n[forward]\nupstreams = [\"{}\"]\n",
-            certified.certificate, certified.key, upstream.address
+            certificate.chain, certificate.key, upstream.address
         );
         let file = directory.path().join("rollcall.toml");
         fs::write(&file, config).expect("written");

@@ -7,10 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
 use hickory_proto::op::{Edns, Message, Query};
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{Name, RecordType};
 use quinn::crypto::rustls::QuicClientConfig;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PublicKeyData};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -25,27 +27,48 @@ use super::{dns, free_port, within};
 /// The name in the certificates.
 pub(crate) const NAME: &str = "dns.example";
 
-/// A certificate that signed itself, and its key, in files that rollcall is started with.
+/// A certificate and its key, from an authority of its own, in files that a server is started with.
 pub(crate) struct Certificate {
-    pub(crate) certificate: PathBuf,
+    /// `cert.pem`.
+    pub(crate) chain: PathBuf,
+    /// `key.pem`.
     pub(crate) key: PathBuf,
+    /// The authority's certificate: `ca.pem`.
+    pub(crate) authority: PathBuf,
+    /// Of the key, as upstreams are written with it.
+    pub(crate) pin: String,
 }
 
 impl Certificate {
-    /// Writes both, over what is there.
+    /// For rollcall, written over what is there.
     pub(crate) fn write(directory: &Path) -> Self {
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let params = rcgen::CertificateParams::new(vec![NAME.into(), "127.0.0.1".into()]).expect("two names");
-        let files = Self { certificate: directory.join("cert.pem"), key: directory.join("key.pem") };
-        fs::write(&files.certificate, params.self_signed(&key).expect("a certificate").pem()).expect("written");
-        fs::write(&files.key, key.serialize_pem()).expect("written");
-        files
+        Self::of(directory, [NAME, "127.0.0.1"])
     }
 
-    /// What a client has to trust it and nobody else.
+    pub(crate) fn of<const N: usize>(directory: &Path, names: [&str; N]) -> Self {
+        let mut authority = CertificateParams::new([]).expect("no names");
+        authority.distinguished_name.push(DnType::CommonName, "the tests' authority");
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let signer = KeyPair::generate().expect("a key");
+        let root = authority.self_signed(&signer).expect("a certificate");
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new(names.map(str::to_owned)).expect("names");
+        let certificate = params.signed_by(&key, &Issuer::new(authority, signer)).expect("a certificate");
+        let digest = ring::digest::digest(&ring::digest::SHA256, &key.subject_public_key_info());
+        let pin = format!("sha256/{}", base64::engine::general_purpose::STANDARD.encode(digest));
+        let write = |file: &str, text: String| {
+            let path = directory.join(file);
+            fs::write(&path, text).expect("written");
+            path
+        };
+        let authority = write("ca.pem", root.pem());
+        Self { chain: write("cert.pem", certificate.pem()), key: write("key.pem", key.serialize_pem()), authority, pin }
+    }
+
+    /// What a client has to trust its authority and nobody else.
     pub(crate) fn client(&self, protocol: &str) -> ClientConfig {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(&self.certificate).expect("a certificate")).expect("it can be trusted");
+        roots.add(CertificateDer::from_pem_file(&self.authority).expect("a certificate")).expect("it can be trusted");
         let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().expect("versions of TLS");
         let mut config = builder.with_root_certificates(roots).with_no_client_auth();
@@ -143,7 +166,7 @@ impl Stubby {
              tls_authentication: GETDNS_AUTHENTICATION_REQUIRED\ntls_query_padding_blocksize: 128\nidle_timeout: 9000\n\
              tls_ca_file: \"{}\"\nappdata_dir: \"{}\"\nlisten_addresses:\n  - 127.0.0.1@{}\nupstream_recursive_servers:\n  \
              - address_data: 127.0.0.1\n    tls_port: {}\n    tls_auth_name: \"{NAME}\"\n",
-            certificate.certificate.display(),
+            certificate.authority.display(),
             directory.display(),
             address.port(),
             server.port()

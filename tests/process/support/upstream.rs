@@ -12,12 +12,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use base64::Engine as _;
 use hickory_proto::op::{Message, MessageType, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, PTR, SOA, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PublicKeyData};
 
+use super::encrypted::Certificate;
 use super::rollcall::Launch;
 use super::{dns, free_port, tools, wire, within};
 
@@ -140,7 +139,7 @@ impl Server {
     }
 
     /// Unbound with addresses for `example.net` and all below it, over TLS and HTTPS.
-    pub(crate) fn unbound_secure(directory: &Path, certified: &Certified) -> Secure {
+    pub(crate) fn unbound_secure(directory: &Path, certificate: &Certificate) -> Secure {
         let (port, tls, https) = (free_port(), free_port(), free_port());
         let config = format!(
             "server:\n  interface: 127.0.0.1@{port}\n  interface: 127.0.0.1@{tls}\n  interface: 127.0.0.1@{https}\n  \
@@ -149,8 +148,8 @@ impl Server {
              module-config: \"iterator\"\n  do-not-query-localhost: no\n  pad-responses: yes\n  local-zone: \"example.net.\" redirect\n  \
              local-data: \"example.net. 300 A 192.0.2.80\"\n  local-data: \"example.net. 300 A 192.0.2.81\"\n\
              remote-control:\n  control-enable: no\n",
-            key = certified.key.display(),
-            pem = certified.certificate.display(),
+            key = certificate.key.display(),
+            pem = certificate.chain.display(),
         );
         let file = directory.join("unbound-secure.conf");
         let start = move || Box::new(Self::start("unbound", &["-d", "-c"], &file, &config, port)) as Box<dyn Any>;
@@ -209,7 +208,7 @@ impl Secure {
     }
 
     /// A rollcall with the same names, over all that it speaks.
-    pub(crate) fn rollcall(directory: &Path, certified: &Certified) -> Self {
+    pub(crate) fn rollcall(directory: &Path, certificate: &Certificate) -> Self {
         let home = directory.join("upstream");
         fs::create_dir_all(&home).expect("a directory for it");
         let (tls, https, quic) = (free_port(), free_port(), free_port());
@@ -217,7 +216,7 @@ impl Secure {
             "hosts = []\n[dns.encrypted]\ntls = [\"127.0.0.1:{tls}\"]\nhttps = [\"127.0.0.1:{https}\"]\nquic = [\"127.0.0.1:{quic}\"]\n\
              certificate = {:?}\nkey = {:?}\n[forward]\nupstreams = []\n\
              [[forward.route]]\ndomains = [\"example.net\"]\naddresses = [\"192.0.2.80\", \"192.0.2.81\"]\n",
-            certified.certificate, certified.key,
+            certificate.chain, certificate.key,
         );
         fs::write(home.join("rollcall.toml"), config).expect("written");
         let start = move || Box::new(Launch::serve(&home).option("--config", "rollcall.toml").start()) as Box<dyn Any>;
@@ -237,36 +236,6 @@ impl Secure {
 
     pub(crate) fn stop(&mut self) {
         drop(self.server.take());
-    }
-}
-
-/// A certificate, from an authority whose certificate is in `ca.pem`.
-pub(crate) struct Certified {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
-    /// Of the key.
-    pub(crate) pin: String,
-}
-
-impl Certified {
-    pub(crate) fn new<const N: usize>(directory: &Path, names: [&str; N]) -> Self {
-        let mut authority = CertificateParams::new([]).expect("no names");
-        authority.distinguished_name.push(DnType::CommonName, "the tests' authority");
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let signer = KeyPair::generate().expect("a key");
-        let root = authority.self_signed(&signer).expect("a certificate");
-        let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(names.map(str::to_owned)).expect("names");
-        let certificate = params.signed_by(&key, &Issuer::new(authority, signer)).expect("a certificate");
-        let write = |file: &str, text: String| {
-            let path = directory.join(file);
-            fs::write(&path, text).expect("written");
-            path
-        };
-        write("ca.pem", root.pem());
-        let digest = ring::digest::digest(&ring::digest::SHA256, &key.subject_public_key_info());
-        let pin = format!("sha256/{}", base64::engine::general_purpose::STANDARD.encode(digest));
-        Self { certificate: write("server.pem", certificate.pem()), key: write("server.key", key.serialize_pem()), pin }
     }
 }
 
