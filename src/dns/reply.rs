@@ -38,6 +38,20 @@ impl Reply {
             rcode: extended(Rcode(u16::from(low & 15)), opt.as_ref()),
         })
     }
+
+    /// The same of a datagram, and how many of its octets are the reply: one that was cut within a record, and not before it, ends
+    /// behind its question. What is truncated is asked for again, whatever it says (RFC 2181, 9).
+    pub fn read_datagram(octets: &mut [u8], asked: &[u8]) -> Option<(Self, usize)> {
+        if let Some(reply) = Self::read(octets, asked) {
+            return Some((reply, octets.len()));
+        }
+        if !Header::of(octets)?.flags().truncated {
+            return None;
+        }
+        let length = Message::HEADER + question(octets)?.len();
+        octets.get_mut(6..Message::HEADER)?.fill(0);
+        Some((Self::read(octets.get(..length)?, asked)?, length))
+    }
 }
 
 /// The RCODE of a message, with the eight bits that its OPT record has of it (RFC 6891, 6.1.3); `None` when it is malformed.

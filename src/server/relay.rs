@@ -292,7 +292,10 @@ impl Relay {
                 let Some(id) = octets.first_chunk() else { continue };
                 let Entry::Occupied(flight) = self.flights.entry((port, u16::from_be_bytes(*id))) else { continue };
                 let asked = &flight.get().first.octets;
-                let Some(reply) = question(asked).and_then(|asked| Reply::read(octets, asked)) else { continue };
+                let Some((reply, length)) = question(asked).and_then(|asked| Reply::read_datagram(octets, asked)) else {
+                    continue;
+                };
+                let Some(octets) = octets.get_mut(..length) else { continue };
                 let mut flight = flight.remove();
                 *strays -= 1;
                 *open = open.saturating_sub(1);

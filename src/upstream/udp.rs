@@ -166,10 +166,12 @@ pub(super) async fn ask_alone(server: SocketAddr, query: &[u8]) -> io::Result<Ve
         socket.send(query).await?;
         let until = tokio::time::Instant::now() + AGAIN;
         while let Ok(received) = tokio::time::timeout_at(until, socket.recv(&mut buffer)).await {
-            let octets = buffer.get(..received?).unwrap_or_default();
+            let octets = buffer.get_mut(..received?).unwrap_or_default();
             // What is no reply to this question ends no wait.
-            if octets.get(..2) == query.get(..2) && Reply::read(octets, asked).is_some() {
-                return Ok(octets.to_vec());
+            if octets.get(..2) == query.get(..2)
+                && let Some((_, length)) = Reply::read_datagram(octets, asked)
+            {
+                return Ok(octets.get(..length).unwrap_or_default().to_vec());
             }
         }
     }
@@ -217,7 +219,7 @@ async fn read(socket: Arc<UdpSocket>, waiting: Arc<Waiting>, uses: Arc<AtomicU32
         BUFFER.with_borrow_mut(|buffer| {
             // An error is of one datagram that was sent, or there is nothing after all; who waits for a reply waits on.
             if let Ok((length, from)) = socket.try_recv_from(buffer)
-                && let Some(octets) = buffer.get(..length)
+                && let Some(octets) = buffer.get_mut(..length)
             {
                 // Who is no upstream from whom a reply is due here forges none.
                 let is_stray = !hand_over(&waiting, octets, from);
@@ -233,14 +235,15 @@ async fn read(socket: Arc<UdpSocket>, waiting: Arc<Waiting>, uses: Arc<AtomicU32
 
 /// Gives a reply to who waits for it. What is no reply, not to what was asked, or cannot be read ends nobody's wait: then it
 /// says no.
-fn hand_over(waiting: &Waiting, octets: &[u8], from: SocketAddr) -> bool {
+fn hand_over(waiting: &Waiting, octets: &mut [u8], from: SocketAddr) -> bool {
     let Some(id) = octets.first_chunk::<2>() else { return false };
     let key = (u16::from_be_bytes(*id), from);
     let mut waiting = lock(waiting);
-    if waiting.get(&key).is_some_and(|expected| Reply::read(octets, &expected.question).is_some())
+    if let Some(expected) = waiting.get(&key)
+        && let Some((_, length)) = Reply::read_datagram(octets, &expected.question)
         && let Some(expected) = waiting.remove(&key)
     {
-        let _ = expected.reply.send(octets.to_vec());
+        let _ = expected.reply.send(octets.get(..length).unwrap_or_default().to_vec());
         return true;
     }
     false

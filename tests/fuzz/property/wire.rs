@@ -96,6 +96,11 @@ fn is_judged(octets: &[u8], message: Option<&Message>) {
         assert_eq!(reply.has_question, !message.questions.is_empty());
     }
     assert_eq!(rcode(octets), message.map(|message| message.rcode), "what is malformed is so for both");
+    let mut cut = octets.to_vec();
+    if let Some((read, length)) = Reply::read_datagram(&mut cut, asked) {
+        assert_eq!(Reply::read(&cut[..length], asked), Some(read));
+        assert!(length == octets.len() || Message::parse(&cut[..length]).is_ok_and(|message| message.flags.truncated));
+    }
 }
 
 /// Without the options of one hop the message is the same, and none of them is left.
