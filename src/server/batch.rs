@@ -7,7 +7,7 @@
 
 use std::io;
 use std::mem;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::ptr;
 
@@ -307,11 +307,20 @@ pub(super) fn tell_local_address(socket: &UdpSocket) -> io::Result<()> {
         SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
         SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
     };
-    let on: libc::c_int = 1;
-    // SAFETY: the option takes an int, whose address and size are given.
+    set(socket, level, name, 1)
+}
+
+/// Has the kernel offer a listener no more connections: none comes by an interface that there is not. Those that have begun
+/// with it are still made, and can be accepted.
+pub(super) fn release_listener(listener: &TcpListener) -> io::Result<()> {
+    set(listener, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, libc::c_int::MAX)
+}
+
+fn set(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the options that are set here take an int, whose address and size are given.
     let result = unsafe {
         let length = size_of::<libc::c_int>() as libc::socklen_t;
-        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const on).cast(), length)
+        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length)
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

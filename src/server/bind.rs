@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::batch;
 use super::encrypted::Way;
@@ -30,8 +30,8 @@ pub(super) struct Bound {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Company {
     None,
-    /// Sockets of ours that take no more queries.
-    Retired,
+    /// Sockets of former listeners of ours, which share it.
+    Former,
 }
 
 /// Why an address cannot be listened on, and what to do.
@@ -127,34 +127,35 @@ fn bind_once(way: Way, address: SocketAddr, workers: usize, company: Company) ->
     let sockets = if way == Way::Plain { workers } else { usize::from(way.has_udp()) };
     let mut bound = Bound { address, udp: Vec::new(), tcp: None, is_here: true };
     let fail = |address, protocol| move |error| failed(address, protocol, error);
+    let share = company == Company::Former;
     if sockets > 0 {
         // A socket that shares its port would silently split the queries with another process that shares it too; so the
         // port is first taken alone.
-        let (first, is_here) = udp_socket(address, company == Company::Retired).map_err(fail(address, "udp"))?;
+        let (first, is_here) = udp_socket(address, share).map_err(fail(address, "udp"))?;
         bound.address = first.local_addr().map_err(fail(address, "udp"))?;
         bound.is_here = is_here;
         bound.udp.push(first);
     }
     if way.has_tcp() {
-        let (tcp, is_here) = tcp_listener(bound.address, true).map_err(fail(bound.address, "tcp"))?;
+        let (tcp, is_here) = tcp_listener(bound.address, true, share).map_err(fail(bound.address, "tcp"))?;
         bound.address = tcp.local_addr().map_err(fail(bound.address, "tcp"))?;
         // The kernel would hold megabytes of what a client does not read.
-        let _ = socket2::SockRef::from(&tcp).set_send_buffer_size(limits::ANSWER_OCTETS_PER_CONNECTION_MAX);
+        let _ = SockRef::from(&tcp).set_send_buffer_size(limits::ANSWER_OCTETS_PER_CONNECTION_MAX);
         bound.is_here = is_here;
         bound.tcp = Some(tcp);
     }
-    if sockets > 1 {
-        bound.udp.clear();
-        for _ in 0..sockets {
-            bound.udp.push(udp_socket(bound.address, true).map_err(fail(bound.address, "udp"))?.0);
-        }
+    while bound.udp.len() < sockets {
+        // The first may have queries by now, and stays.
+        let first = bound.udp.first().map_or(Ok(()), |first| SockRef::from(first).set_reuse_port(true));
+        let more = first.and_then(|()| udp_socket(bound.address, true));
+        bound.udp.push(more.map_err(fail(bound.address, "udp"))?.0);
     }
     Ok(bound)
 }
 
 /// Binds a TCP listener for the HTTP API.
 pub fn bind_http(address: SocketAddr) -> Result<TcpListener, BindError> {
-    tcp_listener(address, false).map(|(listener, _)| listener).map_err(|error| failed(address, "tcp", error))
+    tcp_listener(address, false, false).map(|(listener, _)| listener).map_err(|error| failed(address, "tcp", error))
 }
 
 fn failed(address: SocketAddr, protocol: &'static str, error: io::Error) -> BindError {
@@ -201,13 +202,14 @@ fn bind_even_elsewhere(socket: &Socket, address: SocketAddr) -> io::Result<bool>
 }
 
 /// And whether this host has the address, which it must have unless that may be `elsewhere`.
-fn tcp_listener(address: SocketAddr, elsewhere: bool) -> io::Result<(TcpListener, bool)> {
+fn tcp_listener(address: SocketAddr, elsewhere: bool, share: bool) -> io::Result<(TcpListener, bool)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     // A listener may follow its predecessor at once, whose old connections are still in TIME_WAIT.
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(share)?;
     socket.set_nonblocking(true)?;
     let is_here = match elsewhere {
         true => bind_even_elsewhere(&socket, address)?,

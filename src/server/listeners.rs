@@ -1,19 +1,22 @@
 //! All that listens: bound before anything is served, and changed while it serves, when the configuration says so or an
-//! interface has other addresses. Listeners that stay are not touched; those that go answer what they have been asked.
+//! interface has other addresses. Listeners that stay are not touched; those that go answer what they have been asked, and go
+//! when those are open that take their place.
 
 use std::mem;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use std::{fmt, io};
 
 use arc_swap::ArcSwap;
 use hyper::header::HeaderValue;
 use ipnet::IpNet;
 use quinn::Endpoint;
+use socket2::SockRef;
 use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinHandle};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -27,9 +30,13 @@ use super::seats::Seats;
 use super::tally::Listened;
 use super::tcp::{Reception, Speaks};
 use super::transport::Transport;
-use super::{lists, prefetch, quic, tcp, udp};
+use super::{batch, lists, prefetch, quic, tcp, udp};
 use crate::limits::LAST_ANSWERS_TIME_MAX;
 use crate::problem::Problem;
+
+/// How long a listener that goes still takes what was on its way to it when it was released: packets for which the kernel had
+/// chosen its sockets, and handshakes by TCP.
+const SETTLE: Duration = Duration::from_millis(100);
 
 /// What holds for whoever connects from now on.
 #[derive(Debug)]
@@ -156,6 +163,7 @@ struct Listener {
     /// The same for the threads that answer plain queries over UDP.
     stopped: Arc<AtomicBool>,
     udp: Vec<Arc<UdpSocket>>,
+    tcp: Option<TcpListener>,
     endpoint: Option<Endpoint>,
     accepting: Vec<JoinHandle<()>>,
 }
@@ -214,8 +222,9 @@ impl Listeners {
 
     /// Takes no more, and waits until what has come is answered, or [`LAST_ANSWERS_TIME_MAX`] is over.
     pub async fn close(mut self) {
+        self.open.iter().for_each(Listener::release);
         for open in self.open {
-            self.leaving.extend(open.retire().await);
+            self.leaving.extend(open.end().await);
         }
         self.seats.close();
         let under_way = &self.responder.under_way;
@@ -228,7 +237,7 @@ impl Listeners {
         }
     }
 
-    /// Opens what is not open, and closes what is not wanted.
+    /// Opens what is not open, and then closes what is not wanted, or as long as something is missing, what has been replaced.
     async fn be(&mut self, wanted: Vec<(Way, SocketAddr)>) -> Vec<Problem> {
         let mut leaving = mem::take(&mut self.open);
         let mut missing = Vec::new();
@@ -238,40 +247,39 @@ impl Listeners {
                 None => missing.push((way, address)),
             }
         }
+        // One of them may stand in the way, as that of 127.0.0.1 does for 0.0.0.0: it answers until the other does.
+        leaving.iter().for_each(Listener::share);
         let mut problems = Vec::new();
         for (way, address) in missing {
-            let failed = match self.add(way, address).await {
-                Ok(()) => continue,
-                Err(failed) => failed,
-            };
-            // It may be one of ours that stands in the way, as that of 127.0.0.1 does for 0.0.0.0.
-            let (in_the_way, others) =
-                leaving.into_iter().partition::<Vec<_>, _>(|open| overlap((open.way, open.address), (way, address)));
-            leaving = others;
-            if in_the_way.is_empty() {
-                problems.push(failed);
-                continue;
-            }
-            let former: Vec<_> = in_the_way.iter().map(|open| (open.way, open.address)).collect();
-            for open in in_the_way {
-                self.leaving.extend(open.retire().await);
-            }
-            if let Err(failed) = self.add(way, address).await {
-                problems.push(failed);
-                for (way, address) in former {
-                    problems.extend(self.add(way, address).await.err());
-                }
-            }
+            problems.extend(self.add(way, address).await.err());
         }
-        if problems.is_empty() {
-            for open in leaving {
-                tracing::info!("{open}: not listened on any more");
-                self.leaving.extend(open.retire().await);
-            }
-        } else {
-            self.open.extend(leaving);
-        }
+        let (former, others) = leaving.into_iter().partition(|former| problems.is_empty() || self.has(former.place()));
+        self.open.extend(others);
+        self.retire(former).await;
         problems
+    }
+
+    /// Is something open that stands in the way there?
+    fn has(&self, place: (Way, SocketAddr)) -> bool {
+        self.open.iter().any(|open| overlap(open.place(), place))
+    }
+
+    /// Closes former listeners, in whose place others may be open already.
+    async fn retire(&mut self, former: Vec<Listener>) {
+        if former.is_empty() {
+            return;
+        }
+        former.iter().for_each(Listener::release);
+        sleep(SETTLE).await;
+        for former in former {
+            tracing::info!("{former}: not listened on any more");
+            let is_replaced = self.has(former.place());
+            let leaving = former.end().await;
+            if is_replaced {
+                leaving.iter().for_each(|leaving| leaving.at_once.cancel());
+            }
+            self.leaving.extend(leaving);
+        }
     }
 
     /// Binds and starts to answer.
@@ -287,9 +295,8 @@ impl Listeners {
         }
         let bind = |company| bind::bind(way, address, self.listen.workers, company);
         let bound = bind(Company::None).or_else(|error| {
-            // A socket that was retired may still have answers to send.
-            let is_free = !self.open.iter().any(|open| overlap((open.way, open.address), (way, address)));
-            if is_free && error.may_be_ours() { bind(Company::Retired) } else { Err(error) }
+            // Whoever stands in the way then is a former listener, and shares.
+            if !self.has((way, address)) && error.may_be_ours() { bind(Company::Former) } else { Err(error) }
         });
         let bound = bound.map_err(|error| Problem::new(error.to_string()))?;
         let (told, shown) = (foreign(&bound), bound.address);
@@ -306,17 +313,17 @@ impl Listeners {
         let Bound { address, udp, tcp, .. } = bound;
         let udp: Vec<_> = udp.into_iter().map(Arc::new).collect();
         let (stop, stopped) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
-        let mut open = Listener { way, wanted, address, stop, stopped, udp, endpoint: None, accepting: Vec::new() };
-        let begun = self.begin(&mut open, tcp);
+        let mut open = Listener { way, wanted, address, stop, stopped, udp, tcp, endpoint: None, accepting: Vec::new() };
+        let begun = self.begin(&mut open);
         match begun {
             Ok(()) => self.open.push(open),
             // Those of its parts that have begun end.
-            Err(_) => drop(tokio::spawn(open.retire())),
+            Err(_) => drop(tokio::spawn(open.end())),
         }
         begun
     }
 
-    fn begin(&self, open: &mut Listener, tcp: Option<std::net::TcpListener>) -> io::Result<()> {
+    fn begin(&self, open: &mut Listener) -> io::Result<()> {
         let listened = |transport| self.responder.tallies.listener(open.address.to_string(), transport);
         let reception = |transport| {
             let (responder, seats, terms) = (self.responder.clone(), self.seats.clone(), self.terms.clone());
@@ -337,8 +344,8 @@ impl Listeners {
             }
             Way::Quic => (None, Some((config(&[b"doq"])?, Transport::Quic))),
         };
-        if let (Some(tcp), Some((speaks, transport))) = (tcp, by_stream) {
-            let listener = tokio::net::TcpListener::from_std(tcp)?;
+        if let (Some(tcp), Some((speaks, transport))) = (&open.tcp, by_stream) {
+            let listener = tokio::net::TcpListener::from_std(tcp.try_clone()?)?;
             let accepting = tcp::serve(listener, speaks, reception(transport), open.stop.clone());
             open.accepting.push(tokio::spawn(accepting));
         }
@@ -370,22 +377,43 @@ fn overlap((way, one): (Way, SocketAddr), (other_way, other): (Way, SocketAddr))
 }
 
 impl Listener {
+    fn place(&self) -> (Way, SocketAddr) {
+        (self.way, self.address)
+    }
+
+    /// Lets another listener of ours bind what this one has, which may still have answers to send.
+    fn share(&self) {
+        let udp = self.udp.iter().map(|socket| SockRef::from(&**socket));
+        for socket in udp.chain(self.tcp.iter().map(SockRef::from)) {
+            let _ = socket.set_reuse_port(true);
+        }
+    }
+
+    /// Has the kernel bring nothing more to it but what has begun.
+    fn release(&self) {
+        if self.way == Way::Plain {
+            self.udp.iter().for_each(|socket| udp::release(socket));
+        }
+        if let Some(tcp) = &self.tcp {
+            // A kernel that cannot (before Linux 5.7) brings connections until the end.
+            let _ = batch::release_listener(tcp);
+        }
+        if let Some(endpoint) = &self.endpoint {
+            endpoint.set_server_config(None);
+        }
+    }
+
     /// Takes no more; what has come is answered, and connections go on until they end.
-    async fn retire(self) -> Option<Leaving> {
+    async fn end(self) -> Option<Leaving> {
         self.stop.cancel();
         self.stopped.store(true, Ordering::Relaxed);
-        for socket in &self.udp {
-            // Answers that are looked up still leave by it, beside whoever has the address by then.
-            let _ = socket2::SockRef::from(&**socket).set_reuse_port(true);
-            if self.way == Way::Plain {
-                udp::release(socket);
-            }
+        if self.way == Way::Plain {
+            self.udp.iter().for_each(|socket| udp::wake(socket));
         }
         for accepting in self.accepting {
             let _ = accepting.await;
         }
         let endpoint = self.endpoint?;
-        endpoint.set_server_config(None);
         let at_once = CancellationToken::new();
         let hurry = at_once.clone();
         let gone = tokio::spawn(async move {
@@ -393,7 +421,8 @@ impl Listener {
             let idle = timeout(Transport::Quic.idle(), endpoint.wait_idle());
             tokio::select! {
                 _ = idle => {}
-                () = hurry.cancelled() => {}
+                // What comes by now is for whoever has the address.
+                () = hurry.cancelled() => self.udp.iter().for_each(|socket| udp::release(socket)),
             }
             quic::close(&[endpoint]).await;
         });

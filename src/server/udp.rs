@@ -22,7 +22,7 @@ use crate::resolve::answer::Client;
 use crate::resolve::cache::Entry;
 use crate::upstream::FirstAttempt;
 
-/// Answers what comes on `socket`, until it is [released](release) and `stopped` is set, which has to come first.
+/// Answers what comes on `socket`, until it is [released](release), `stopped` is set, and its thread is [woken](wake).
 pub(super) fn serve(
     socket: Arc<UdpSocket>,
     responder: Arc<Responder>,
@@ -57,11 +57,15 @@ pub(super) fn serve(
     Ok(())
 }
 
-/// Has the kernel deliver nothing more to a socket, which can still send, and wakes the thread that serves it.
+/// Has the kernel deliver nothing more to a socket, which can still send. What has been delivered can still be read.
 pub(super) fn release(socket: &UdpSocket) {
     // Connected, it hears of one peer alone, and that is itself. An address that is gone hears of nobody anyway.
     let _ = socket.local_addr().and_then(|own| socket.connect(own));
-    // It wakes who waits, also where it says that nothing is connected.
+}
+
+/// Wakes the thread that serves a socket.
+pub(super) fn wake(socket: &UdpSocket) {
+    // Also where it says that nothing is connected.
     let _ = socket2::SockRef::from(socket).shutdown(std::net::Shutdown::Read);
 }
 

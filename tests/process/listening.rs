@@ -57,7 +57,7 @@ fn is_closed(text: &str) {
     });
 }
 
-/// Asks one address again and again, and misses no answer.
+/// Asks again and again, and misses no answer.
 struct Asker {
     stop: Arc<AtomicBool>,
     answers: Arc<AtomicU32>,
@@ -66,12 +66,20 @@ struct Asker {
 
 impl Asker {
     fn start(server: &str) -> Self {
-        let (server, stop, answers) = (address(server), Arc::<AtomicBool>::default(), Arc::<AtomicU32>::default());
+        let server = address(server);
+        Self::asking(move |_| {
+            let reply = dns::udp(server, "www.example.net", "A").expect("an answer");
+            assert_eq!(reply.answers(), ["192.0.2.80"]);
+        })
+    }
+
+    /// `ask` is told how often it was called.
+    fn asking(ask: impl Fn(u32) + Send + 'static) -> Self {
+        let (stop, answers) = (Arc::<AtomicBool>::default(), Arc::<AtomicU32>::default());
         let (stopped, count) = (stop.clone(), answers.clone());
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                let reply = dns::udp(server, "www.example.net", "A").expect("an answer");
-                assert_eq!(reply.answers(), ["192.0.2.80"]);
+                ask(count.load(Ordering::Relaxed));
                 count.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -176,6 +184,14 @@ fn interfaces_come_and_go() {
     assert!(!rollcall.stderr().contains("panicked"), "{}", rollcall.stderr());
 }
 
+/// Has the configuration read again, and waits for that.
+fn hangup(rollcall: &Rollcall) {
+    let read = || rollcall.stderr().matches("the configuration was read again").count();
+    let before = read();
+    rollcall.signal("HUP");
+    within(SOON, "the configuration is read again", || if read() > before { Ok(()) } else { Err(rollcall.stderr()) });
+}
+
 #[tokio::test]
 async fn sighup_changes_listeners() {
     if !enter("listening::sighup_changes_listeners", "") {
@@ -188,12 +204,7 @@ async fn sighup_changes_listeners() {
     let mut tls = certificate.tls(address("127.0.0.1:853")).await.expect("a connection");
     let (_endpoint, quic) = certificate.quic(address("127.0.0.1:853"), "doq").await.expect("a connection");
     let asker = Asker::start("127.0.0.1:53");
-    let hangup = || {
-        let read = || rollcall.stderr().matches("the configuration was read again").count();
-        let before = read();
-        rollcall.signal("HUP");
-        within(SOON, "the configuration is read again", || if read() > before { Ok(()) } else { Err(rollcall.stderr()) });
-    };
+    let hangup = || hangup(&rollcall);
     let is_kept = |plain: &mut TcpStream| {
         plain.write_all(&framed(&query(8, "www.example.net", &[]))).expect("sent");
         let mut length = [0; 2];
@@ -240,7 +251,7 @@ async fn sighup_changes_listeners() {
     assert_eq!(receive(&mut from).await.answers.len(), 1);
     asker.end();
 
-    // What is in the way of a new listener is closed first; its connections go on.
+    // What is in the way of a new listener is replaced by it; its connections go on.
     configure(directory.path(), "listen = [\"0.0.0.0:53\"]", "");
     hangup();
     is_answered("127.0.0.3:53");
@@ -272,14 +283,63 @@ async fn sighup_changes_listeners() {
     hangup();
     is_answered("127.0.0.1:53");
     // This address has been QUIC's all the time, for the sake of its connection, which makes room now.
-    for way in ["+tls", "+quic", "+quic", "+quic"] {
-        assert_eq!(kdig(address("127.0.0.1:853"), &format!("{way} {words}")).trim(), "192.0.2.80", "{way}");
-    }
+    let is_encrypted = || {
+        for way in ["+tls", "+quic", "+quic", "+quic"] {
+            assert_eq!(kdig(address("127.0.0.1:853"), &format!("{way} {words}")).trim(), "192.0.2.80", "{way}");
+        }
+    };
+    is_encrypted();
     assert!(matches!(quic.closed().await, quinn::ConnectionError::ApplicationClosed(_)));
     assert_eq!(status("/dns-query"), "400");
+    for own in ["0.0.0.0", "127.0.0.1"] {
+        configure(directory.path(), "listen = [\"127.0.0.1:53\"]", &encrypted(own));
+        hangup();
+        is_encrypted();
+    }
     is_kept(&mut plain);
     let said = rollcall.stderr();
     assert!(!said.contains("panicked") && !said.contains("cannot receive"), "{said}");
+}
+
+#[test]
+fn a_listener_that_moves_loses_no_question() {
+    if !enter("listening::a_listener_that_moves_loses_no_question", "") {
+        return;
+    }
+    let directory = directory();
+    let upstream = Scripted::start(|heard: &Heard| {
+        let mut reply = heard.octets.clone();
+        reply[2] |= 0x80;
+        vec![reply]
+    });
+    let rest = RECORD.replace("[]", &format!("[\"{}\"]", upstream.address));
+    let file = directory.path().join("rollcall.toml");
+    let write = |own: &str| fs::write(&file, format!("[dns]\nworkers = 2\nlisten = [\"{own}:53\"]\n{rest}")).expect("written");
+    write("127.0.0.1");
+    let launch = Launch::bare(directory.path()).with("serve").with("--ready-json").option("--config", &file);
+    let rollcall = launch.option("--http", "127.0.0.1:8500").option("--data", directory.path().join("data")).start();
+    let server = address("127.0.0.1:53");
+    let known = || Asker::start("127.0.0.1:53");
+    let forwarded = |client: &'static str| {
+        Asker::asking(move |n| {
+            dns::udp(server, &format!("{client}{n}.example.com"), "A").expect("an answer");
+        })
+    };
+    let by_stream = || {
+        Asker::asking(move |_| {
+            dns::tcp(server, "www.example.net", "A").expect("an answer");
+        })
+    };
+    let askers = [known(), known(), forwarded("a"), forwarded("b"), by_stream(), by_stream()];
+    for _ in 0..10 {
+        for own in ["0.0.0.0", "127.0.0.1"] {
+            write(own);
+            hangup(&rollcall);
+        }
+    }
+    askers.into_iter().for_each(Asker::end);
+    let said = rollcall.stderr();
+    assert_eq!(said.matches("0.0.0.0:53 (dns): not listened on any more").count(), 10, "{said}");
 }
 
 #[test]
