@@ -190,6 +190,16 @@ pub fn drop_options(message: &mut Vec<u8>, codes: &[u16]) {
     }
 }
 
+/// Says in the OPT record of a message how long datagrams its sender takes; where that is the last record, for what stands behind it may
+/// be the message's signature.
+pub fn set_payload_size(message: &mut [u8], size: u16) {
+    let opt = opt(message).ok().flatten().filter(|opt| opt.data.end == message.len());
+    let at = opt.map(|opt| opt.class_at());
+    if let Some(place) = at.and_then(|at| message.get_mut(at..at + 2)) {
+        place.copy_from_slice(&size.to_be_bytes());
+    }
+}
+
 /// Takes the OPT record out of a message where it is the last one, unless it has a part of the RCODE.
 pub fn drop_edns(message: &mut Vec<u8>) {
     let Ok(Some(opt)) = opt(message) else { return };

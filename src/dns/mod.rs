@@ -50,6 +50,7 @@ pub use case::LetterCase;
 pub use compose::Composer;
 pub use edns::{
     ClientSubnet, Edns, EdnsOption, ExtendedError, add_option, drop_edns, drop_options, find_option, has_option, option, pad,
+    set_payload_size,
 };
 pub use header::{Header, Section};
 pub use message::{Flags, Message, Opcode, Rcode};

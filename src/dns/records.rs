@@ -24,6 +24,11 @@ impl RecordPlace {
         self.data.start.saturating_sub(6)
     }
 
+    /// Where the two octets of its class begin; of an OPT record, those of the payload size.
+    pub fn class_at(&self) -> usize {
+        self.data.start.saturating_sub(8)
+    }
+
     /// Is it the OPT record? Elsewhere than among the additional records it is a record like any other.
     pub fn is_opt(&self) -> bool {
         self.record_type == Type::OPT && self.section == Section::Additional

@@ -10,7 +10,8 @@ use super::{Header, Message, Name, Rcode, RecordPlace, Section, Type, records};
 pub struct Reply {
     /// Its question is that which was asked. Errors may come back without any.
     pub has_question: bool,
-    pub has_edns: bool,
+    /// Where its OPT record, if it has one, says how long datagrams its sender takes (RFC 6891, 6.1.2).
+    pub payload_at: Option<usize>,
     /// Its OPT record says more than that.
     pub has_options: bool,
     pub rcode: Rcode,
@@ -33,7 +34,7 @@ impl Reply {
         let has_options = opt.as_ref().is_some_and(|opt| !opt.data.is_empty());
         Some(Self {
             has_question,
-            has_edns: opt.is_some(),
+            payload_at: opt.as_ref().map(RecordPlace::class_at),
             has_options,
             rcode: extended(Rcode(u16::from(low & 15)), opt.as_ref()),
         })

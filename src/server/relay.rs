@@ -322,6 +322,10 @@ impl Relay {
                         (&mut bare[..], read.unwrap_or(reply), read.is_none().then_some(Lost::NoCookie))
                     }
                 };
+                // Nor how long datagrams it takes.
+                if let Some(place) = reply.payload_at.and_then(|at| octets.get_mut(at..at + 2)) {
+                    place.copy_from_slice(&limits::UDP_PAYLOAD.to_be_bytes());
+                }
                 let heard = |octets: &[u8], wrong: Option<Lost>| wrong.map_or_else(|| Ok(octets.to_vec()), Err);
                 if let Some(told) = flight.told.take() {
                     // The look-up may have ended meanwhile.
@@ -331,7 +335,7 @@ impl Relay {
                 self.asked.remove(&flight.key);
                 let flags = Header::of(octets).map(Header::flags).unwrap_or_default();
                 // Who asks without an OPT record gets none (RFC 6891, 7).
-                let is_unasked = reply.has_edns && !has_opt(asked);
+                let is_unasked = reply.payload_at.is_some() && !has_opt(asked);
                 let is_whole = reply.has_question && !flags.truncated && !is_unasked;
                 if wrong.is_none() && is_success(reply.rcode) && is_whole {
                     let (favourite, sent) = (flight.favourite, flight.sent);
@@ -346,7 +350,8 @@ impl Relay {
                     };
                     answered = Some((favourite, sent, count));
                     // Who sent an OPT record is due one.
-                    let due = if reply.has_edns { None } else { PlainQuery::parse(asked).and_then(|asked| asked.edns()) };
+                    let due =
+                        if reply.payload_at.is_some() { None } else { PlainQuery::parse(asked).and_then(|asked| asked.edns()) };
                     // Nor is everybody's word taken for what is authentic.
                     let is_doubted = flags.authentic_data && !flight.favourite.is_trusted;
                     if due.is_none() && !is_doubted {

@@ -19,7 +19,7 @@ use super::report::Try;
 use super::tally::Tally;
 use super::udp::Lost;
 use super::under_way::Turn;
-use crate::dns::{Query, drop_options, is_bare};
+use crate::dns::{Query, drop_options, is_bare, set_payload_size};
 use crate::limits;
 use crate::metrics::Labels;
 use crate::resolve::Room;
@@ -351,8 +351,9 @@ impl Group {
         if let Ok(reply) = &mut reply
             && !self.manner.is_sequential()
         {
-            // What it says of its own hop, unasked.
+            // What it says of its own hop (RFC 6891, 6.1.1).
             drop_options(reply, &HOP_BY_HOP);
+            set_payload_size(reply, limits::UDP_PAYLOAD);
         }
         match &reply {
             Ok(reply) if is_good(reply) => self.answered(upstream, sent.elapsed(), 1),

@@ -304,6 +304,27 @@ fn rfc6891_6_1_1_an_opt_record_is_of_one_hop() {
 }
 
 #[test]
+fn rfc6891_6_1_1_how_long_datagrams_an_upstream_takes_is_not_passed_on() {
+    let upstream = Scripted::start(|heard| {
+        let own = if heard.octets[11] > 0 { vec![opt(8192, false, &[])] } else { Vec::new() };
+        vec![reply(&heard.octets, [0, 0], [&[record(A, 300, &ANSWER)], &[], &own])]
+    });
+    let directory = directory();
+    let rollcall = serve(&upstream, directory.path());
+    // Looked up, asked for by a worker, and kept.
+    for name in ["a.example.net", "b.example.net", "c.example.net", "b.example.net"] {
+        let asked = query(name, A, &[opt(1400, false, &[])]);
+        assert!(ask(&rollcall, &asked).ends_with(&opt(1232, false, &[])));
+        assert!(Stream::open(rollcall.dns).ask(&asked).ends_with(&opt(1232, false, &[])));
+    }
+    assert!(Stream::open(rollcall.dns).ask(&query("d.example.net", A, &[opt(1400, false, &[])])).ends_with(&opt(
+        1232,
+        false,
+        &[]
+    )));
+}
+
+#[test]
 fn rfc6891_6_1_2_unknown_options_pass_and_their_answers_are_nobody_elses() {
     let upstream = Scripted::start(|heard| {
         let option = [0xfd, 0xe9, 0, 2, b'h', b'i'];
@@ -337,10 +358,11 @@ fn rfc7873_5_4_and_rfc7871_11_1_what_tells_of_the_client_stays_here() {
 #[test]
 fn rfc5625_4_5_what_is_signed_passes_to_the_octet() {
     let tsig = [&b"\x03key\0"[..], &[0, 250, 0, 255, 0, 0, 0, 0, 0, 4, 1, 2, 3, 4]].concat();
-    let copy = tsig.clone();
+    let signed_reply = [opt(4096, false, &[]), tsig.clone()];
+    let sent = signed_reply.concat();
     let upstream = Scripted::start(move |heard| match heard.octets[11] {
         0 => vec![right(heard)],
-        _ => vec![reply(&heard.octets, [0, 0], [&[record(A, 300, &ANSWER)], &[], std::slice::from_ref(&copy)])],
+        _ => vec![reply(&heard.octets, [0, 0], [&[record(A, 300, &ANSWER)], &[], &signed_reply])],
     });
     let directory = directory();
     let rollcall = serve(&upstream, directory.path());
@@ -350,7 +372,7 @@ fn rfc5625_4_5_what_is_signed_passes_to_the_octet() {
         let signed = query("WWW.example.net", A, std::slice::from_ref(&tsig));
         let answer = ask(&rollcall, &signed);
         assert_eq!(upstream.heard().remove(0).octets[2..], signed[2..], "but for the id, which the signature has for itself");
-        assert!(answer.ends_with(&tsig), "{answer:?}");
+        assert!(answer.ends_with(&sent), "{answer:?}");
     }
 }
 

@@ -3,6 +3,7 @@
 
 use rollcall::dns::{
     Class, Edns, EdnsOption, Message, PlainQuery, Query, Reject, Reply, drop_options, has_option, option, pad, question, rcode,
+    set_payload_size,
 };
 use rollcall::resolve::cache::Key;
 
@@ -92,7 +93,14 @@ fn is_judged(octets: &[u8], message: Option<&Message>) {
     let reply = Reply::read(octets, asked);
     if let (Some(reply), Some(message)) = (reply, message) {
         assert!(message.flags.response);
-        assert_eq!((reply.rcode, reply.has_edns), (message.rcode, message.edns.is_some()));
+        assert_eq!((reply.rcode, reply.payload_at.is_some()), (message.rcode, message.edns.is_some()));
+        let mut sized = octets.to_vec();
+        set_payload_size(&mut sized, 4321);
+        if sized != octets {
+            let edns = message.edns.clone().map(|edns| Edns { udp_size: 4321, ..edns });
+            assert_eq!(Message::parse(&sized), Ok(Message { edns, ..message.clone() }));
+            assert_eq!(reply.payload_at.map(|at| &sized[at..at + 2]), Some(&4321u16.to_be_bytes()[..]));
+        }
         assert_eq!(reply.has_question, !message.questions.is_empty());
     }
     assert_eq!(rcode(octets), message.map(|message| message.rcode), "what is malformed is so for both");
