@@ -58,7 +58,7 @@ pub use name::{Labels, Name, NameError, Names, deserialize_domains};
 pub use plain::PlainQuery;
 pub use query::{Query, Question, Reject};
 pub use record::{Class, RData, Record, Soa, Srv, Type};
-pub use records::{RecordPlace, records};
+pub use records::{Extras, RecordPlace, extras, records};
 pub use reply::{Given, Reply, given, has_opt, is_bare, question, rcode};
 pub use signature::Signature;
 

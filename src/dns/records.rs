@@ -59,16 +59,30 @@ pub fn records(message: &[u8]) -> Result<Records<'_>, ParseError> {
     Ok(Records { message, at: reader.at, left, has_opt: false, is_over: false })
 }
 
-/// The OPT record of a message that has one, and whether the message is well-formed.
-pub(super) fn opt(message: &[u8]) -> Result<Option<RecordPlace>, ParseError> {
-    let mut found = None;
+/// What a message has besides what was asked for.
+#[derive(Debug, Default)]
+pub struct Extras {
+    pub opt: Option<RecordPlace>,
+    /// Records that [prove](Type::is_proof) others.
+    pub has_proofs: bool,
+}
+
+/// What a well-formed message has besides what was asked for.
+pub fn extras(message: &[u8]) -> Result<Extras, ParseError> {
+    let mut extras = Extras::default();
     for place in records(message)? {
         let place = place?;
+        extras.has_proofs |= place.record_type.is_proof();
         if place.is_opt() {
-            found = Some(place);
+            extras.opt = Some(place);
         }
     }
-    Ok(found)
+    Ok(extras)
+}
+
+/// The OPT record of a message that has one, and whether the message is well-formed.
+pub(super) fn opt(message: &[u8]) -> Result<Option<RecordPlace>, ParseError> {
+    Ok(extras(message)?.opt)
 }
 
 impl Records<'_> {

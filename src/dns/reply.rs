@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::records::opt;
+use super::records::{Extras, extras, opt};
 use super::{Header, Message, Name, Rcode, RecordPlace, Section, Type, records};
 
 /// A message that answers a question, as far as its form tells; its id and its sender are for others to compare.
@@ -14,6 +14,8 @@ pub struct Reply {
     pub payload_at: Option<usize>,
     /// Its OPT record says more than that.
     pub has_options: bool,
+    /// It has records that [prove](Type::is_proof) others.
+    pub has_proofs: bool,
     pub rcode: Rcode,
 }
 
@@ -30,12 +32,13 @@ impl Reply {
             [0, 0] if low & 15 != 0 => false,
             _ => return None,
         };
-        let opt = opt(octets).ok()?;
+        let Extras { opt, has_proofs } = extras(octets).ok()?;
         let has_options = opt.as_ref().is_some_and(|opt| !opt.data.is_empty());
         Some(Self {
             has_question,
             payload_at: opt.as_ref().map(RecordPlace::class_at),
             has_options,
+            has_proofs,
             rcode: extended(Rcode(u16::from(low & 15)), opt.as_ref()),
         })
     }

@@ -397,6 +397,14 @@ fn denials(reply: &Message, zone: &Name) -> Vec<Record> {
     found
 }
 
+/// Takes out of an answer what proves it, but for what was asked for (RFC 4035, 3.2.1).
+pub fn drop_proofs(answer: &mut Message, asked: Type) {
+    let is_plain = |record: &Record| !record.record_type().is_proof();
+    answer.answers.retain(|record| is_plain(record) || record.record_type() == asked);
+    answer.authorities.retain(is_plain);
+    answer.additionals.retain(is_plain);
+}
+
 /// The answer that a client is given. `proved` are its steps, when all of them are proved; then what is not of them is left
 /// out, and no TTL is longer than its signature allows (RFC 4035, 5.3.3). `now` is in seconds since 1970.
 pub fn given(mut reply: Message, proved: Option<&[Link]>, query: &Query, now: u32) -> Message {
@@ -421,12 +429,7 @@ pub fn given(mut reply: Message, proved: Option<&[Link]>, query: &Query, now: u3
         }
     }
     if !dnssec_ok {
-        // RFC 4035, 3.2.1.
-        let is_plain = |record: &Record| ![Type::RRSIG, Type::NSEC, Type::NSEC3].contains(&record.record_type());
-        let asked = query.question.qtype;
-        reply.answers.retain(|record| is_plain(record) || record.record_type() == asked);
-        reply.authorities.retain(is_plain);
-        reply.additionals.retain(is_plain);
+        drop_proofs(&mut reply, query.question.qtype);
     }
     reply.flags.authentic_data = proved.is_some() && (dnssec_ok || query.flags.authentic_data);
     reply.flags.checking_disabled = query.flags.checking_disabled;

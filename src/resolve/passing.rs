@@ -3,10 +3,13 @@
 
 use std::time::Instant;
 
-use crate::dns::{Edns, ExtendedError, Flags, Header, Message, Query, Rcode, RecordPlace, Section, question, records};
+use crate::dns::{
+    Edns, ExtendedError, Extras, Flags, Header, Message, Query, Rcode, RecordPlace, Section, Type, extras, question, records,
+};
 use crate::limits;
 use crate::resolve::Room;
 use crate::resolve::cache::{Entry, HOP_BY_HOP, patch};
+use crate::resolve::dnssec::drop_proofs;
 
 /// Why there is no answer, when nobody gave one.
 pub const SILENCE: &str = "no upstream answered in time";
@@ -38,14 +41,26 @@ pub fn with_proofs(query: &Query) -> Query {
     query
 }
 
+/// Is who asks to get the records that prove an answer (RFC 4035, 3.2.1)?
+pub fn wants_proofs(qtype: Type, dnssec_ok: bool) -> bool {
+    dnssec_ok || qtype.is_proof()
+}
+
 /// An upstream's answer with what some of them leave out: the question, without which stub resolvers pass an answer over,
-/// and the OPT record that is due to whoever sent one (RFC 6891, 6.1.1).
+/// and the OPT record that is due to whoever sent one (RFC 6891, 6.1.1). Without what some of them add, proofs that nobody asked for.
 pub fn completed(mut answer: Vec<u8>, query: &Query) -> Vec<u8> {
-    let has_edns = || records(&answer).is_ok_and(|places| places.flatten().any(|place| place.is_opt()));
-    if Header::of(&answer).is_some_and(|header| header.count(Section::Question) > 0) && has_edns() == query.edns.is_some() {
+    let Ok(Extras { opt, has_proofs }) = extras(&answer) else { return answer };
+    let qtype = query.question.qtype;
+    let has_unasked = has_proofs && !wants_proofs(qtype, query.edns.as_ref().is_some_and(|edns| edns.dnssec_ok));
+    let has_question = Header::of(&answer).is_some_and(|header| header.count(Section::Question) > 0);
+    if has_question && opt.is_some() == query.edns.is_some() && !has_unasked {
         return answer;
     }
-    let Ok(message) = Message::parse(&answer) else { return answer };
+    let Ok(mut message) = Message::parse(&answer) else { return answer };
+    if has_unasked {
+        drop_proofs(&mut message, qtype);
+        answer = message.compose(true);
+    }
     if message.questions.is_empty() {
         let recursion_available = message.flags.recursion_available;
         let mut whole = query.response(message.rcode);

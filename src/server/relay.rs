@@ -27,7 +27,7 @@ use crate::dns::{Edns, Header, LetterCase, Message, PlainQuery, Reply, drop_opti
 use crate::limits;
 use crate::resolve::cache::{HOP_BY_HOP, Key};
 use crate::resolve::forward::is_success;
-use crate::resolve::passing::{add_edns, clear_ad};
+use crate::resolve::passing::{add_edns, clear_ad, wants_proofs};
 use crate::upstream::{Allowance, Allowed, Favourite, FirstAttempt, Lost, Turn, any_towards};
 
 /// What stands for the clients' socket in epoll; a port is told by its place.
@@ -334,8 +334,11 @@ impl Relay {
                 }
                 self.asked.remove(&flight.key);
                 let flags = Header::of(octets).map(Header::flags).unwrap_or_default();
-                // Who asks without an OPT record gets none (RFC 6891, 7).
-                let is_unasked = reply.payload_at.is_some() && !has_opt(asked);
+                let wants_proofs =
+                    |asked: PlainQuery<'_>| wants_proofs(asked.qtype(), asked.edns().is_some_and(|(_, dnssec_ok)| dnssec_ok));
+                // Who asks without an OPT record gets none (RFC 6891, 7), nor proofs that he did not ask for.
+                let is_unasked = reply.payload_at.is_some() && !has_opt(asked)
+                    || reply.has_proofs && !PlainQuery::parse(asked).is_some_and(wants_proofs);
                 let is_whole = reply.has_question && !flags.truncated && !is_unasked;
                 if wrong.is_none() && is_success(reply.rcode) && is_whole {
                     let (favourite, sent) = (flight.favourite, flight.sent);

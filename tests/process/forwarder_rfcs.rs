@@ -325,6 +325,34 @@ fn rfc6891_6_1_1_how_long_datagrams_an_upstream_takes_is_not_passed_on() {
 }
 
 #[test]
+fn rfc4035_3_2_1_who_does_not_ask_for_proofs_gets_none() {
+    const RRSIG: u16 = 46;
+    // Type covered, algorithm, labels, TTL, times, key tag, the root as signer, and a signature.
+    let data = [&[0, 1, 13, 3][..], &[0; 14], &[0], &[7; 64]].concat();
+    let upstream = Scripted::start(move |heard| {
+        let end = question_end(&heard.octets);
+        let is_for_proofs = heard.octets[end - 4..end - 2] == RRSIG.to_be_bytes();
+        let own = if heard.octets[11] > 0 { vec![opt(1232, true, &[])] } else { Vec::new() };
+        let records = [record(RRSIG, 300, &data), record(A, 300, &ANSWER)];
+        vec![reply(&heard.octets, [0, 0], [if is_for_proofs { &records[..1] } else { &records }, &records[..1], &own])]
+    });
+    let directory = directory();
+    let rollcall = serve(&upstream, directory.path());
+    let [none, plain, proofs] = [vec![], vec![opt(1232, false, &[])], vec![opt(1232, true, &[])]];
+    for (qtype, extra, answers, authorities) in
+        [(A, &none, 1, 0), (A, &plain, 1, 0), (A, &proofs, 2, 1), (RRSIG, &none, 1, 1), (RRSIG, &plain, 1, 1)]
+    {
+        // Looked up, asked for by a worker, and kept.
+        for name in ["a.example.net", "b.example.net", "c.example.net", "b.example.net"] {
+            let answer = ask(&rollcall, &query(name, qtype, extra));
+            assert_eq!((answer[7], answer[9]), (answers, authorities), "{name} {qtype} {extra:?}: {answer:?}");
+        }
+        let answer = Stream::open(rollcall.dns).ask(&query("d.example.net", qtype, extra));
+        assert_eq!((answer[7], answer[9]), (answers, authorities), "{qtype} {extra:?}: {answer:?}");
+    }
+}
+
+#[test]
 fn rfc6891_6_1_2_unknown_options_pass_and_their_answers_are_nobody_elses() {
     let upstream = Scripted::start(|heard| {
         let option = [0xfd, 0xe9, 0, 2, b'h', b'i'];
