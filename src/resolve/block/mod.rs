@@ -7,147 +7,30 @@
 //! Start with [`Blocks::judge`], which a question meets before anybody else is asked, and [`Blocks::judge_answer`], which
 //! what others say meets: a name may be an alias of a blocked one.
 
+mod config;
 mod file;
 mod list;
+mod load;
 mod names;
 mod networks;
 mod rpz;
+mod rules;
+mod verdict;
 
-use std::collections::{HashMap, HashSet};
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::path::Path;
 
-use serde::de::value::SeqAccessDeserializer;
-use serde::de::{Error as _, SeqAccess, Unexpected, Visitor};
-use serde::{Deserialize, Deserializer};
-
-use self::file::{Item, Stamp};
-use self::list::{Entry, Reading};
-use self::names::{Action, Hasher, Lower, Names, Reach, Rule};
-use self::networks::{Network, Networks};
-use self::rpz::{Effect, Trigger};
+pub use self::config::{Answer, Config, Form};
+use self::load::List;
+use self::names::{Action, Hasher, Lower, Rule};
+use self::networks::Network;
+use self::rpz::Trigger;
+use self::rules::Rules;
+pub use self::verdict::{Listed, Verdict};
 use super::answer::Client;
-use super::local::{files, respond, soa};
-use crate::dns::{Class, ExtendedError, Given, Message, Name, Query, Question, RData, Rcode, Record, Type, given};
-use crate::limits::{ADDRESSES_JUDGED_MAX, ALIASES_JUDGED_MAX, BLOCK_NAMES_MAX, BLOCK_OCTETS_MAX, BLOCKS_MAX};
-use crate::metrics::Sum;
-use crate::problem::Problem;
-
-/// One `[[block]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Files, and folders of them.
-    pub lists: Vec<PathBuf>,
-    pub form: Form,
-    /// Whether an entry holds for all names below it too; by its form when unset: a hosts file's holds for one name, a domain
-    /// for all that is below it.
-    pub below: Option<bool>,
-    /// What is said of a blocked name; what the list says when unset, else that there is no such name.
-    pub answer: Option<Answer>,
-    /// Domains that are spared, with all names below them, whatever the lists say.
-    #[serde(deserialize_with = "crate::dns::deserialize_domains")]
-    pub except: Vec<Name>,
-    /// Lists of such.
-    pub except_lists: Vec<PathBuf>,
-    /// A name is blocked too when what others say of it is an alias of a blocked one.
-    pub aliases: bool,
-    /// Seconds that an answer may be remembered.
-    pub ttl: u32,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            lists: Vec::new(),
-            form: Form::default(),
-            below: None,
-            answer: None,
-            except: Vec::new(),
-            except_lists: Vec::new(),
-            aliases: true,
-            ttl: 10,
-        }
-    }
-}
-
-impl Config {
-    /// The files that it names, to be taken relative to its own place.
-    pub fn files(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        self.lists.iter_mut().chain(&mut self.except_lists)
-    }
-
-    fn reading(&self) -> Reading {
-        Reading { form: self.form, below: self.below }
-    }
-
-    /// Which files there are now, and whether they tell names to be spared.
-    fn paths(&self) -> impl Iterator<Item = (&Path, bool)> {
-        let spared = self.except_lists.iter().map(|path| (path.as_path(), true));
-        self.lists.iter().map(|path| (path.as_path(), false)).chain(spared)
-    }
-}
-
-/// What the lines of a list look like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Form {
-    /// Each line says what it is.
-    #[default]
-    Auto,
-    /// `0.0.0.0 NAME`.
-    Hosts,
-    /// A domain a line, or `||DOMAIN^` as browsers' lists have it.
-    Domains,
-    /// A response policy zone, as a master file.
-    Rpz,
-}
-
-/// What is said of a blocked name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// There is no such name.
-    Nxdomain,
-    /// It has no such data.
-    Nodata,
-    Refused,
-    /// These are its addresses; it has nothing else.
-    Addresses(Box<[IpAddr]>),
-}
-
-impl<'de> Deserialize<'de> for Answer {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-
-        impl<'de> Visitor<'de> for Either {
-            type Value = Answer;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"nxdomain\", \"nodata\", \"null\", \"refused\" or a list of addresses")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Answer, E> {
-                match text {
-                    "nxdomain" => Ok(Answer::Nxdomain),
-                    "nodata" => Ok(Answer::Nodata),
-                    "refused" => Ok(Answer::Refused),
-                    "null" => Ok(Answer::Addresses([Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()].into())),
-                    _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
-                }
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Answer, A::Error> {
-                let addresses = Box::<[IpAddr]>::deserialize(SeqAccessDeserializer::new(list));
-                addresses.map(Answer::Addresses).map_err(A::Error::custom)
-            }
-        }
-
-        deserializer.deserialize_any(Either)
-    }
-}
+use crate::dns::{Class, Given, Name, Question, given};
+use crate::limits::{ADDRESSES_JUDGED_MAX, ALIASES_JUDGED_MAX, BLOCKS_MAX};
 
 /// All `[[block]]`s with their lists.
 #[derive(Debug, Default)]
@@ -170,195 +53,7 @@ struct Block {
     rules: Rules,
 }
 
-/// What the lists of a block say.
-#[derive(Debug, Default)]
-struct Rules {
-    names: Names,
-    clients: Networks,
-    addresses: Networks,
-    data: Data,
-}
-
-/// The records that are given, with their TTLs, by the list that says so and when.
-type Data = HashMap<(u16, Trigger), Vec<(u32, RData)>, foldhash::fast::RandomState>;
-
-/// Rules while they are read. A list's own come behind those of the lists before it.
-#[derive(Debug, Default)]
-struct Rows {
-    names: Vec<(u64, Rule)>,
-    clients: Vec<(Network, Rule)>,
-    addresses: Vec<(Network, Rule)>,
-    data: Data,
-}
-
-impl Rows {
-    fn len(&self) -> usize {
-        self.names.len() + self.clients.len() + self.addresses.len() + self.data.len()
-    }
-
-    fn put_name(&mut self, hasher: &Hasher, name: &Name, rule: Rule) {
-        self.names.push((hasher.hash(Lower::of(name.wire()).wire()), rule));
-    }
-
-    /// Notes that the names above one are there.
-    fn put_above(&mut self, hasher: &Hasher, name: &Name, number: u16) {
-        let rule = Rule::new(number, Action::Given, Reach::NOTHING);
-        let lower = Lower::of(name.wire());
-        self.names.extend(lower.upwards().skip(1).map(|name| (hasher.hash(name), rule)));
-    }
-
-    fn put(&mut self, hasher: &Hasher, number: u16, trigger: Trigger, Effect { action, data }: Effect) {
-        let rule = |reach| Rule::new(number, action, reach);
-        match &trigger {
-            Trigger::Name(name) => {
-                self.put_name(hasher, name, rule(Reach::ITSELF));
-                self.put_above(hasher, name, number);
-            }
-            Trigger::Below(name) => {
-                self.put_name(hasher, name, rule(Reach::BELOW));
-                self.put_above(hasher, name, number);
-            }
-            Trigger::Client(network) => self.clients.push((*network, rule(Reach::ITSELF))),
-            Trigger::Address(network) => self.addresses.push((*network, rule(Reach::ITSELF))),
-        }
-        if let Some(data) = data {
-            self.data.entry((number, trigger)).or_default().push(data);
-        }
-    }
-
-    /// Takes over what a list said that was numbered otherwise, up to so many names.
-    fn take_over(&mut self, rules: &Rules, former: u16, number: u16, room: usize) {
-        let own = |rule: Rule| (rule.list() == former).then(|| rule.renumbered(number));
-        let of =
-            |networks: &Networks| networks.rows().filter_map(|(network, rule)| Some((network, own(rule)?))).collect::<Vec<_>>();
-        self.names.extend(rules.names.rows().filter_map(|(hash, rule)| Some((hash, own(rule)?))).take(room));
-        self.clients.extend(of(&rules.clients));
-        self.addresses.extend(of(&rules.addresses));
-        let data = rules.data.iter().filter(|((list, _), _)| *list == former);
-        self.data.extend(data.map(|((_, trigger), data)| ((number, trigger.clone()), data.clone())));
-    }
-
-    /// How many of each there are.
-    fn counts(&self) -> [usize; 3] {
-        [self.names.len(), self.clients.len(), self.addresses.len()]
-    }
-
-    /// Forgets what the last list said, when so many rules were there before it.
-    fn forget_last(&mut self, number: u16, [names, clients, addresses]: [usize; 3]) {
-        self.names.truncate(names);
-        self.clients.truncate(clients);
-        self.addresses.truncate(addresses);
-        self.data.retain(|(list, _), _| *list != number);
-    }
-
-    fn into_rules(self) -> Rules {
-        let Self { names, clients, addresses, data } = self;
-        Rules { names: Names::new(names), clients: Networks::new(clients), addresses: Networks::new(addresses), data }
-    }
-}
-
-/// One file.
-#[derive(Debug)]
-struct List {
-    path: PathBuf,
-    spares: bool,
-    /// As it was when what counts of it was read.
-    stamp: Option<Stamp>,
-    names: usize,
-    /// It has lost nearly all of its names since, which may be a mishap.
-    doubt: Option<Doubt>,
-    /// Answers that it decided, over all reloads.
-    answered: Arc<Sum>,
-}
-
-/// What is to be waited for before a file is believed.
-#[derive(Debug, Clone, Copy)]
-struct Doubt {
-    /// As the file is meanwhile.
-    stamp: Stamp,
-    since: Instant,
-}
-
-impl Doubt {
-    /// How long a file must have been so, until it is meant so. A download that empties the file first, and one that gets an
-    /// error page of a few words, are seen within it by whoever reads the log.
-    const PATIENCE: Duration = Duration::from_secs(60);
-    /// A list that has less than one of so many names left is in doubt.
-    const SHARE: usize = 10;
-
-    fn until(&self) -> Instant {
-        self.since + Self::PATIENCE
-    }
-}
-
-impl List {
-    /// As the file was when it was last looked at.
-    fn seen(&self) -> Option<Stamp> {
-        self.doubt.map_or(self.stamp, |doubt| Some(doubt.stamp))
-    }
-}
-
-/// The number of the list that is the configuration itself: its `except`.
-const CONFIGURATION: u16 = Rule::LISTS - 1;
-
-/// What may still be read, and when that is.
-struct Room {
-    octets: u64,
-    names: usize,
-    now: Instant,
-    /// A person wants the files as they are, so that what was in doubt, and told, is not any more.
-    confirms: bool,
-}
-
 impl Blocks {
-    /// Reads the lists of a configuration, as a person wishes. What is wrong is told and the rest counts. What has not changed
-    /// since `former` was loaded is not read again, and of what cannot be read its last good state counts on. So it does of a
-    /// file that has lost nearly all of its names, until the next time, or until a reload finds it unchanged after a minute.
-    pub fn load(configs: &[Config], former: Option<&Self>, now: Instant) -> (Self, Vec<Problem>) {
-        Self::load_with(configs, former, Room { octets: BLOCK_OCTETS_MAX, names: BLOCK_NAMES_MAX, now, confirms: true })
-    }
-
-    fn load_with(configs: &[Config], former: Option<&Self>, mut room: Room) -> (Self, Vec<Problem>) {
-        let hasher = former.map(|former| former.hasher.clone()).unwrap_or_default();
-        let mut problems = Vec::new();
-        if configs.len() > BLOCKS_MAX {
-            let message = format!("expected at most {BLOCKS_MAX} [[block]]s, got {}", configs.len());
-            problems.push(Problem::new(message).hint("the last ones block nothing; one [[block]] takes many lists"));
-        }
-        if configs.iter().any(|config| config.lists.is_empty()) {
-            let problem = Problem::new("expected `lists` in each [[block]], got one without any");
-            problems.push(problem.hint("`lists = [\"ads.txt\", \"folder/\"]`"));
-        }
-        let load = |config: &Config| Block::load(config, &hasher, former, &mut room, &mut problems);
-        let blocks: Box<[Block]> = configs.iter().take(BLOCKS_MAX).map(load).collect();
-        let any = |what: fn(&Block) -> bool| blocks.iter().any(what);
-        let (by_client, by_address) =
-            (any(|block| !block.rules.clients.is_empty()), any(|block| !block.rules.addresses.is_empty()));
-        let by_alias = any(|block| block.config.aliases && !block.rules.names.is_empty());
-        (Self { hasher, blocks, by_client, by_address, by_alias }, problems)
-    }
-
-    /// The same lists as they are now, when any of their files has changed, or has been in doubt for long enough.
-    pub fn reload(&self, now: Instant) -> Option<(Self, Vec<Problem>)> {
-        let is_same = |block: &Block| {
-            let files = block.config.paths().flat_map(|(path, spares)| files(path).into_iter().map(move |file| (file, spares)));
-            let stamps = files.map(|(file, spares)| (Stamp::of(&file), file, spares));
-            stamps.eq(block.lists.iter().map(|list| (list.seen(), list.path.clone(), list.spares)))
-        };
-        if self.blocks.iter().all(is_same) && self.doubted_until().is_none_or(|until| now < until) {
-            return None;
-        }
-        let configs: Vec<Config> = self.blocks.iter().map(|block| block.config.clone()).collect();
-        let room = Room { octets: BLOCK_OCTETS_MAX, names: BLOCK_NAMES_MAX, now, confirms: false };
-        Some(Self::load_with(&configs, Some(self), room))
-    }
-
-    /// When a file that is in doubt is to be looked at again, if there is one.
-    pub fn doubted_until(&self) -> Option<Instant> {
-        let doubts = self.blocks.iter().flat_map(|block| &block.lists).filter_map(|list| list.doubt);
-        doubts.map(|doubt| doubt.until()).min()
-    }
-
     pub fn is_empty(&self) -> bool {
         self.blocks.is_empty()
     }
@@ -463,18 +158,6 @@ impl Blocks {
         }
         Ruling::None
     }
-
-    /// A former list of this file that was read like this: its block and its number there.
-    fn find(&self, path: &Path, reading: Reading, spares: bool) -> Option<(&Block, u16)> {
-        self.blocks.iter().filter(|block| block.config.reading() == reading).find_map(|block| {
-            let number = block.lists.iter().position(|list| list.path == path && list.spares == spares)?;
-            Some((block, u16::try_from(number).ok()?))
-        })
-    }
-
-    fn counted(&self, path: &Path) -> Option<Arc<Sum>> {
-        self.blocks.iter().flat_map(|block| &block.lists).find(|list| list.path == path).map(|list| list.answered.clone())
-    }
 }
 
 /// What is judged besides a name.
@@ -525,26 +208,6 @@ impl Hit {
 }
 
 impl Block {
-    fn load(config: &Config, hasher: &Hasher, former: Option<&Blocks>, room: &mut Room, problems: &mut Vec<Problem>) -> Self {
-        let (mut lists, mut rows) = (Vec::new(), Rows::default());
-        for name in &config.except {
-            rows.put_name(hasher, name, Rule::new(CONFIGURATION, Action::Except, Reach::BOTH));
-        }
-        for (path, spares) in config.paths() {
-            for file in files(path) {
-                let Some(number) = u16::try_from(lists.len()).ok().filter(|number| *number < CONFIGURATION) else {
-                    let message =
-                        format!("expected at most {CONFIGURATION} lists in one [[block]]; nothing of this one counts");
-                    problems.push(Problem::new(message).in_file(file));
-                    continue;
-                };
-                let list = List::load(file, spares, number, config, hasher, former, room, &mut rows, problems);
-                lists.push(list);
-            }
-        }
-        Self { config: config.clone(), lists, rules: rows.into_rules() }
-    }
-
     /// The rule that counts: what spares a name before all, then that of the first list; in one list, of the client before the
     /// name before its addresses, and of the longer name or network (draft-vixie-dnsop-dns-rpz, 5).
     fn hit(&self, hasher: &Hasher, lower: &Lower, seen: &Seen<'_>) -> Option<Hit> {
@@ -588,278 +251,17 @@ impl Block {
     }
 }
 
-impl List {
-    #[allow(clippy::too_many_arguments, reason = "what a list is made of, and where its names go")]
-    fn load(
-        path: PathBuf,
-        spares: bool,
-        number: u16,
-        config: &Config,
-        hasher: &Hasher,
-        former: Option<&Blocks>,
-        room: &mut Room,
-        rows: &mut Rows,
-        problems: &mut Vec<Problem>,
-    ) -> Self {
-        let stamp = Stamp::of(&path);
-        let answered = former.and_then(|former| former.counted(&path)).unwrap_or_default();
-        let known = former.and_then(|former| former.find(&path, config.reading(), spares));
-        let known = known.and_then(|(block, number)| Some((block, number, block.lists.get(usize::from(number))?)));
-        let (before, counts) = (rows.len(), rows.counts());
-        let take_over = |rows: &mut Rows, room: &mut Room| {
-            let Some((block, former, list)) = known else { return 0 };
-            rows.take_over(&block.rules, former, number, room.names);
-            room.names = room.names.saturating_sub(rows.len() - before);
-            list.names
-        };
-        let doubt = known.and_then(|(_, _, list)| list.doubt);
-        let is_believed = doubt.is_some_and(|doubt| room.confirms || stamp == Some(doubt.stamp) && room.now >= doubt.until());
-        if let (Some(stamp), Some((_, _, list))) = (stamp, known)
-            && (list.stamp == Some(stamp) || list.seen() == Some(stamp) && !is_believed)
-        {
-            let names = take_over(rows, room);
-            let doubt = doubt.filter(|doubt| doubt.stamp == stamp);
-            return Self { path, spares, stamp: list.stamp, names, doubt, answered };
-        }
-        let (mut left_out, mut names) = (0, 0);
-        let read = file::read(&path, config.reading(), &mut room.octets, &mut |_, item| {
-            if rows.len() - before >= room.names {
-                left_out += 1;
-                return;
-            }
-            names += 1;
-            match item {
-                Item::Entry(Entry { name, reach, is_exception }) => {
-                    let action = if spares || is_exception { Action::Except } else { Action::Given };
-                    rows.put_name(hasher, &name, Rule::new(number, action, reach));
-                }
-                Item::Policy(trigger, _) if spares => {
-                    rows.put(hasher, number, trigger, Effect { action: Action::Except, data: None });
-                }
-                Item::Policy(trigger, effect) => rows.put(hasher, number, trigger, effect),
-            }
-        });
-        let had = known.map_or(0, |(_, _, list)| list.names);
-        let is_emptied = had > (names + left_out) * Doubt::SHARE;
-        let mut list = Self { path, spares, stamp, names, doubt: None, answered };
-        match (read, stamp, known) {
-            (Ok(_), Some(stamp), Some((_, _, known))) if is_emptied && !is_believed => {
-                rows.forget_last(number, counts);
-                list.names = take_over(rows, room);
-                list.stamp = known.stamp;
-                list.doubt = Some(Doubt { stamp, since: room.now });
-                if doubt.is_none() {
-                    let message = format!(
-                        "expected most of the {had} names that this list had, got {names}; its last good state counts meanwhile"
-                    );
-                    let hint = "if it is meant so, send SIGHUP, or leave it so for a minute; a new list is best written \
-                                beside it and renamed, as with `curl -o new URL && mv new LIST`";
-                    problems.push(Problem::new(message).in_file(&list.path).hint(hint));
-                }
-            }
-            (Ok(told), ..) => {
-                problems.extend(told);
-                room.names = room.names.saturating_sub(rows.len() - before);
-                if is_emptied {
-                    let message = format!("this list had {had} names and has {names} now, which count from here on");
-                    problems.push(Problem::new(message).in_file(&list.path).warning());
-                }
-            }
-            (Err(problem), ..) => {
-                rows.forget_last(number, counts);
-                list.names = take_over(rows, room);
-                let meanwhile = match known {
-                    Some(_) => format!("its last good state of {} names counts meanwhile", list.names),
-                    None => "nothing of this file is blocked".to_owned(),
-                };
-                problems.push(Problem { message: format!("{}; {meanwhile}", problem.message), ..problem });
-            }
-        }
-        if left_out > 0 {
-            let message =
-                format!("expected at most {BLOCK_NAMES_MAX} names in all block lists; {left_out} of this one are left out");
-            problems.push(Problem::new(message).in_file(&list.path));
-        }
-        list
-    }
-
-    /// What it is called.
-    fn name(&self) -> String {
-        self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
-    }
-}
-
-/// What becomes of a question.
-#[derive(Debug)]
-pub enum Verdict<'a> {
-    /// What a list says.
-    Listed(Listed<'a>),
-    /// Nothing is passed on, as others' answer has more aliases or addresses than are looked up.
-    Unknown,
-}
-
-impl Verdict<'_> {
-    /// Counts it.
-    pub fn note(&self) {
-        self.counted().into_iter().for_each(|answered| answered.raise(1));
-    }
-
-    /// Where the answers of its list are counted.
-    pub fn counted(&self) -> Option<&Arc<Sum>> {
-        match self {
-            Self::Listed(listed) => Some(&listed.list.answered),
-            Self::Unknown => None,
-        }
-    }
-
-    /// What is answered; `None` for nothing. Where an alias in it leads is for the caller to add.
-    pub fn message(&self, query: &Query) -> Option<Message> {
-        match self {
-            Self::Listed(listed) => listed.message(query),
-            Self::Unknown => {
-                let mut message = respond(query, Rcode::SERVFAIL);
-                message.flags.authoritative = false;
-                if let Some(edns) = &mut message.edns {
-                    edns.options.push(ExtendedError::Other.to_option(&self.reason()));
-                }
-                Some(message)
-            }
-        }
-    }
-
-    /// Why, in a few words.
-    pub fn reason(&self) -> String {
-        match self {
-            Self::Listed(listed) => listed.reason(),
-            Self::Unknown => "the answer has too many aliases or addresses for block lists".to_owned(),
-        }
-    }
-
-    /// Where it stands: what the list has, the file, and the line if it is still there. Reads the file.
-    pub fn place(&self) -> Option<(String, &Path, Option<usize>)> {
-        match self {
-            Self::Listed(listed) => Some(listed.place()),
-            Self::Unknown => None,
-        }
-    }
-}
-
-/// What a list says of a question.
-#[derive(Debug)]
-pub struct Listed<'a> {
-    block: &'a Block,
-    list: &'a List,
-    /// That of the list.
-    number: u16,
-    action: Action,
-    trigger: Trigger,
-    /// The name of the answer that is meant, when it is not that of the question.
-    alias: Option<Name>,
-}
-
-impl Listed<'_> {
-    fn message(&self, query: &Query) -> Option<Message> {
-        let Config { answer, ttl, .. } = &self.block.config;
-        let (name, qtype) = (&query.question.name, query.question.qtype);
-        let wanted = |record: &Record| [record.record_type(), Type::ANY].contains(&qtype);
-        let addressed = |addresses: &[IpAddr]| {
-            let records = addresses.iter().map(|address| Record::address(name.clone(), *ttl, *address));
-            records.filter(wanted).collect()
-        };
-        let (rcode, answers): (_, Vec<Record>) = match (answer, self.action) {
-            (Some(Answer::Addresses(addresses)), _) => (Rcode::NOERROR, addressed(addresses)),
-            (Some(Answer::Refused), _) => (Rcode::REFUSED, Vec::new()),
-            (Some(Answer::Nodata), _) | (None, Action::Nodata) => (Rcode::NOERROR, Vec::new()),
-            (None, Action::Drop) => return None,
-            (None, Action::TcpOnly) => {
-                let mut message = respond(query, Rcode::NOERROR);
-                (message.flags.authoritative, message.flags.truncated) = (false, true);
-                return Some(message);
-            }
-            (None, Action::Data) => (Rcode::NOERROR, self.data(name, qtype)),
-            (Some(Answer::Nxdomain), _) | (None, _) => (Rcode::NXDOMAIN, Vec::new()),
-        };
-        let mut message = respond(query, rcode);
-        // We say it, but not in the name of whoever has the zone.
-        message.flags.authoritative = false;
-        message.answers = answers;
-        if message.answers.is_empty() && rcode != Rcode::REFUSED {
-            let zone = match &self.trigger {
-                Trigger::Name(zone) | Trigger::Below(zone) if self.alias.is_none() => zone,
-                _ => name,
-            };
-            message.authorities.push(soa(zone.clone(), *ttl));
-        }
-        // RFC 8914, 4.5 and 4.16.
-        let code = if message.answers.is_empty() { ExtendedError::Blocked } else { ExtendedError::Forged };
-        if let Some(edns) = &mut message.edns {
-            edns.options.push(code.to_option(&self.reason()));
-        }
-        Some(message)
-    }
-
-    /// The records that the list gives.
-    fn data(&self, name: &Name, qtype: Type) -> Vec<Record> {
-        let data = self.block.rules.data.get(&(self.number, self.trigger.clone())).map_or(&[][..], Vec::as_slice);
-        let alias = data.iter().find_map(|(ttl, data)| match data {
-            RData::Cname(target) => Some((ttl, target)),
-            _ => None,
-        });
-        if let Some((ttl, target)) = alias {
-            // `*.garden.example.`: the name in question, below that.
-            let target = match target.labels().next() {
-                Some(b"*") => target.parent().and_then(|garden| garden.prefixed(name.labels())),
-                _ => Some(target.clone()),
-            };
-            return target.map(|target| Record::new(name.clone(), *ttl, RData::Cname(target))).into_iter().collect();
-        }
-        let records = data.iter().map(|(ttl, data)| Record::new(name.clone(), *ttl, data.clone()));
-        records.filter(|record| [record.record_type(), Type::ANY].contains(&qtype)).collect()
-    }
-
-    fn reason(&self) -> String {
-        let list = self.list.name();
-        match (&self.alias, &self.trigger) {
-            (_, Trigger::Client(_)) => format!("blocked by {list}, as a client"),
-            (_, Trigger::Address(network)) => format!("blocked by {list}, as the address {network}"),
-            (Some(alias), _) => format!("blocked by {list}, as an alias of {alias}"),
-            (None, _) => format!("blocked by {list}"),
-        }
-    }
-
-    fn place(&self) -> (String, &Path, Option<usize>) {
-        let line = self.line_of(|item| match (item, &self.trigger) {
-            (Item::Entry(entry), Trigger::Name(name) | Trigger::Below(name)) => entry.name == *name,
-            (Item::Entry(_), _) => false,
-            (Item::Policy(trigger, _), own) => trigger == own,
-        });
-        let has = match (&self.trigger, self.action) {
-            // A list of names does not tell the two apart.
-            (Trigger::Below(name), Action::Given) => name.to_string(),
-            (trigger, _) => trigger.to_string(),
-        };
-        (has, &self.list.path, line)
-    }
-
-    fn line_of(&self, is_it: impl Fn(&Item) -> bool) -> Option<usize> {
-        let mut line = None;
-        let _ = file::read(&self.list.path, self.block.config.reading(), &mut { BLOCK_OCTETS_MAX }, &mut |number, item| {
-            if line.is_none() && is_it(&item) {
-                line = Some(number);
-            }
-        });
-        line
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::net::Ipv4Addr;
+    use std::time::{Duration, Instant};
 
     use tempfile::TempDir;
 
     use super::*;
-    use crate::dns::Edns;
+    use crate::dns::{Edns, Message, Query, RData, Rcode, Record, Type};
+    use crate::problem::Problem;
 
     const CLIENT: Client = Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), room: crate::resolve::Room::Datagram };
 
