@@ -6,25 +6,29 @@
 //!
 //! Start with [`Cache::get`].
 
+mod entry;
+mod key;
+mod near;
 mod saved;
+mod times;
 
-use std::borrow::Borrow;
-use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use quick_cache::Lifecycle;
 use quick_cache::sync::DefaultLifecycle;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use crate::dns::{
-    Asking, Class, Flags, Header, Message, Name, Names, PlainQuery, Query, Question, Rcode, RecordPlace, Section, Type, option,
-    question, records,
-};
+use self::key::{BEHIND, KEY_MAX};
+use self::times::Times;
+use crate::dns::{Name, Names};
 use crate::limits;
 
+pub use entry::{Entry, Shown, patch};
+pub use key::{HOP_BY_HOP, Key};
+pub use near::Near;
 pub use saved::Unusable;
 
 /// How answers are kept; part of `[forward]`.
@@ -58,324 +62,6 @@ impl Default for Config {
             max_failure_ttl: 5,
             prefetch: true,
         }
-    }
-}
-
-/// What an entry is found by: the question in lower case, the client's EDNS, DO, CD, AD (RFC 6840, 5.7) and RD, and the
-/// group of upstreams asked, since each of them changes the answer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Key(Arc<[u8]>);
-
-impl Key {
-    /// `None` for queries whose answers are not to be shared: those with options that say something of the client.
-    pub fn new(query: &Query, group: u16) -> Option<Self> {
-        let edns = query.edns.as_ref();
-        let shared = edns.is_none_or(|edns| edns.options.iter().all(|option| HOP_BY_HOP.contains(&option.code)));
-        shared.then(|| Self::build(&query.question, Asking::of(query), group))
-    }
-
-    /// The same of a plain query.
-    pub fn of(query: &PlainQuery<'_>, group: u16) -> Self {
-        Self(query.name().iter().copied().chain(Behind::of(query, group).to_octets()).collect())
-    }
-
-    /// What the failures of a question are remembered by whose answers are not shared.
-    pub fn apart(query: &Query, group: u16) -> Self {
-        let asking = Asking(Asking::of(query).0 | APART);
-        Self::build(&query.question, asking, group)
-    }
-
-    fn build(question: &Question, asking: Asking, group: u16) -> Self {
-        let name = question.name.wire().iter().map(u8::to_ascii_lowercase);
-        let behind = Behind { qtype: question.qtype, qclass: question.qclass, asking, group };
-        Self(name.chain(behind.to_octets()).collect())
-    }
-
-    /// The name in wire form and lower case, and what stands behind it.
-    fn parts(&self) -> (&[u8], Behind) {
-        let (name, rest) = self.0.split_last_chunk::<BEHIND>().unwrap_or((&[], &[0; BEHIND]));
-        (name, Behind::read(*rest))
-    }
-
-    /// Is this message a response to its question?
-    fn is_answered_by(&self, octets: &[u8]) -> bool {
-        let (name, Behind { qtype, qclass, .. }) = self.parts();
-        let kind = [qtype.0, qclass.0].map(u16::to_be_bytes);
-        let own = question(octets).and_then(|question| question.split_last_chunk::<4>());
-        own.is_some_and(|(own, kind_of)| own.eq_ignore_ascii_case(name) && kind_of[..] == *kind.as_flattened())
-            && Header::of(octets).is_some_and(|header| header.flags().response)
-    }
-
-    /// What the non-existence of its name is found by, of whatever type it was told.
-    fn denial(&self) -> [u8; KEY_MAX] {
-        let mut denial = [0; KEY_MAX];
-        let start = KEY_MAX - self.0.len().min(KEY_MAX);
-        if let (Some(place), Some(own)) = (denial.get_mut(start..), self.0.get(..KEY_MAX - start)) {
-            place.copy_from_slice(own);
-        }
-        if let Some(octets) = denial.last_chunk_mut::<BEHIND>() {
-            let own = Behind::read(*octets);
-            *octets = Behind { qtype: Type(0), asking: Asking(own.asking.0 | DENIAL), ..own }.to_octets();
-        }
-        denial
-    }
-
-    fn is_denial(&self) -> bool {
-        self.parts().1.asking.0 & DENIAL != 0
-    }
-
-    /// Is it that of this query, whatever the group?
-    fn is_of(&self, query: &PlainQuery<'_>) -> bool {
-        let [own @ .., _, _] = Behind::of(query, 0).to_octets();
-        matches!(self.0.split_last_chunk::<BEHIND>(), Some((name, [rest @ .., _, _])) if *rest == own && name == query.name())
-    }
-}
-
-impl Borrow<[u8]> for Key {
-    fn borrow(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-/// Octets behind the name, and of a longest key.
-const BEHIND: usize = 7;
-const KEY_MAX: usize = 255 + BEHIND;
-/// Among the bits of [`Asking`], that a key is of a name that does not exist. No query has it.
-const DENIAL: u8 = 1 << 7;
-/// The same of what is asked for one client alone.
-const APART: u8 = 1 << 6;
-
-/// What a key says besides the name.
-struct Behind {
-    qtype: Type,
-    qclass: Class,
-    asking: Asking,
-    group: u16,
-}
-
-impl Behind {
-    fn of(query: &PlainQuery<'_>, group: u16) -> Self {
-        Self { qtype: query.qtype(), qclass: Class::IN, asking: query.asking(), group }
-    }
-
-    fn to_octets(&self) -> [u8; BEHIND] {
-        let [[type_high, type_low], [class_high, class_low], [group_high, group_low]] =
-            [self.qtype.0, self.qclass.0, self.group].map(u16::to_be_bytes);
-        [type_high, type_low, class_high, class_low, self.asking.0, group_high, group_low]
-    }
-
-    /// Reads what [`Behind::to_octets`] wrote.
-    fn read([type_high, type_low, class_high, class_low, asking, group_high, group_low]: [u8; BEHIND]) -> Self {
-        let [qtype, qclass, group] =
-            [[type_high, type_low], [class_high, class_low], [group_high, group_low]].map(u16::from_be_bytes);
-        Self { qtype: Type(qtype), qclass: Class(qclass), asking: Asking(asking), group }
-    }
-}
-
-/// Options that concern one hop only and are not passed on: who answers, cookies, keepalive, padding (RFC 5001, 7873, 7828,
-/// 7830), what became of the query, and where the client is, which is nobody's business further on (RFC 7871, 11.1).
-pub const HOP_BY_HOP: [u16; 6] =
-    [option::NSID, option::CLIENT_SUBNET, option::COOKIE, option::TCP_KEEPALIVE, option::PADDING, option::TRACE];
-
-/// An answer that is kept.
-#[derive(Debug)]
-pub struct Entry {
-    key: Key,
-    octets: Box<[u8]>,
-    /// Where its TTLs stand.
-    ttls: Box<[u16]>,
-    stored: Instant,
-    /// When it is due to be fetched anew, should it be popular.
-    due_at: Instant,
-    fresh_until: Instant,
-    stale_until: Instant,
-    /// How often it was given from here, counted up to [`POPULAR`].
-    given: AtomicU8,
-    /// Somebody sees to it that it is fetched anew.
-    is_claimed: AtomicBool,
-}
-
-/// How often an answer is given before it counts as popular.
-const POPULAR: u8 = 3;
-/// The part of its life, at its end, in which a popular answer is fetched anew; and the shortest life, in seconds, for
-/// which that makes sense: what is shorter would be asked for all the time.
-const LAST_PART: u32 = 10;
-const LIFE_MIN: u32 = 10;
-
-/// TTL of a stale answer, in seconds (RFC 8767, 5.2).
-const STALE_TTL: u32 = 30;
-
-/// How long an answer of our own making is good by itself.
-const OWN_LIFE: Duration = Duration::from_secs(86_400);
-
-impl Entry {
-    /// An answer of our own making to a plain query, which is the same whenever it is given.
-    pub fn own(query: &PlainQuery<'_>, octets: &[u8], now: Instant) -> Self {
-        let (until, given, is_claimed) = (now + OWN_LIFE, AtomicU8::default(), AtomicBool::default());
-        Self {
-            key: Key::of(query, 0),
-            octets: octets.into(),
-            ttls: Box::default(),
-            stored: now,
-            due_at: until,
-            fresh_until: until,
-            stale_until: until,
-            given,
-            is_claimed,
-        }
-    }
-
-    pub fn is_fresh(&self, now: Instant) -> bool {
-        now < self.fresh_until
-    }
-
-    /// Is it so near its end that it is fetched anew if it is popular?
-    pub fn is_due(&self, now: Instant) -> bool {
-        now >= self.due_at
-    }
-
-    /// Takes note that it was given from the shared cache.
-    pub fn note_given(&self) {
-        let given = self.given.load(Ordering::Relaxed);
-        if given < POPULAR {
-            // Should two do so at once, one of them is not counted, which changes little.
-            self.given.store(given + 1, Ordering::Relaxed);
-        }
-    }
-
-    /// Has it been given often? What a worker has near was.
-    pub fn is_popular(&self) -> bool {
-        self.given.load(Ordering::Relaxed) >= POPULAR
-    }
-
-    /// Takes it upon the caller to have it fetched anew; false when another has.
-    pub fn claim(&self) -> bool {
-        !self.is_claimed.load(Ordering::Relaxed) && !self.is_claimed.swap(true, Ordering::Relaxed)
-    }
-
-    /// Leaves that to another after all.
-    pub fn unclaim(&self) {
-        self.is_claimed.store(false, Ordering::Relaxed);
-    }
-
-    /// May it be given when nobody has a fresh one?
-    pub fn is_usable(&self, now: Instant) -> bool {
-        now < self.stale_until
-    }
-
-    /// The type that was asked for.
-    pub fn qtype(&self) -> Type {
-        self.key.parts().1.qtype
-    }
-
-    /// Octets of the answer.
-    pub fn size(&self) -> usize {
-        self.octets.len()
-    }
-
-    /// The answer as it was when it was kept, its TTLs within their bounds.
-    pub fn octets(&self) -> &[u8] {
-        &self.octets
-    }
-
-    /// The entry as people want to see it.
-    pub fn shown(&self, now: Instant) -> Shown {
-        let (name, Behind { qtype, qclass, asking, group }) = self.key.parts();
-        let seconds = |until: Instant| until.saturating_duration_since(now).as_secs();
-        let header = Header::of(&self.octets);
-        Shown {
-            name: Name::parse(name, 0).map_or_else(|_| String::new(), |(name, _)| name.to_string()),
-            qtype: qtype.to_string(),
-            qclass: qclass.0,
-            flags: asking.names().collect(),
-            group,
-            rcode: header.map_or(Rcode::NOERROR, Header::rcode).to_string(),
-            answers: header.map_or(0, |header| header.count(Section::Answer)),
-            octets: self.octets.len(),
-            age: now.saturating_duration_since(self.stored).as_secs(),
-            ttl: seconds(self.fresh_until),
-            fresh: self.is_fresh(now),
-            usable_for: seconds(self.stale_until),
-        }
-    }
-
-    /// Does it say that its name does not exist? Behind an alias that is another name (RFC 6604, 3).
-    fn is_denial(&self) -> bool {
-        let is_denial = |header: Header<'_>| header.rcode() == Rcode::NXDOMAIN && header.count(Section::Answer) == 0;
-        Header::of(&self.octets).is_some_and(is_denial)
-    }
-
-    /// Was it validated, by someone who is believed?
-    fn is_proved(&self) -> bool {
-        Header::of(&self.octets).is_some_and(|header| header.flags().authentic_data)
-    }
-
-    /// The answer to a query whose name does not exist because this entry's does not, which is the same or above it.
-    pub fn denied(&self, query: &Query, now: Instant) -> Option<Message> {
-        let mut octets = Vec::new();
-        self.write(&self.octets, now, &mut octets);
-        let message = Message::parse(&octets).ok()?;
-        let Flags { recursion_desired, checking_disabled, .. } = query.flags;
-        let flags = Flags { recursion_desired, checking_disabled, ..message.flags };
-        Some(Message { id: query.id, flags, questions: vec![query.question.clone()], ..message })
-    }
-
-    /// Writes the answer to this query, given by its octets. TTLs are what is left of them, or that of a stale answer.
-    pub fn write(&self, query: &[u8], now: Instant, out: &mut Vec<u8>) {
-        let start = out.len();
-        out.extend_from_slice(&self.octets);
-        let Some(octets) = out.get_mut(start..) else { return };
-        patch(octets, query);
-        let age = u32::try_from(now.saturating_duration_since(self.stored).as_secs()).unwrap_or(u32::MAX);
-        let fresh = self.is_fresh(now);
-        if fresh && age == 0 {
-            return;
-        }
-        for &at in &self.ttls {
-            if let Some(ttl) = octets.get_mut(usize::from(at)..).and_then(|rest| rest.first_chunk_mut::<4>()) {
-                let left = u32::from_be_bytes(*ttl).saturating_sub(age);
-                *ttl = if fresh { left } else { STALE_TTL }.to_be_bytes();
-            }
-        }
-    }
-}
-
-/// An entry as it is shown. Times are in seconds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Shown {
-    pub name: String,
-    #[serde(rename = "type")]
-    pub qtype: String,
-    #[serde(rename = "class")]
-    pub qclass: u16,
-    /// What else the query said that its answer depends on: `rd`, `ad`, `cd`, `do`, `edns`.
-    pub flags: Vec<&'static str>,
-    /// The group of upstreams that was asked; 0 is the default one.
-    pub group: u16,
-    pub rcode: String,
-    /// Records of the answer section.
-    pub answers: u16,
-    pub octets: usize,
-    pub age: u64,
-    /// What is left of its life; 0 for a stale one.
-    pub ttl: u64,
-    pub fresh: bool,
-    /// For how long it may still be given, should nobody have a fresh one.
-    pub usable_for: u64,
-}
-
-/// Makes another's response this query's: id, RD, CD and the question as it was spelled. `query` are its octets.
-pub fn patch(octets: &mut [u8], query: &[u8]) {
-    let Some([id_high, id_low, high, low]) = query.first_chunk() else { return };
-    if let Some(header) = octets.first_chunk_mut::<4>() {
-        *header = [*id_high, *id_low, header[2] & !1 | high & 1, header[3] & !0x10 | low & 0x10];
-    }
-    let end = question(octets).map_or(0, |question| Message::HEADER + question.len() - 4);
-    if let Some(question) = octets.get_mut(Message::HEADER..end)
-        && let Some(name) = query.get(Message::HEADER..end)
-        && question.eq_ignore_ascii_case(name)
-    {
-        question.copy_from_slice(name);
     }
 }
 
@@ -431,6 +117,11 @@ impl quick_cache::Weighter<Key, Arc<Entry>> for Weigh {
 
 /// Octets of a usual entry, from which the cache reckons how many there will be.
 const USUAL_WEIGHT: u64 = 400;
+
+/// The part of its life, at its end, in which a popular answer is fetched anew; and the shortest life, in seconds, for
+/// which that makes sense: what is shorter would be asked for all the time.
+const LAST_PART: u32 = 10;
+const LIFE_MIN: u32 = 10;
 
 impl Cache {
     pub fn new(config: Config) -> Self {
@@ -584,142 +275,13 @@ impl Cache {
 /// AA in the third octet of a message.
 const AUTHORITATIVE: u8 = 1 << 2;
 
-/// A type that stands for no data of its own (RFC 6895, 3.1): what comes of asking for it is nothing to keep.
-fn is_meta(qtype: Type) -> bool {
-    qtype == Type::OPT || (128..=255).contains(&qtype.0)
-}
-
-/// How long a response may be kept, by itself.
-struct Times {
-    /// Where the TTLs of all records stand, but the OPT record's, which is none.
-    places: Vec<u16>,
-    /// The least of them.
-    least: Option<u32>,
-    /// The records of one RRset have different ones, which is wrong (RFC 2181, 5.2): then the least counts for all.
-    is_uneven: bool,
-    /// What counts for a negative answer: the lesser of the SOA record's TTL and its MINIMUM, and no more than the aliases'
-    /// that lead there (RFC 2308, 5).
-    negative: Option<u32>,
-}
-
-impl Times {
-    /// Reads a whole response, its octets once and without making records of them. `None` for what may not be kept: what is
-    /// truncated, an error, or negative without an SOA record.
-    fn read(octets: &[u8]) -> Option<Self> {
-        let header = Header::of(octets)?;
-        let rcode = header.rcode();
-        if header.flags().truncated || ![Rcode::NOERROR, Rcode::NXDOMAIN].contains(&rcode) {
-            return None;
-        }
-        let qtype = match question(octets)? {
-            [.., high, low, _, _] => Type(u16::from_be_bytes([*high, *low])),
-            _ => return None,
-        };
-        if is_meta(qtype) || header.count(Section::Question) != 1 {
-            return None;
-        }
-        let mut times = Self { places: Vec::new(), least: None, is_uneven: false, negative: None };
-        let (mut is_answered, mut aliases, mut before) = (false, u32::MAX, None);
-        for place in records(octets).ok()? {
-            let place = place.ok()?;
-            let RecordPlace { section, record_type, ttl, .. } = place;
-            if record_type == Type::OPT {
-                // The upper bits of the RCODE stand where others have their TTL (RFC 6891, 6.1.3).
-                if ttl >> 24 != 0 {
-                    return None;
-                }
-            } else {
-                times.places.push(u16::try_from(place.ttl_at()).ok()?);
-                times.least = Some(times.least.map_or(ttl, |least| least.min(ttl)));
-                let set = Some((octets.get(place.owner)?, record_type));
-                // Signatures at one name are of several sets.
-                let is_same = set == before.map(|(set, _)| set) && record_type != Type::RRSIG;
-                times.is_uneven |= is_same && before.is_some_and(|(_, other)| other != ttl);
-                before = set.map(|set| (set, ttl));
-            }
-            if section == Section::Answer {
-                is_answered |= record_type == qtype || qtype == Type::ANY;
-                aliases = aliases.min(ttl);
-            } else if section == Section::Authority && record_type == Type::SOA && times.negative.is_none() {
-                // MINIMUM stands last.
-                let minimum = octets.get(place.data)?.last_chunk()?;
-                times.negative = Some(ttl.min(u32::from_be_bytes(*minimum)));
-            }
-        }
-        if rcode == Rcode::NOERROR && is_answered {
-            times.negative = None;
-        } else {
-            times.negative = Some(times.negative?.min(aliases));
-        }
-        Some(times)
-    }
-}
-
-/// Sets of a [`Near`], and places in each: 8,192 answers, found among few.
-const SETS: usize = 2_048;
-const PLACES: usize = 4;
-
-/// Octets of the largest answer that a [`Near`] holds, so that each of them stays below 16 MB.
-const NEAR_MAX: usize = 2_048;
-
-/// A worker's own cache: the answers to plain queries that it gave last, found without a lock and without parsing the
-/// query. All in it were given by one configuration, in which a question always goes to the same upstreams. With each stands
-/// what else the worker has to know of it.
-#[derive(Debug)]
-pub struct Near<T = ()> {
-    hasher: RandomState,
-    sets: Vec<[Place<T>; PLACES]>,
-}
-
-/// Room for an entry, found by the hash of its query's key.
-type Place<T> = Option<(u64, Arc<Entry>, T)>;
-
-impl<T> Default for Near<T> {
-    fn default() -> Self {
-        Self { hasher: RandomState::default(), sets: Vec::new() }
-    }
-}
-
-impl<T> Near<T> {
-    /// A fresh answer.
-    pub fn get(&mut self, query: &PlainQuery<'_>, now: Instant) -> Option<(&Arc<Entry>, &T)> {
-        if self.sets.is_empty() {
-            return None;
-        }
-        let hash = self.hasher.hash_one(query.key());
-        let set = self.sets.get_mut(hash as usize % SETS)?;
-        let near = |place: &Place<T>| {
-            place.as_ref().is_some_and(|(other, entry, _)| *other == hash && entry.key.is_of(query) && entry.is_fresh(now))
-        };
-        let at = set.iter().position(near)?;
-        // What was asked for lately stands in front, and what was not falls out behind.
-        set.get_mut(..=at)?.rotate_right(1);
-        set[0].as_ref().map(|(_, entry, with)| (entry, with))
-    }
-
-    /// Has an answer near, from the shared cache or of our own making.
-    pub fn keep(&mut self, query: &PlainQuery<'_>, entry: Arc<Entry>, with: T) {
-        if entry.octets.len() > NEAR_MAX || !entry.key.is_of(query) {
-            return;
-        }
-        if self.sets.is_empty() {
-            // An idle server needs none of this.
-            self.sets.resize_with(SETS, Default::default);
-        }
-        let hash = self.hasher.hash_one(query.key());
-        if let Some(set) = self.sets.get_mut(hash as usize % SETS) {
-            set.rotate_right(1);
-            set[0] = Some((hash, entry, with));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::entry::{POPULAR, STALE_TTL};
     use super::*;
-    use crate::dns::{Edns, Flags, Opcode, Question, RData, Record, Soa};
+    use crate::dns::{Class, Edns, Flags, Message, Opcode, PlainQuery, Query, Question, RData, Rcode, Record, Soa, Type};
 
     fn query(name: &str, edns: bool) -> Query {
         let flags = Flags { recursion_desired: true, ..Flags::default() };
