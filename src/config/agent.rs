@@ -246,16 +246,20 @@ pub(super) fn load(options: &Options, flags: &Flags) -> Result<Config, Vec<Probl
     };
     let (identity, warning) = identity(name, file.node_id, datacenter, address, file.node_meta, data.as_deref());
     warnings.extend(warning);
+    let dns = Listen {
+        plain: addresses.into_iter().map(ListenAddress::from).collect(),
+        workers: options.workers.unwrap_or_else(host::processors).max(1),
+        proxies: Vec::new(),
+        encrypted: None,
+    };
+    let (told, wrong): (Vec<_>, Vec<_>) = dns.check(http).into_iter().partition(|problem| problem.is_warning);
+    warnings.extend(told);
+    problems.extend(wrong);
     if !problems.is_empty() {
         return Err(problems);
     }
     Ok(Config {
-        dns: Listen {
-            plain: addresses.into_iter().map(ListenAddress::from).collect(),
-            workers: options.workers.unwrap_or_else(host::processors).max(1),
-            proxies: Vec::new(),
-            encrypted: None,
-        },
+        dns,
         nsid: None,
         cookie_secret: None,
         http,

@@ -18,7 +18,7 @@ use crate::problem::Problem;
 use crate::registry;
 use crate::resolve::answer::{Compat, DnsConfig, Settings};
 use crate::resolve::{block, local, rewrite, zone};
-use crate::server::{self, ClientsConfig, Listen, ListenAddress, QueryLogConfig, QueryLogFormat, QueryLogTarget, Way};
+use crate::server::{self, ClientsConfig, Listen, ListenAddress, QueryLogConfig, QueryLogFormat, QueryLogTarget};
 use crate::upstream;
 
 /// The configuration file.
@@ -190,12 +190,19 @@ pub(super) fn load(options: &Options) -> Result<Config, Vec<Problem>> {
         file.dns.listen.unwrap_or_else(|| vec![SocketAddr::new(LOOPBACK, DNS_PORT).into()])
     };
     let http = options.http.or(registry.http).unwrap_or(SocketAddr::new(LOOPBACK, HTTP_PORT));
-    if let Some(encrypted) = &file.dns.encrypted {
-        problems.extend(taken_twice(&addresses, http, encrypted));
-        match encrypted.check() {
-            Ok(more) => warnings.extend(more),
-            Err(more) => problems.extend(more),
-        }
+    let dns = Listen {
+        plain: addresses,
+        workers: options.workers.or(file.dns.workers).unwrap_or_else(host::processors).max(1),
+        proxies: file.dns.proxy_protocol_from,
+        encrypted: file.dns.encrypted,
+    };
+    let (told, wrong): (Vec<_>, Vec<_>) =
+        dns.check(Some(http)).into_iter().chain(file.clients.check()).partition(|problem| problem.is_warning);
+    warnings.extend(told);
+    problems.extend(wrong);
+    match dns.encrypted.as_ref().map_or(Ok(Vec::new()), server::Config::check) {
+        Ok(more) => warnings.extend(more),
+        Err(more) => problems.extend(more),
     }
     let sections = std::mem::take(&mut file.view);
     let views = if consul { view::none(&sections) } else { view::read(sections, &table, options) };
@@ -203,21 +210,13 @@ pub(super) fn load(options: &Options) -> Result<Config, Vec<Problem>> {
         problems.extend(more);
         Vec::new()
     });
-    let (told, wrong): (Vec<_>, Vec<_>) = file.clients.check().into_iter().partition(|problem| problem.is_warning);
-    warnings.extend(told);
-    problems.extend(wrong);
     let query_log = file.log.queries.map(|target| QueryLogConfig { target, format: file.log.format });
     problems.extend(query_log.as_ref().and_then(QueryLogConfig::check));
     if !problems.is_empty() {
         return Err(problems);
     }
     Ok(Config {
-        dns: Listen {
-            plain: addresses,
-            workers: options.workers.or(file.dns.workers).unwrap_or_else(host::processors).max(1),
-            proxies: file.dns.proxy_protocol_from,
-            encrypted: file.dns.encrypted,
-        },
+        dns,
         nsid: file.dns.nsid,
         cookie_secret: file.dns.cookie_secret,
         http: Some(http),
@@ -257,27 +256,4 @@ fn wrong_workers(workers: usize) -> Option<Problem> {
     let problem = || Problem::new(format!("dns.workers: expected 1 to {}, got {workers}", limits::WORKERS_MAX));
     let hint = "leave it out for one thread for each processor";
     (!(1..=limits::WORKERS_MAX).contains(&workers)).then(|| problem().hint(hint))
-}
-
-/// Addresses that an encrypted listener wants and another one has.
-fn taken_twice(dns: &[ListenAddress], http: SocketAddr, encrypted: &server::Config) -> Vec<Problem> {
-    let (mut tcp, mut udp) = (dns.to_vec(), dns.to_vec());
-    tcp.push(http.into());
-    let mut problems = Vec::new();
-    for (way, address) in encrypted.addresses().filter(|(_, address)| address.port() != 0) {
-        let ports: &mut [&mut Vec<ListenAddress>] = match way {
-            Way::Plain => &mut [],
-            Way::Tls => &mut [&mut tcp],
-            Way::Quic => &mut [&mut udp],
-            // HTTP/3 is by QUIC.
-            Way::Https => &mut [&mut tcp, &mut udp],
-        };
-        if ports.iter().any(|port| port.contains(address)) {
-            let problem =
-                Problem::new(format!("[dns.encrypted]: expected an address of its own for {way}, got {address} again"));
-            problems.push(problem.hint("the usual ports are 853 for tls and quic, 443 for https, 53 for plain DNS"));
-        }
-        ports.iter_mut().for_each(|port| port.push(address.clone()));
-    }
-    problems
 }

@@ -59,6 +59,11 @@ impl Way {
         self != Self::Tls
     }
 
+    /// Can they not have the same address?
+    pub(super) fn shares_with(self, other: Self) -> bool {
+        self.has_udp() && other.has_udp() || self.has_tcp() && other.has_tcp()
+    }
+
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Plain => "dns",

@@ -30,7 +30,7 @@ use super::seats::Seats;
 use super::tally::Listened;
 use super::tcp::{Reception, Speaks};
 use super::transport::Transport;
-use super::{batch, lists, prefetch, quic, tcp, udp};
+use super::{batch, listen, lists, prefetch, quic, tcp, udp};
 use crate::limits::LAST_ANSWERS_TIME_MAX;
 use crate::problem::Problem;
 
@@ -371,9 +371,7 @@ impl Listeners {
 
 /// Can one of them not be bound because of the other?
 fn overlap((way, one): (Way, SocketAddr), (other_way, other): (Way, SocketAddr)) -> bool {
-    let is_one = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
-    let share = way.has_udp() && other_way.has_udp() || way.has_tcp() && other_way.has_tcp();
-    share && one.port() == other.port() && one.is_ipv4() == other.is_ipv4() && is_one
+    way.shares_with(other_way) && listen::overlap(one, other)
 }
 
 impl Listener {

@@ -314,9 +314,9 @@ fn a_mistake_in_the_section_is_found_before_anything_is_bound() {
         ("certificate = \"cert.pem\"\n", "", "expected `certificate`, got none"),
         ("certificate = \"cert.pem\"", "certificate = \"absent.pem\"", "expected a readable file with a certificate, got"),
         (
-            "tls = [\"127.0.0.1:0\"]",
-            "tls = [\"127.0.0.1:4\", \"127.0.0.1:4\"]",
-            "expected an address of its own for tls, got 127.0.0.1:4",
+            "https = [\"127.0.0.1:0\"]\nquic = [\"127.0.0.1:0\"]",
+            "https = [\"0.0.0.0:4\"]\nquic = [\"127.0.0.1:4\"]",
+            "expected an address of its own for quic, got 127.0.0.1:4 beside 0.0.0.0:4 (https)",
         ),
         ("tls = [\"127.0.0.1:0\"]", "tls = [\"nowhere\"]", "expected ADDRESS:PORT"),
         ("name = \"dns.example\"", "name = \"dns.example\"\npath = \"dns\"", "expected a path such as"),

@@ -5,11 +5,12 @@ use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
+use hickory_proto::op::ResponseCode;
 use serde_json::json;
 
-use crate::support::free_port;
 use crate::support::rollcall::{Launch, Rollcall, directory};
 use crate::support::within;
+use crate::support::{dns, free_port};
 
 /// The shape of a message about bad input, with the place it is about.
 fn tells(text: &str, place: &[&str]) {
@@ -199,12 +200,18 @@ fn a_port_in_use_is_told_with_its_holder() {
     tells(&said, &[&address, &me]);
     drop(tcp);
 
-    // Our own: no other process has to be looked for.
-    let said = Launch::serve_on(directory.path(), &address, &address).run().failed();
-    tells(&said, &[&address, "the configuration has it twice"]);
-    for (one, other) in [(format!("0.0.0.0:{port}"), address.clone()), (address.clone(), format!("0.0.0.0:{port}"))] {
-        let said = Launch::serve_on(directory.path(), &one, "127.0.0.1:0").option("--dns", &other).run().failed();
-        tells(&said, &[&other, "held by this rollcall itself", "the configuration has it twice"]);
+    // Our own: no process has to be looked for.
+    let everywhere = format!("0.0.0.0:{port}");
+    for dns in [&address, &everywhere] {
+        let said = Launch::serve_on(directory.path(), dns, &address).run().failed();
+        tells(&said, &["an address of its own for dns", dns, "the HTTP API"]);
+    }
+    // And where one has the other, in the same way, it is told.
+    for (one, other) in [(&everywhere, &address), (&address, &everywhere), (&address, &address)] {
+        let rollcall = Launch::serve_on(directory.path(), one, "127.0.0.1:0").option("--dns", other).start();
+        tells(&rollcall.stderr(), &["each address to listen on once", &format!("got {one} and {other} (dns)")]);
+        let reply = dns::udp(address.parse().expect("an address"), "consul", "SOA").expect("an answer");
+        assert_eq!(reply.rcode(), ResponseCode::NoError);
     }
 
     // Two of us: the second names the first.

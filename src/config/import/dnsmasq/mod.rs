@@ -699,6 +699,13 @@ mod tests {
             ("interface=eth0:1\n", &["lo:53"], 1),
             ("listen-address=127.0.0.5\nexcept-interface=eth0\n", &["127.0.0.5:53"], 0),
             ("port=5353\n", &["127.0.0.1:5353"], 0),
+            // What dnsmasq does not bind it answers nothing at.
+            ("interface=eth0\nlisten-address=0.0.0.0,::\n", &["eth0:53", "lo:53"], 0),
+            ("listen-address=0.0.0.0,127.0.0.5\n", &["127.0.0.5:53"], 0),
+            ("listen-address=0.0.0.0\n", &["0.0.0.0:53"], 0),
+            ("listen-address=0.0.0.0,::1,127.0.0.5\nbind-interfaces\n", &["0.0.0.0:53", "[::1]:53"], 0),
+            ("interface=eth0\nlisten-address=0.0.0.0\nbind-dynamic\n", &["0.0.0.0:53", "eth0:53", "lo:53"], 0),
+            ("interface=eth0,eth0\nlisten-address=::1\nlisten-address=::1\n", &["[::1]:53", "eth0:53", "lo:53"], 0),
         ] {
             assert_eq!(listen(text), (expected.iter().map(ToString::to_string).collect(), lost), "{text}");
         }

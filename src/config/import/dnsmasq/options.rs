@@ -8,7 +8,7 @@ const FIREWALL: &str = "what depends on it would fail open or shut: keep dnsmasq
 const AUTHORITY: &str = "put the zone's master file into `zones.folder`, and transfer zones with an authoritative server";
 
 /// Options that become something here.
-const CARRIED: &str = "address addn-hosts alias bogus-nxdomain bogus-priv caa-record cache-size cname conf-dir conf-file dns-rr dnssec \
+const CARRIED: &str = "address addn-hosts alias bind-dynamic bind-interfaces bogus-nxdomain bogus-priv caa-record cache-size cname conf-dir conf-file dns-rr dnssec \
     domain domain-needed domain-suffix edns-packet-max except-interface expand-hosts filter-A filter-AAAA \
     filter-rr host-record hostsdir ignore-address interface interface-name listen-address local local-ttl \
     log-facility log-queries max-cache-ttl max-ttl min-cache-ttl mx-host naptr-record no-0x20-encode no-hosts no-negcache no-resolv port ptr-record \
@@ -19,7 +19,7 @@ const CARRIED: &str = "address addn-hosts alias bogus-nxdomain bogus-priv caa-re
 const ONCE: &str = "cache-size edns-packet-max local-ttl max-cache-ttl max-ttl min-cache-ttl port servers-file";
 
 /// Flags, which take no value.
-const FLAGS: &str = "all-servers bogus-priv dnssec domain-needed expand-hosts filter-A filter-AAAA no-0x20-encode no-hosts no-negcache no-resolv \
+const FLAGS: &str = "all-servers bind-dynamic bind-interfaces bogus-priv dnssec domain-needed expand-hosts filter-A filter-AAAA no-0x20-encode no-hosts no-negcache no-resolv \
     rebind-localhost-ok stop-dns-rebind strict-order";
 
 /// Options of dnsmasq that have no effect here: names, why, and what to do instead.
@@ -124,7 +124,6 @@ const NEEDLESS: &[(&str, &str)] = &[
     ),
     ("no-dhcp-interface no-dhcpv4-interface no-dhcpv6-interface", "it is about DHCP, which rollcall has not"),
     ("dns-loop-detect", "rollcall leaves its own addresses out of its upstreams"),
-    ("bind-interfaces bind-dynamic", "rollcall binds each address by itself, and follows those of interfaces"),
     ("dns-forward-max max-tcp-connections port-limit", "rollcall has its own limits"),
     ("cache-rr", "all types are kept"),
     ("do-0x20-encode no-ident no-round-robin", "rollcall does so anyway"),

@@ -78,11 +78,34 @@ impl Dnsmasq {
             let from = from.into_iter().chain(&from_port).cloned().collect();
             items.push(Item { value: quoted(place), from });
         };
+        let binding = ["bind-interfaces", "bind-dynamic"].map(|flag| self.take(flag)).concat();
+        for origin in &binding {
+            self.remarks.needless(origin, "rollcall binds each address by itself, and follows those of interfaces");
+        }
         let addresses = std::mem::take(&mut self.listen);
-        for (address, origin) in &addresses {
+        let (interfaces, excepted) = (std::mem::take(&mut self.interfaces), std::mem::take(&mut self.excepted));
+        let (wildcards, others): (Vec<_>, Vec<_>) = addresses.iter().partition(|(address, _)| address.is_unspecified());
+        // Without binding it, dnsmasq compares 0.0.0.0 with the addresses that clients ask, none of which it is.
+        let are_void = binding.is_empty() && !(interfaces.is_empty() && others.is_empty());
+        for (address, origin) in &wildcards {
+            if are_void {
+                self.remarks
+                    .needless(origin, "dnsmasq answers nothing at it without bind-interfaces, and on the others it does");
+                continue;
+            }
+            if binding.is_empty() {
+                let why =
+                    format!("dnsmasq answers nobody at it without bind-interfaces, and this does on all that {address} has");
+                self.remarks.changed(origin, why);
+            }
             add(SocketAddr::new(*address, port).to_string(), Some(origin));
         }
-        let (interfaces, excepted) = (std::mem::take(&mut self.interfaces), std::mem::take(&mut self.excepted));
+        for (address, origin) in &others {
+            match wildcards.iter().find(|(wildcard, _)| !are_void && wildcard.is_ipv4() == address.is_ipv4()) {
+                Some((wildcard, _)) => self.remarks.needless(origin, format!("{wildcard} has {address}")),
+                None => add(SocketAddr::new(*address, port).to_string(), Some(origin)),
+            }
+        }
         let excepting = |name: &str| excepted.iter().find(|(pattern, _)| is_like(pattern, name)).map(|(_, origin)| origin);
         for (pattern, origin) in &interfaces {
             let names = match pattern.contains('*') {
