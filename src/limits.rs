@@ -172,6 +172,11 @@ pub const UPSTREAM_SOCKETS: usize = 256;
 /// them; what is asked beyond that leaves by a socket that is open.
 pub const UPSTREAM_SOCKETS_MAX: usize = 65_536;
 
+/// The least of the ports that may be written for them (RFC 5452, 9.2), and how many there have to be: with the id, a forger has to
+/// guess one of 67 million, and a few workers find one that is free.
+pub const UPSTREAM_PORT_MIN: u16 = 1_024;
+pub const UPSTREAM_PORTS_MIN: u32 = 1_024;
+
 /// Queries after which such a socket is replaced by one on another port.
 pub const UPSTREAM_SOCKET_USES: u32 = 10_000;
 

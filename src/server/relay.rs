@@ -28,7 +28,7 @@ use crate::limits;
 use crate::resolve::cache::{HOP_BY_HOP, Key};
 use crate::resolve::forward::is_success;
 use crate::resolve::passing::{add_edns, clear_ad, wants_proofs};
-use crate::upstream::{Allowance, Allowed, Favourite, FirstAttempt, Lost, Turn, any_towards};
+use crate::upstream::{Allowance, Allowed, Favourite, FirstAttempt, Lost, Ports, Turn, bind_towards};
 
 /// What stands for the clients' socket in epoll; a port is told by its place.
 const CLIENTS: u64 = u64::MAX;
@@ -500,7 +500,8 @@ impl Relay {
         // Closing a socket takes it out of epoll.
         *port = Port::default();
         let allowed = self.allowance.take()?;
-        let socket = connected(upstream, &self.epoll, number as u64).ok()?;
+        let ports = self.setup.as_ref().and_then(|setup| setup.forwarder.ports());
+        let socket = connected(upstream, ports, &self.epoll, number as u64).ok()?;
         *port = Port { socket: Some(socket), _allowed: Some(allowed), ..Port::default() };
         Some(number)
     }
@@ -525,8 +526,8 @@ impl Relay {
 }
 
 /// A socket on a random port that hears of this upstream alone.
-fn connected(upstream: SocketAddr, epoll: impl AsFd, number: u64) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind(any_towards(upstream))?;
+fn connected(upstream: SocketAddr, ports: Option<Ports>, epoll: impl AsFd, number: u64) -> io::Result<UdpSocket> {
+    let socket = bind_towards(upstream, ports)?;
     socket.connect(upstream)?;
     epoll::add(epoll, &socket, EventData::new_u64(number), EventFlags::IN)?;
     Ok(socket)

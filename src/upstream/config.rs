@@ -9,6 +9,7 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::address::Upstream;
+use super::sockets::Ports;
 use super::{system, tls, validator};
 use crate::dns::Name;
 use crate::duration;
@@ -32,6 +33,8 @@ pub struct Config {
     pub random_case: bool,
     /// They go with the cookie that the upstream has given, if it gives any (RFC 7873).
     pub cookies: bool,
+    /// Ports of ours that plain questions leave from by UDP; those that the kernel gives when unset.
+    pub ports: Option<Ports>,
     /// How long a look-up may take.
     #[serde(deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
@@ -63,6 +66,7 @@ impl Default for Config {
             strategy: Strategy::default(),
             random_case: true,
             cookies: true,
+            ports: None,
             // So that whoever waits 2.5 s hears why there is no answer.
             timeout: Duration::from_millis(2_450),
             cache: cache::Config::default(),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::cookies::{Cookie, Unanswered};
 use super::link::Link;
+use super::sockets::Ports;
 use super::udp::{self, Lost};
 use crate::dns::{Class, Edns, LetterCase, Name, Query, Question, Type, has_opt, is_bare};
 use crate::limits;
@@ -20,6 +21,8 @@ const TRIAL: Duration = Duration::from_millis(300);
 pub(super) struct Datagrams {
     v4: Arc<udp::Pool>,
     v6: Arc<udp::Pool>,
+    /// From which they leave.
+    pub(super) ports: Option<Ports>,
     /// Questions go out in random letter case, as far as upstreams bear it.
     pub(super) random_case: bool,
     /// Upstreams that give cookies are shown them.
@@ -27,11 +30,11 @@ pub(super) struct Datagrams {
 }
 
 impl Datagrams {
-    /// By the same sockets as before, if there are any.
-    pub(super) fn new(random_case: bool, cookies: bool, previous: Option<&Self>) -> Self {
-        match previous {
+    /// By the same sockets as before, if there are any that will do.
+    pub(super) fn new(random_case: bool, cookies: bool, ports: Option<Ports>, previous: Option<&Self>) -> Self {
+        match previous.filter(|previous| previous.ports == ports) {
             Some(previous) => Self { random_case, cookies, ..previous.clone() },
-            None => Self { v4: udp::Pool::v4().into(), v6: udp::Pool::v6().into(), random_case, cookies },
+            None => Self { v4: udp::Pool::v4(ports).into(), v6: udp::Pool::v6(ports).into(), ports, random_case, cookies },
         }
     }
 
@@ -247,7 +250,7 @@ mod tests {
             let link = Arc::new(Link::new(address.into(), Place::At(address)));
             let asked = query("www.example.net", true).compose();
             let believed = async |with_cookie| {
-                let datagrams = Datagrams::new(true, with_cookie, None);
+                let datagrams = Datagrams::new(true, with_cookie, None, None);
                 let reply = datagrams.exchange(&link, address, &asked, None).await.unwrap();
                 let message = Message::parse(&reply).unwrap();
                 message.answers[0].data.clone()

@@ -17,6 +17,7 @@ use super::groups::Groups;
 use super::link::Link;
 use super::report::Try;
 use super::sentry::{self, Sentry};
+use super::sockets::Ports;
 use super::tally::Counters;
 use super::udp::Lost;
 use super::under_way::{Joined, Outcome, Told, Turn, UnderWay};
@@ -131,7 +132,8 @@ impl Forwarder {
     pub async fn new(config: &Config, previous: Option<&Self>, own: &[SocketAddr]) -> (Self, Vec<Problem>) {
         let is_sequential = config.sequential.is_some();
         let datagrams = previous.map(|other| &other.means.datagrams);
-        let datagrams = Datagrams::new(config.random_case && !is_sequential, config.cookies && !is_sequential, datagrams);
+        let (random_case, cookies) = (config.random_case && !is_sequential, config.cookies && !is_sequential);
+        let datagrams = Datagrams::new(random_case, cookies, config.ports, datagrams);
         let means = Arc::new(Means::new(datagrams, config.filter.clone()));
         let (groups, mut problems) = Groups::new(config, &means, previous.map(|other| &other.groups), own).await;
         let validator = (config.dnssec.validate && !is_sequential).then(|| {
@@ -351,6 +353,11 @@ impl Forwarder {
     pub fn favourite(&self, group: u16, now: Instant) -> Option<Favourite> {
         // Replies that are to be edited go through a look-up.
         self.groups.get(group).filter(|_| self.filter.is_empty())?.favourite(group, now)
+    }
+
+    /// The ports that plain questions by UDP leave from.
+    pub fn ports(&self) -> Option<Ports> {
+        self.means.datagrams.ports
     }
 
     /// The turn to ask a question, for a listener that asks the favourite; `None` while somebody else asks it, of which a look-up

@@ -40,7 +40,7 @@ use bootstrap::{Bootstrap, Place};
 use link::Link;
 
 pub use self::cookies::Cookie;
-pub use self::sockets::{Allowance, Allowed, any_towards};
+pub use self::sockets::{Allowance, Allowed, Ports, bind_towards};
 pub use self::udp::Lost;
 pub use address::{Host, Identity, Pin, Protocol, Upstream};
 pub use config::{Config, Route, Sequential};

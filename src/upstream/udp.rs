@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::set_id;
-use super::sockets::{Allowance, Allowed, any_towards};
+use super::sockets::{Allowance, Allowed, Ports, any_towards, bind_towards};
 use crate::dns::{LetterCase, Message, Reply, question};
 use crate::limits;
 
@@ -48,7 +48,9 @@ impl From<io::ErrorKind> for Lost {
 /// The sockets for one address family.
 #[derive(Debug)]
 pub(super) struct Pool {
-    bind: SocketAddr,
+    /// Any address of the family.
+    any: SocketAddr,
+    ports: Option<Ports>,
     sockets: Mutex<Vec<Option<Arc<Port>>>>,
     allowance: Allowance,
 }
@@ -79,17 +81,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Pool {
-    pub(super) fn v4() -> Self {
-        Self::new((Ipv4Addr::UNSPECIFIED, 0).into())
+    pub(super) fn v4(ports: Option<Ports>) -> Self {
+        Self::new((Ipv4Addr::UNSPECIFIED, 0).into(), ports)
     }
 
-    pub(super) fn v6() -> Self {
-        Self::new((Ipv6Addr::UNSPECIFIED, 0).into())
+    pub(super) fn v6(ports: Option<Ports>) -> Self {
+        Self::new((Ipv6Addr::UNSPECIFIED, 0).into(), ports)
     }
 
-    fn new(bind: SocketAddr) -> Self {
+    fn new(any: SocketAddr, ports: Option<Ports>) -> Self {
         let sockets = (0..limits::UPSTREAM_SOCKETS).map(|_| None).collect();
-        Self { bind, sockets: Mutex::new(sockets), allowance: Allowance::default() }
+        Self { any, ports, sockets: Mutex::new(sockets), allowance: Allowance::default() }
     }
 
     /// Sends a query, its question in this case, and waits for its reply, for as long as the caller does. Both are the
@@ -132,7 +134,11 @@ impl Pool {
         {
             return Ok(port);
         }
-        let socket = match UdpSocket::bind(self.bind).await {
+        let bound = bind_towards(self.any, self.ports).and_then(|socket| {
+            socket.set_nonblocking(true)?;
+            UdpSocket::from_std(socket)
+        });
+        let socket = match bound {
             Ok(socket) => Arc::new(socket),
             Err(error) => return self.open_port(at).ok_or(error),
         };
@@ -293,7 +299,7 @@ mod tests {
         let (server, stranger) = (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.2:0").await.unwrap());
         let address = server.local_addr().unwrap();
         let asked = query("www.example.net");
-        let pool = Pool::v4();
+        let pool = Pool::v4(None);
         let answer = async {
             let mut buffer = [0; 512];
             let (length, client) = server.recv_from(&mut buffer).await.unwrap();
@@ -330,7 +336,7 @@ mod tests {
     #[tokio::test]
     async fn dns0x20_the_case_is_another_each_time_and_has_to_come_back() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let (address, pool, asked) = (server.local_addr().unwrap(), Pool::v4(), query("www.Example.net"));
+        let (address, pool, asked) = (server.local_addr().unwrap(), Pool::v4(None), query("www.Example.net"));
         let mut seen = HashSet::new();
         for _ in 0..100 {
             let case = random_case().unwrap();
@@ -359,7 +365,7 @@ mod tests {
     #[tokio::test]
     async fn ids_and_ports_are_many() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let (address, pool, asked) = (server.local_addr().unwrap(), Pool::v4(), query("www.example.net"));
+        let (address, pool, asked) = (server.local_addr().unwrap(), Pool::v4(None), query("www.example.net"));
         let (mut ids, mut ports) = (HashSet::new(), HashSet::new());
         for _ in 0..200 {
             let answer = async {
@@ -378,7 +384,7 @@ mod tests {
     #[tokio::test]
     async fn who_gives_up_leaves_no_place_taken_and_places_are_bounded() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let (address, pool, asked) = (server.local_addr().unwrap(), Pool::v4(), query("www.example.net"));
+        let (address, pool, asked) = (server.local_addr().unwrap(), Pool::v4(None), query("www.example.net"));
         let given_up = tokio::time::timeout(Duration::from_millis(20), pool.ask(address, &asked, None)).await;
         assert!(given_up.is_err());
         let ports: Vec<Arc<Port>> = lock(&pool.sockets).iter().flatten().cloned().collect();
@@ -395,7 +401,7 @@ mod tests {
     #[tokio::test]
     async fn rfc5452_9_3_a_port_that_is_guessed_at_is_given_up() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let (address, pool, asked) = (server.local_addr().unwrap(), Pool::v4(), query("www.example.net"));
+        let (address, pool, asked) = (server.local_addr().unwrap(), Pool::v4(None), query("www.example.net"));
         let forger = async {
             let mut buffer = [0; 512];
             let (length, client) = server.recv_from(&mut buffer).await.unwrap();
@@ -418,7 +424,7 @@ mod tests {
     #[tokio::test]
     async fn what_strangers_send_ends_nobodys_wait() {
         let (server, stranger) = (UdpSocket::bind("127.0.0.1:0").await.unwrap(), UdpSocket::bind("127.0.0.1:0").await.unwrap());
-        let (address, pool, asked) = (server.local_addr().unwrap(), Pool::v4(), query("www.example.net"));
+        let (address, pool, asked) = (server.local_addr().unwrap(), Pool::v4(None), query("www.example.net"));
         let answer = async {
             let mut buffer = [0; 512];
             let (length, client) = server.recv_from(&mut buffer).await.unwrap();
@@ -439,7 +445,7 @@ mod tests {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         for (allowed, sockets) in [(0, 1), (3, 3)] {
             let (address, asked) = (server.local_addr().unwrap(), query("www.example.net"));
-            let pool = Pool { allowance: Allowance::of(allowed), ..Pool::v4() };
+            let pool = Pool { allowance: Allowance::of(allowed), ..Pool::v4(None) };
             let mut ports = HashSet::new();
             for _ in 0..50 {
                 let answer = async {
@@ -459,7 +465,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_socket_that_has_served_its_time_is_replaced() {
-        let pool = Pool::v4();
+        let pool = Pool::v4(None);
         let mut ports = HashSet::new();
         for place in lock(&pool.sockets).iter() {
             assert!(place.is_none());

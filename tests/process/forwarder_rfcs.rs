@@ -4,13 +4,14 @@
 //! Queries are written by hand where an encoder would not write them, and the upstream is one that does as it is told.
 
 use std::collections::HashSet;
+use std::fs;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use crate::support::rollcall::{Launch, Rollcall, directory};
 use crate::support::upstream::{Heard, Scripted};
 use crate::support::wire::{self, A, AAAA, CNAME, Stream, TXT, has_edns, has_option, opt, query, question_end, record, reply};
-use crate::support::{dns, slack};
+use crate::support::{dns, slack, within};
 
 const ANSWER: [u8; 4] = [192, 0, 2, 7];
 
@@ -112,6 +113,39 @@ fn rfc9267_a_malformed_reply_is_none() {
         let answer = wire::ask_within(rollcall.dns, &query(&format!("{letter}.example.net"), A, &edns), Duration::from_secs(8));
         assert_eq!((answer[3] & 15, answer[7]), (2, 0), "{letter}");
         assert!(wire::extended_error(&answer).is_some(), "{letter}");
+    }
+}
+
+#[test]
+fn rfc5452_9_2_ports_are_drawn_at_random_among_those_that_are_written() {
+    let upstream = Scripted::start(|heard| vec![right(heard)]);
+    let directory = directory();
+    let config = directory.path().join("rollcall.toml");
+    let write = |first: u16| {
+        fs::write(&config, format!("[forward]\nports = \"{first}-{}\"\ncookies = false\n", first + 1999)).expect("written");
+    };
+    write(20_000);
+    let launch = Launch::serve(directory.path()).option("--config", &config);
+    let rollcall = launch.option("--upstream", upstream.address.to_string()).start();
+    for first in [20_000, 30_000] {
+        if first == 30_000 {
+            write(first);
+            rollcall.signal("HUP");
+            within(Duration::from_secs(20), "the configuration is read again", || {
+                let said = rollcall.stderr();
+                if said.contains("the configuration was read again") { Ok(()) } else { Err(said) }
+            });
+            upstream.heard();
+        }
+        for n in 0..150 {
+            // By a worker itself, and by a look-up.
+            address(&rollcall, &format!("u{n}-{first}.example.net"));
+            dns::tcp(rollcall.dns, &format!("t{n}-{first}.example.net"), "A").expect("an answer");
+        }
+        let heard = upstream.heard();
+        let ports: HashSet<u16> = heard.iter().map(|one| one.from.port()).collect();
+        assert_eq!(heard.len(), 300);
+        assert!(ports.len() > 130 && ports.iter().all(|port| (first..first + 2000).contains(port)), "{ports:?}");
     }
 }
 

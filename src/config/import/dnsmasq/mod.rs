@@ -73,6 +73,8 @@ struct Dnsmasq {
     /// `srv-host` of two labels waits for the domain.
     services: Vec<(Vec<String>, Origin)>,
     ttls: HashMap<&'static str, (u32, Origin)>,
+    /// `min-port` and `max-port`.
+    ports: HashMap<&'static str, (u16, Origin)>,
     /// `log-queries`, whatever more it asks for.
     log_queries: Vec<Origin>,
     log_facility: Option<(String, Origin)>,
@@ -113,6 +115,7 @@ impl Dnsmasq {
             domain: None,
             services: Vec::new(),
             ttls: HashMap::new(),
+            ports: HashMap::new(),
             log_queries: Vec::new(),
             log_facility: None,
             records: Vec::new(),
@@ -265,6 +268,10 @@ impl Dnsmasq {
             "local-ttl" | "max-ttl" | "max-cache-ttl" | "min-cache-ttl" => {
                 let seconds = number::<u32>(value)?.min(i32::MAX.cast_unsigned());
                 self.ttls.insert(name, (seconds, origin.clone()));
+                Ok(())
+            }
+            "min-port" | "max-port" => {
+                self.ports.insert(name, (number(value)?, origin.clone()));
                 Ok(())
             }
             "log-queries" => {
@@ -681,6 +688,25 @@ mod tests {
         assert_eq!(zones("0.0.0.0/0"), ["in-addr.arpa."]);
         assert_eq!(zones("2001:db8::/31"), ["8.b.d.0.1.0.0.2.ip6.arpa.", "9.b.d.0.1.0.0.2.ip6.arpa."]);
         assert_eq!(zones("2001:db8::/32"), ["8.b.d.0.1.0.0.2.ip6.arpa."]);
+    }
+
+    #[test]
+    fn questions_leave_from_the_ports_that_they_left_from() {
+        let ports = |text: &str| {
+            let (table, lost) = import(text);
+            (table.get("forward").and_then(|forward| forward.get("ports")?.as_str()).map(str::to_owned), lost.len())
+        };
+        for (text, expected, lost) in [
+            ("min-port=4096\n", Some("4096-65535"), 0),
+            ("max-port=20000\n", Some("1024-20000"), 0),
+            ("min-port=50000\nmax-port=60000\n", Some("50000-60000"), 0),
+            ("min-port=1\n", Some("1024-65535"), 0),
+            ("min-port=50000\nmax-port=50100\n", None, 2),
+            ("max-port=1000\n", None, 1),
+            ("query-port=5353\n", None, 1),
+        ] {
+            assert_eq!(ports(text), (expected.map(str::to_owned), lost), "{text}");
+        }
     }
 
     #[test]

@@ -11,12 +11,13 @@ const AUTHORITY: &str = "put the zone's master file into `zones.folder`, and tra
 const CARRIED: &str = "address addn-hosts alias bind-dynamic bind-interfaces bogus-nxdomain bogus-priv caa-record cache-size cname conf-dir conf-file dns-rr dnssec \
     domain domain-needed domain-suffix edns-packet-max except-interface expand-hosts filter-A filter-AAAA \
     filter-rr host-record hostsdir ignore-address interface interface-name listen-address local local-ttl \
-    log-facility log-queries max-cache-ttl max-ttl min-cache-ttl mx-host naptr-record no-0x20-encode no-hosts no-negcache no-resolv port ptr-record \
+    log-facility log-queries max-cache-ttl max-port max-ttl min-cache-ttl min-port mx-host naptr-record no-0x20-encode no-hosts no-negcache no-resolv port ptr-record \
     rebind-domain-ok rebind-localhost-ok resolv-file rev-server server servers-file srv-host stop-dns-rebind \
     strict-order all-servers trust-anchor txt-record";
 
 /// Those that dnsmasq takes once; a second one is an error there, and left out here.
-const ONCE: &str = "cache-size edns-packet-max local-ttl max-cache-ttl max-ttl min-cache-ttl port servers-file";
+const ONCE: &str =
+    "cache-size edns-packet-max local-ttl max-cache-ttl max-port max-ttl min-cache-ttl min-port port servers-file";
 
 /// Flags, which take no value.
 const FLAGS: &str = "all-servers bind-dynamic bind-interfaces bogus-priv dnssec domain-needed expand-hosts filter-A filter-AAAA no-0x20-encode no-hosts no-negcache no-resolv \
@@ -93,9 +94,9 @@ const LEFT_OUT: &[(&str, &str, &str)] = &[
         "write the names that are needed as [[record]], or as a zone file in `zones.folder`",
     ),
     (
-        "query-port min-port max-port",
+        "query-port",
         "rollcall asks upstreams from random ports, which is what guards it against forged answers",
-        "let the firewall allow UDP and TCP to port 53 of the upstreams from any port",
+        "let the firewall allow UDP and TCP to port 53 of the upstreams from any port, or from those of `forward.ports`",
     ),
     ("dumpfile dumpmask", "rollcall captures no packets", "tcpdump -w FILE port 53"),
     ("neg-ttl", "negative answers without an SOA record are not kept (RFC 2308, 5)", "take the line out"),

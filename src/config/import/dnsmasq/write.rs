@@ -10,10 +10,12 @@ use super::super::{Import, Left, Origin, finish};
 use super::servers::Domain;
 use super::{Dnsmasq, is_like};
 use crate::dns::Name;
+use crate::limits::{UPSTREAM_PORT_MIN, UPSTREAM_PORTS_MIN};
 use crate::problem::Problem;
 use crate::resolve::answer::Settings;
 use crate::resolve::local::RecordConfig;
 use crate::server::ListenAddress;
+use crate::upstream::Ports;
 
 /// What dnsmasq listens on besides whatever interfaces it is told.
 const LOOPBACK: &str = "lo";
@@ -36,6 +38,7 @@ impl Dnsmasq {
         self.write_listen();
         self.write_local();
         self.write_upstreams();
+        self.write_ports();
         self.write_routes();
         self.write_filter();
         self.write_dnssec();
@@ -160,6 +163,30 @@ impl Dnsmasq {
             items.push(Item { value: quoted(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port).to_string()), from: from_port });
         }
         self.draft.add(Section::Dns, "listen", items);
+    }
+
+    fn write_ports(&mut self) {
+        let (least, most) = (self.ports.remove("min-port"), self.ports.remove("max-port"));
+        let written = least.iter().chain(&most);
+        let from: Vec<Origin> = written.map(|(_, origin)| origin.clone()).collect();
+        if from.is_empty() {
+            return;
+        }
+        let first = least.as_ref().map_or(0, |(port, _)| *port).max(UPSTREAM_PORT_MIN);
+        let last = most.as_ref().map_or(u16::MAX, |(port, _)| *port);
+        if Ports::new(first, last).is_none() {
+            let left = || {
+                Left::new(format!(
+                    "rollcall draws lots among {UPSTREAM_PORTS_MIN} ports or more, as a guard against forged answers"
+                ))
+            };
+            from.iter().for_each(|origin| self.remarks.left_out(origin, left().hint("let the firewall allow more")));
+            return;
+        }
+        if let Some((_, origin)) = least.as_ref().filter(|(port, _)| *port < first) {
+            self.remarks.changed(origin, format!("ports below {first} are not used"));
+        }
+        self.draft.set(Section::Forward, "ports", quoted(format!("{first}-{last}")), from);
     }
 
     fn write_local(&mut self) {
