@@ -8,38 +8,40 @@
 //! upstreams, names that never leave a host, what is kept of upstreams' answers, the upstreams. What upstreams say, kept or
 //! new, meets the block lists again before it is passed on: the name may be an alias of a blocked one.
 
+mod pending;
+
 use std::net::IpAddr;
+use std::ptr;
 use std::sync::Arc;
 use std::time::Instant;
-use std::{mem, ptr};
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::task::TaskTracker;
 
+pub(super) use self::pending::Pending;
+use self::pending::Wait;
 use super::answers::{error, fit, hold_back, refuse};
 use super::clients::Standing;
 use super::holder::Holder;
-use super::places::{Place, Places};
+use super::places::Places;
 use super::prefetch::{Due, Queue};
-use super::query_log::{Batch, Noted};
+use super::query_log::Noted;
 use super::setup::Setup;
 use super::tally::{Listened, Source, Tallies};
-use super::worker::{NearOf, Worker, unix_time};
+use super::worker::{NearOf, Worker};
 use crate::catalog::Catalog;
-use crate::dns::{
-    Class, ExtendedError, Header, Message, Names, Opcode, PlainQuery, Query, Question, Rcode, Reject, Type, is_bare,
-};
+use crate::dns::{ExtendedError, Header, Message, Names, Opcode, PlainQuery, Query, Rcode, Reject, Type, is_bare};
 use crate::limits;
 use crate::metrics::{Kind, Labels, Page};
 use crate::resolve::Room;
-use crate::resolve::answer::{Chase, Client, Step};
+use crate::resolve::answer::{Client, Step};
 use crate::resolve::block::{Blocks, Verdict};
 use crate::resolve::cache::Key;
 use crate::resolve::open_alias;
 use crate::resolve::passing::{truncated, write_kept};
-use crate::upstream::{Answered, FirstAttempt, Forwarder, Kept, Resolved, Try};
+use crate::upstream::{FirstAttempt, Forwarder, Kept};
 
 /// Turns queries into answers; shared by all listeners.
 #[derive(Debug)]
@@ -82,33 +84,6 @@ pub(super) enum Outcome {
     Pending(Box<Pending>),
 }
 
-/// A query whose answer has to be waited for.
-#[derive(Debug)]
-pub(super) struct Pending {
-    setup: Arc<Setup>,
-    query: Query,
-    octets: Box<[u8]>,
-    client: Client,
-    wait: Wait,
-    since: Instant,
-    listened: Arc<Listened>,
-    _place: Option<Place>,
-}
-
-/// An answer that was waited for.
-struct Given {
-    source: Source,
-    octets: Vec<u8>,
-    /// What upstreams were tried for it.
-    tries: Arc<[Try]>,
-}
-
-impl From<(Source, Vec<u8>)> for Given {
-    fn from((source, octets): (Source, Vec<u8>)) -> Self {
-        Self { source, octets, tries: Arc::default() }
-    }
-}
-
 /// Where the answer to a query is.
 pub(super) enum Found {
     /// It was written, with what this source had.
@@ -119,18 +94,6 @@ pub(super) enum Found {
     Elsewhere(Wait),
     /// The question is plain, and nothing stands in the way of asking an upstream of this group.
     Nowhere { key: Key, group: u16 },
-}
-
-#[derive(Debug)]
-pub(super) enum Wait {
-    /// For an upstream, to which a first attempt may have been made.
-    Forward(Option<FirstAttempt>),
-    /// For an upstream to say where an alias of the discovery domain leads.
-    Chase(Box<Chase>),
-    /// For a zone's first answer to this question.
-    Zone,
-    /// For where an alias leads that this source has.
-    Complete(Source, Box<Message>),
 }
 
 impl Responder {
@@ -423,37 +386,6 @@ impl Responder {
         }
     }
 
-    /// Takes a place among those who wait, if it is for others; without one left, what to answer.
-    fn pending(
-        &self,
-        worker: &Worker,
-        setup: &Arc<Setup>,
-        query: Query,
-        octets: &[u8],
-        client: Client,
-        wait: Wait,
-    ) -> Result<Pending, (Source, Vec<u8>)> {
-        // A zone of ours has its answer at once.
-        let is_ours = matches!(wait, Wait::Zone);
-        let place = self.places.take(client.address, &query.question.name);
-        match (place, is_ours) {
-            (place, true) | (place @ Some(_), false) => {
-                let (setup, since, listened) = (setup.clone(), worker.now, worker.notes.listened.clone());
-                Ok(Pending { setup, query, octets: octets.into(), client, wait, since, listened, _place: place })
-            }
-            (None, false) => {
-                if matches!(wait, Wait::Forward(_))
-                    && let Some(answer) = setup.forwarder.stale(&query, octets, client.room, worker.now)
-                    && setup.blocks.judge_answer(&query.question, client, &answer).is_none()
-                {
-                    return Err((Source::Stale, answer));
-                }
-                let reason = "too many queries of this client, or below this domain, wait for upstreams";
-                Err((Source::Failed, error(&query, Rcode::SERVFAIL, Some((ExtendedError::Other, reason))).compose(true)))
-            }
-        }
-    }
-
     fn answer_query(&self, worker: &mut Worker, setup: &Arc<Setup>, asked: &Asked<'_>, out: &mut Vec<u8>) -> Found {
         if let Some(found) = self.known_here(worker, setup, asked, out) {
             return found;
@@ -563,137 +495,6 @@ impl Responder {
         };
         Some(found)
     }
-
-    /// Waits for the answer.
-    pub(super) async fn finish(&self, mut pending: Pending) -> Vec<u8> {
-        let wait = mem::replace(&mut pending.wait, Wait::Zone);
-        let Given { source, octets: mut answer, tries } = self.found(&pending, wait).await;
-        let Pending { setup, query, octets, client, since, listened, .. } = &pending;
-        setup.introduce(query, *client, &mut answer);
-        setup.tell(query, *client, source, &tries, &mut answer);
-        listened.shared.note(source, &answer);
-        if let Some(log) = &setup.log {
-            let (client, since) = (client.address, *since);
-            let mut batch = Batch::of(listened.place.clone());
-            let upstream = Try::answered_by(&tries).filter(|_| source == Source::Forwarded);
-            batch.add(log, &Noted { client, query: octets, since, source, upstream, answer: &answer });
-            batch.flush();
-        }
-        setup.seal(octets, *client, unix_time(), &mut answer);
-        answer
-    }
-
-    async fn found(&self, Pending { setup, query, octets, client, .. }: &Pending, wait: Wait) -> Given {
-        let client = *client;
-        match wait {
-            Wait::Forward(first) => self.forward(setup, query, octets, client, first).await,
-            Wait::Chase(chase) => {
-                let mut step = Step::Chase(chase);
-                loop {
-                    step = match step {
-                        Step::Chase(chase) => {
-                            let question = chase.question().clone();
-                            let heard = match self.known(setup, client, &question).await {
-                                Some(message) => Some(self.completed(setup, client, message).await),
-                                None => None,
-                            };
-                            chase.resume(heard)
-                        }
-                        Step::Reply(message) => return (Source::Discovery, setup.discovery.compose(&message)).into(),
-                        Step::Forward => return self.forward(setup, query, octets, client, None).await,
-                    };
-                }
-            }
-            Wait::Zone => {
-                let mut out = Vec::new();
-                let message = setup.zones.message(query).await;
-                if open_alias(&message).is_some() {
-                    fit(self.completed(setup, client, message).await, query, client.room, &mut out);
-                } else {
-                    setup.zones.answer(query, client.room.octets(query.payload_size()), &mut out).await;
-                }
-                (Source::Zone, out).into()
-            }
-            Wait::Complete(source, message) => {
-                let mut out = Vec::new();
-                fit(self.completed(setup, client, *message).await, query, client.room, &mut out);
-                (source, out).into()
-            }
-        }
-    }
-
-    /// What others answer, and who had it.
-    async fn forward(
-        &self,
-        setup: &Arc<Setup>,
-        query: &Query,
-        octets: &[u8],
-        client: Client,
-        first: Option<FirstAttempt>,
-    ) -> Given {
-        let Resolved { answered, octets, tries } = setup.forwarder.resolve(query, octets, client.room, first).await;
-        let verdict = setup.blocks.judge_answer(&query.question, client, &octets);
-        if let Some(verdict) = verdict {
-            let mut out = Vec::new();
-            if let Found::Elsewhere(Wait::Complete(_, message)) = blocked(&verdict, query, client, &mut out) {
-                fit(self.completed(setup, client, *message).await, query, client.room, &mut out);
-            }
-            return Given { source: Source::Blocked, octets: out, tries };
-        }
-        let source = match answered {
-            Answered::Kept => Source::Cache,
-            Answered::Stale => Source::Stale,
-            Answered::Asked => Source::Forwarded,
-            Answered::Nobody => Source::Failed,
-        };
-        Given { source, octets, tries }
-    }
-
-    /// Follows an alias that leads out of what is known here: a stub resolver expects the whole chain (RFC 1034, 5.2.2).
-    async fn completed(&self, setup: &Arc<Setup>, client: Client, mut message: Message) -> Message {
-        for _ in 0..limits::ALIASES_MAX {
-            let (Some(target), Some(asked)) = (open_alias(&message), message.questions.first()) else { break };
-            let question = Question { name: target, qtype: asked.qtype, qclass: Class::IN };
-            let Some(more) = self.known(setup, client, &question).await else {
-                // What is at the end is not known, which is another thing than that nothing is there.
-                message.rcode = Rcode::SERVFAIL;
-                if let Some(edns) = &mut message.edns {
-                    edns.options.push(ExtendedError::NoReachableAuthority.to_option(DEAD_ALIAS));
-                }
-                break;
-            };
-            if more.answers.is_empty() {
-                message.rcode = more.rcode;
-                message.authorities = more.authorities;
-                break;
-            }
-            message.answers.extend(more.answers);
-        }
-        setup.rewrites.disguise(&mut message);
-        message
-    }
-
-    /// What anybody says of a question of our own; `None` when nobody answers, or an instance's alias would have to be
-    /// followed once more.
-    async fn known(&self, setup: &Arc<Setup>, client: Client, question: &Question) -> Option<Message> {
-        let query = Query::of(question.clone());
-        let client = Client { room: Room::Stream, ..client };
-        let mut holder = setup.holder(&self.catalog(), &query, client, &mut fastrand::Rng::new(), unix_time());
-        // What data of our own leads to is not blocked, nor what a block list does.
-        if matches!(holder, Holder::Blocked(_)) {
-            holder = setup.elsewhere(&query);
-        }
-        match holder {
-            Holder::Local(message) | Holder::Rewritten(message) | Holder::Route(message) | Holder::Special(message) => {
-                Some(message)
-            }
-            Holder::Zone => Some(setup.zones.message(&query).await),
-            Holder::Blocked(_) => None,
-            Holder::Discovery(Step::Reply(message)) => Some(*message),
-            Holder::Discovery(_) | Holder::Nobody(_) => None,
-            Holder::Upstreams => setup.forwarder.ask(question.clone()).await,
-        }
-    }
 }
 
 /// Answers what is blocked.
@@ -719,17 +520,16 @@ pub(super) fn judge_reply(setup: &Setup, reply: &[u8], octets: &[u8], client: Cl
     Some(blocked(&verdict, &query, client, out))
 }
 
-/// Why an alias of ours is answered with SERVFAIL.
-const DEAD_ALIAS: &str = "nobody answered for the name that this one stands for";
-
 #[cfg(test)]
 mod tests {
+    use std::mem;
+
     use serde_json::json;
 
     use super::super::transport::Transport;
     use super::*;
     use crate::catalog::{Change, Instance, Node};
-    use crate::dns::{Edns, Flags, Record, Type};
+    use crate::dns::{Class, Edns, Flags, Question, Record, Type};
     use crate::resolve::answer::Settings;
     use crate::upstream;
     use crate::upstream::udp_peer::{Peer, right};
