@@ -45,12 +45,16 @@ struct DnsmasqArgs {
 
 /// Read systemd-resolved's configuration.
 ///
-/// The drop-ins of FILE.d, beside the file, are read too.
+/// The drop-ins of FILE.d, beside the file, are read too. Without FILE it is what resolved reads itself: resolved.conf and the
+/// drop-ins below /etc/systemd, /run/systemd, /usr/local/lib/systemd and /usr/lib/systemd.
 #[derive(Debug, Args)]
 #[command(after_help = RESOLVED_EXAMPLES)]
 struct ResolvedArgs {
+    /// The files, in the order in which the program reads them; those that it reads on this machine when none is named
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
     #[command(flatten)]
-    common: CommonArgs,
+    output: OutputArgs,
 }
 
 /// Read the configuration of Consul's agent (JSON).
@@ -69,6 +73,12 @@ struct CommonArgs {
     /// The files, in the order in which the program reads them
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+struct OutputArgs {
     /// Write the configuration to this file rather than to standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -91,7 +101,7 @@ answers would be wrong or unsafe (then nothing is written).";
 
 const RESOLVED_EXAMPLES: &str = "\
 Examples:
-  rollcall import resolved /etc/systemd/resolved.conf
+  rollcall import resolved
   rollcall import resolved /etc/systemd/resolved.conf --output rollcall.toml
 
 Exit codes: 0 all came over, 1 something did not, 2 usage, or a file that cannot be read.";
@@ -106,12 +116,12 @@ Exit codes: 0 all came over, 1 something did not, 2 usage, or a file that cannot
 impl ImportArgs {
     pub(super) fn run(self, output: &mut Output) -> Result<Done, Error> {
         type Importer = fn(&[PathBuf]) -> Result<Import, Vec<Problem>>;
-        let (importer, args, allowed): (Importer, CommonArgs, Vec<String>) = match self.from {
-            From::Dnsmasq(args) => (import::dnsmasq, args.common, args.allow),
-            From::Resolved(args) => (import::resolved, args.common, Vec::new()),
-            From::Consul(args) => (import::consul, args.common, Vec::new()),
+        let (importer, files, args, allowed): (Importer, Vec<PathBuf>, OutputArgs, Vec<String>) = match self.from {
+            From::Dnsmasq(args) => (import::dnsmasq, args.common.files, args.common.output, args.allow),
+            From::Resolved(args) => (import::resolved, args.files, args.output, Vec::new()),
+            From::Consul(args) => (import::consul, args.common.files, args.common.output, Vec::new()),
         };
-        let mut import = match importer(&args.files) {
+        let mut import = match importer(&files) {
             Ok(import) => import,
             Err(problems) => {
                 output.flush()?;

@@ -1,5 +1,7 @@
-//! systemd-resolved's configuration (resolved.conf(5)): the file, and the drop-ins beside it.
+//! systemd-resolved's configuration (resolved.conf(5)): the file and the drop-ins beside it, or all that it reads itself.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +13,7 @@ use super::{Disk, Import, Left, Origin, Remarks, finish, texts};
 use crate::dns::{Name, Type};
 use crate::problem::{Problem, nearest};
 use crate::resolve::answer::Settings;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, system};
 
 const KEYS: &[&str] = &[
     "DNS",
@@ -32,25 +34,62 @@ const KEYS: &[&str] = &[
     "RefuseRecordTypes",
 ];
 
-/// Reads resolved.conf, and what stands in `resolved.conf.d` beside it, as ours.
+/// Where its files are, the folder first that has the last word.
+const FOLDERS: &[&str] = &["etc/systemd", "run/systemd", "usr/local/lib/systemd", "usr/lib/systemd"];
+
+/// Reads resolved.conf, and what stands in `resolved.conf.d` beside it, as ours; without a file, those that resolved reads.
 pub fn resolved(files: &[PathBuf]) -> Result<Import, Vec<Problem>> {
-    let mut disk = Disk::new();
-    let with_drop_ins: Vec<PathBuf> = files.iter().flat_map(|file| [file.clone()].into_iter().chain(drop_ins(file))).collect();
     let mut import = Resolved::default();
-    for (path, text) in texts(&with_drop_ins, &mut disk)? {
+    let mut disk = Disk::new();
+    let files = match files {
+        [] => {
+            import.of_links = disk.nameservers(Path::new(system::RESOLVED_CONF)).unwrap_or_default();
+            import.delegates(Path::new("/"));
+            own_files(Path::new("/"))
+        }
+        files => files.iter().flat_map(|file| [file.clone()].into_iter().chain(drop_ins([file.as_path()]))).collect(),
+    };
+    if files.is_empty() {
+        let problem = Problem::new("expected a configuration of systemd-resolved below /etc, /run or /usr, and there is none");
+        return Err(vec![problem.hint("name the file: `rollcall import resolved FILE`")]);
+    }
+    for (path, text) in texts(&files, &mut disk)? {
         import.file(&path, &text);
     }
     import.write()
 }
 
-/// The `*.conf` files of the folder that has the file's name and `.d`, in the order of their names.
-fn drop_ins(file: &Path) -> Vec<PathBuf> {
-    let mut folder = file.as_os_str().to_owned();
-    folder.push(".d");
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut found: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|end| end == "conf")).collect();
-    found.sort();
-    found
+/// All that resolved reads: the first resolved.conf that there is, and the drop-ins of all folders.
+fn own_files(root: &Path) -> Vec<PathBuf> {
+    let places: Vec<PathBuf> = FOLDERS.iter().map(|folder| root.join(folder).join("resolved.conf")).collect();
+    let main = places.iter().find(|path| path.exists()).filter(|path| !is_masked(path));
+    main.cloned().into_iter().chain(drop_ins(places.iter().map(PathBuf::as_path))).collect()
+}
+
+/// The `*.conf` files of the folders that have these files' names and `.d`, in the order of their own names; of one name,
+/// that of the first folder alone.
+fn drop_ins<'a>(files: impl IntoIterator<Item = &'a Path>) -> Vec<PathBuf> {
+    let mut found: BTreeMap<OsString, PathBuf> = BTreeMap::new();
+    for file in files {
+        let mut folder = file.as_os_str().to_owned();
+        folder.push(".d");
+        for (name, path) in files_of(Path::new(&folder), "conf") {
+            found.entry(name).or_insert(path);
+        }
+    }
+    found.into_values().filter(|path| !is_masked(path)).collect()
+}
+
+/// A folder's files with this ending, by their names.
+fn files_of(folder: &Path, ending: &str) -> Vec<(OsString, PathBuf)> {
+    let paths = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let meant = paths.filter(|path| path.extension().is_some_and(|end| end == ending));
+    meant.filter_map(|path| Some((path.file_name()?.to_owned(), path))).collect()
+}
+
+/// A link to /dev/null stands for a file that is not there.
+fn is_masked(path: &Path) -> bool {
+    fs::canonicalize(path).is_ok_and(|path| path == Path::new("/dev/null"))
 }
 
 #[derive(Debug, Default)]
@@ -64,10 +103,16 @@ struct Resolved {
     /// Whether they are asked over TLS, and the line that says so.
     tls: (Tls, Vec<Origin>),
     listen: Vec<Item>,
-    /// Domains whose names the servers are for; all names when there are none.
+    /// Domains whose names are for the servers alone, and not for those of links.
     routes: Vec<(Name, Origin)>,
-    /// `~.`
-    takes_all: bool,
+    /// `~.`: so are all others.
+    takes_all: Option<Origin>,
+    /// The line that has all answers validated.
+    validates: Option<Origin>,
+    /// What `ResolveUnicastSingleLabel=` says.
+    single_label: Option<(bool, Origin)>,
+    /// The servers that the machine asks now, those of `DNS=` among them.
+    of_links: Vec<IpAddr>,
     without: Vec<Item>,
 }
 
@@ -155,7 +200,7 @@ impl Resolved {
                 return Err(Left::new("rollcall has no servers for when no others are known: it asks those that it is told")
                     .hint("write them into `forward.upstreams` if they may always be asked"));
             }
-            "Domains" if value.is_empty() => (self.routes, self.takes_all) = (Vec::new(), false),
+            "Domains" if value.is_empty() => (self.routes, self.takes_all) = (Vec::new(), None),
             "Domains" => return self.domains(origin, words()),
             "LLMNR" | "MulticastDNS" if is_off => self.remarks.needless(origin, "rollcall does not speak it"),
             "LLMNR" | "MulticastDNS" => {
@@ -174,7 +219,10 @@ impl Resolved {
             "DNSOverTLS" if !is_on && !is_off && value != "opportunistic" => {
                 return Err(Left::new(format!("expected yes, no or opportunistic, got {value:?}")));
             }
-            "DNSSEC" => self.draft.set(Section::Dnssec, "validate", "true", from()),
+            "DNSSEC" => {
+                self.draft.set(Section::Dnssec, "validate", "true", from());
+                self.validates = Some(origin.clone());
+            }
             "DNSOverTLS" => {
                 let tls = match value {
                     _ if is_off => Tls::Never,
@@ -196,6 +244,9 @@ impl Resolved {
                 let bare = value.strip_prefix("udp:").or(value.strip_prefix("tcp:")).unwrap_or(value);
                 let address = bare.parse::<SocketAddr>().ok().or_else(|| Some(SocketAddr::new(bare.parse().ok()?, 53)));
                 let address = address.ok_or_else(|| Left::new(format!("expected an address, got {bare:?}")))?;
+                if bare != value {
+                    self.remarks.changed(origin, "rollcall listens there over UDP and TCP");
+                }
                 self.listen.push(Item { value: quoted(address.to_string()), from: from() });
             }
             "ReadEtcHosts" if is_off => self.draft.set(Section::Top, "hosts", "[]", from()),
@@ -204,8 +255,7 @@ impl Resolved {
             "ReadStaticRecords" => {
                 return Err(Left::new("rollcall does not read /etc/systemd/resolve/static.d").hint("write [[record]] for each"));
             }
-            "ResolveUnicastSingleLabel" if is_off => self.draft.set(Section::Forward, "domain_needed", "true", from()),
-            "ResolveUnicastSingleLabel" => self.remarks.needless(origin, "rollcall forwards names of one label"),
+            "ResolveUnicastSingleLabel" => self.single_label = Some((is_on, origin.clone())),
             "StaleRetentionSec" => {
                 let seconds = value.parse().ok().map(Duration::from_secs).or_else(|| humantime::parse_duration(value).ok());
                 let seconds = seconds.ok_or_else(|| Left::new(format!("expected a time, got {value:?}")))?.as_secs();
@@ -282,21 +332,25 @@ impl Resolved {
         items
     }
 
+    /// Names below a domain are for the servers, whether it is tried behind short names too or, with `~`, not.
     fn domains<'a>(&mut self, origin: &Origin, words: impl Iterator<Item = &'a str>) -> Result<(), Left> {
         let mut searched = Vec::new();
         for word in words {
-            match word.strip_prefix('~') {
-                Some(".") => self.takes_all = true,
+            let bare = word.strip_prefix('~').unwrap_or(word);
+            match Name::from_idn(bare) {
+                _ if [".", "*"].contains(&bare) => self.takes_all = Some(origin.clone()),
                 // One that cannot be read keeps no other from going its own way.
-                Some(domain) => match Name::from_idn(domain) {
-                    Ok(_) if domain.contains('*') => {
-                        let left = Left::new(format!("nobody asks for a name with an asterisk, such as {domain}"));
-                        self.remarks.left_out(origin, left.hint("a domain stands for all names below it: write it without"));
+                Ok(_) if bare.contains('*') => {
+                    let left = Left::new(format!("nobody asks for a name with an asterisk, such as {bare}"));
+                    self.remarks.left_out(origin, left.hint("a domain stands for all names below it: write it without"));
+                }
+                Ok(name) => {
+                    self.routes.push((name, origin.clone()));
+                    if bare == word {
+                        searched.push(word);
                     }
-                    Ok(name) => self.routes.push((name, origin.clone())),
-                    Err(error) => self.remarks.left_out(origin, Left::new(error.to_string())),
-                },
-                None => searched.push(word),
+                }
+                Err(error) => self.remarks.left_out(origin, Left::new(error.to_string())),
             }
         }
         if searched.is_empty() {
@@ -306,47 +360,87 @@ impl Resolved {
         Err(Left::new("which domains are tried behind a short name is for the programs that ask").hint(line))
     }
 
+    /// About names without a domain of theirs, resolved asks its own servers and those of links side by side; no file has the
+    /// latter.
+    fn tell_of_links(&mut self, upstreams: &[Item], own_servers: &[IpAddr]) {
+        let Some(origin) = upstreams.first().and_then(|item| item.from.first()) else { return };
+        let others: Vec<String> =
+            self.of_links.iter().filter(|address| !own_servers.contains(address)).map(IpAddr::to_string).collect();
+        let others = if others.is_empty() { String::new() } else { format!(", now {}", others.join(", ")) };
+        let why = format!(
+            "resolved asks, beside these servers, those of links that have a default route (DHCP, VPN{others}); rollcall asks \
+             whom `forward.upstreams` names"
+        );
+        self.remarks.changed(origin, why);
+    }
+
+    /// Tells of the files that give a domain servers of its own (systemd.dns-delegate(5)).
+    fn delegates(&mut self, root: &Path) {
+        for folder in FOLDERS {
+            for (_, path) in files_of(&root.join(folder).join("dns-delegate.d"), "dns-delegate") {
+                let left = Left::new("files that delegate domains are not read");
+                let left = left.hint("write a [[forward.route]] with its domains and servers");
+                self.remarks.left_out(&Origin::new(&path, None, ""), left);
+            }
+        }
+    }
+
     fn write(mut self) -> Result<Import, Vec<Problem>> {
+        let own_servers: Vec<IpAddr> = self.servers.iter().map(|server| server.address).collect();
         let upstreams = self.upstreams();
         let local = Item { value: quoted("127.0.0.1:53"), from: Vec::new() };
-        self.draft.add(Section::Dns, "listen", [local].into_iter().chain(self.listen));
+        self.draft.add(Section::Dns, "listen", [local].into_iter().chain(mem::take(&mut self.listen)));
+        match self.single_label.take() {
+            Some((true, origin)) => self.remarks.needless(&origin, "rollcall forwards names of one label"),
+            // Unless it is told otherwise, resolved asks no server for the addresses of such names.
+            said => {
+                let from = said.into_iter().map(|(_, origin)| origin).collect();
+                self.draft.set(Section::Forward, "domain_needed", "true", from);
+            }
+        }
         let own = Settings::default().domain;
-        let (ours, routes): (Vec<_>, Vec<_>) = self.routes.into_iter().partition(|(name, _)| name.is_within(&own));
+        let (ours, routes): (Vec<_>, Vec<_>) =
+            mem::take(&mut self.routes).into_iter().partition(|(name, _)| name.is_within(&own));
         for (_, origin) in &ours {
             self.remarks.changed(origin, "rollcall answers these names by itself, from its own registry");
         }
-        let items = |routes: Vec<(Name, Origin)>| {
-            routes.into_iter().map(|(name, origin)| Item { value: quoted_name(&name), from: vec![origin] })
-        };
+        let domains: Vec<Item> =
+            routes.iter().map(|(name, origin)| Item { value: quoted_name(name), from: vec![origin.clone()] }).collect();
         if upstreams.is_empty() && self.has_lost_one && !routes.is_empty() {
             for (_, origin) in &routes {
                 let why = "its servers could not be carried over: these names are asked of nobody, lest they go to others";
                 self.remarks.changed(origin, why);
             }
             self.draft.begin(Section::Route);
-            self.draft.add(Section::Route, "domains", items(routes));
+            self.draft.add(Section::Route, "domains", domains);
             self.draft.set(Section::Route, "upstreams", "[]", Vec::new());
         } else if upstreams.is_empty() {
             for (_, origin) in &routes {
                 self.remarks.needless(origin, "without DNS= it has no effect");
             }
-        } else if self.takes_all || routes.is_empty() && ours.is_empty() {
+        } else if let Some(origin) = self.takes_all.take() {
             self.draft.add(Section::Forward, "upstreams", upstreams);
-        } else if !routes.is_empty() {
-            // The servers are for these domains; all else goes where the machine's links say.
-            for (_, origin) in &routes {
-                self.remarks.changed(
-                    origin,
-                    "only the servers of this domain are carried over; those of the links are what /etc/resolv.conf says",
-                );
-            }
+            // What is said of the root is said of this too, which is multicast DNS otherwise.
             self.draft.begin(Section::Route);
-            self.draft.add(Section::Route, "domains", items(routes));
-            self.draft.add(Section::Route, "upstreams", upstreams);
-        } else {
+            self.draft.add(Section::Route, "domains", [Item { value: quoted("local"), from: vec![origin] }]);
+            self.draft.set(Section::Route, "upstreams", quoted("default"), Vec::new());
+        } else if routes.is_empty() && !ours.is_empty() {
             for origin in upstreams.iter().flat_map(|item| &item.from) {
                 self.remarks.changed(origin, "it was asked about rollcall's own names alone, which rollcall answers by itself");
             }
+        } else {
+            self.tell_of_links(&upstreams, &own_servers);
+            // Whoever is asked about other names too, one day, is not told these.
+            if !routes.is_empty() {
+                if let Some(origin) = &self.validates {
+                    let why = "what servers of a route say is not validated unless it has `validate = true`: private names are seldom signed";
+                    self.remarks.changed(origin, why);
+                }
+                self.draft.begin(Section::Route);
+                self.draft.add(Section::Route, "domains", domains);
+                self.draft.add(Section::Route, "upstreams", upstreams.clone());
+            }
+            self.draft.add(Section::Forward, "upstreams", upstreams);
         }
         if !self.without.is_empty() {
             self.draft.add(Section::Filter, "without", self.without);
@@ -384,28 +478,82 @@ mod tests {
         assert_eq!(table["forward"]["cache"]["max_stale"].as_integer(), Some(86_400));
         assert_eq!(table["dns"]["listen"], toml::Value::from(vec!["127.0.0.1:53", "127.0.0.9:53"]));
         assert_eq!(table["hosts"], toml::Value::Array(vec![]));
-        assert_eq!(remarks, [(Fate::Needless, Some(6)), (Fate::Changed, Some(3)),], "{text}");
+        let of_links = (Fate::Changed, Some(3));
+        let udp_only = (Fate::Changed, Some(4));
+        assert_eq!(remarks, [(Fate::Needless, Some(6)), udp_only, (Fate::Changed, Some(3)), of_links], "{text}");
+        assert_eq!(
+            table["forward"]["domain_needed"].as_bool(),
+            Some(true),
+            "resolved asks nobody for the address of `printer`"
+        );
         assert!(text.contains("10.conf:4: DNSStubListenerExtra=udp:127.0.0.9"), "{text}");
     }
 
     #[test]
-    fn route_domains_are_routes_and_never_the_default() {
+    fn names_of_all_domains_are_for_the_servers_and_others_are_not_kept_from_them() {
         let (table, remarks, text) =
             import("[Resolve]\nDNS=10.0.0.2\nDomains=~corp.example ~consul lan\nDNSSEC=yes\nDNSOverTLS=yes\nDSN=1\n", "");
-        assert!(table["forward"].get("upstreams").is_none(), "{text}");
+        let servers: toml::Value = vec!["tls://10.0.0.2"].into();
+        assert_eq!(table["forward"]["upstreams"], servers, "{text}");
         let route = &table["forward"]["route"][0];
-        assert_eq!((&route["domains"], &route["upstreams"]), (&vec!["corp.example"].into(), &vec!["tls://10.0.0.2"].into()));
+        assert_eq!((&route["domains"], &route["upstreams"]), (&vec!["corp.example", "lan"].into(), &servers));
         let lost: Vec<_> = remarks.iter().filter(|(fate, _)| *fate == Fate::LeftOut).map(|(_, line)| line.unwrap()).collect();
         assert_eq!(lost, [3, 6]);
         assert_eq!(table["forward"]["dnssec"]["validate"].as_bool(), Some(true));
-        let (table, ..) = import("[Resolve]\nDNS=10.0.0.2\nDomains=~. ~corp.example\n", "");
-        assert_eq!(table["forward"]["upstreams"], vec!["10.0.0.2"].into());
+        assert!(remarks.contains(&(Fate::Changed, Some(4))), "a route is not validated: {remarks:?}");
+        for all in ["~.", ".", "*", "~*"] {
+            let (table, ..) = import(&format!("[Resolve]\nDNS=10.0.0.2\nDomains={all} ~corp.example lan\n"), "");
+            assert_eq!(table["forward"]["upstreams"], vec!["10.0.0.2"].into());
+            assert_eq!(table["forward"]["route"][0]["domains"], vec!["local"].into(), "{all} takes multicast DNS's names too");
+        }
+        // Consul's DNS, which rollcall takes the place of, is asked for nothing else.
+        let (table, ..) = import("[Resolve]\nDNS=127.0.0.1:8600\nDomains=~consul\nResolveUnicastSingleLabel=yes\n", "");
+        assert!(table.get("forward").is_none(), "{table}");
         // A domain that cannot be read takes no other with it, and an asterisk is no domain.
         let (table, remarks, text) =
             import("[Resolve]\nDNS=10.0.0.2\nDomains=~a..b ~*.lab.example ~münchen.example ~corp.example\n", "");
         let domains = vec!["xn--mnchen-3ya.example", "corp.example"].into();
         assert_eq!(table["forward"]["route"][0]["domains"], domains, "{text}");
         assert_eq!(remarks.iter().filter(|(fate, _)| *fate == Fate::LeftOut).count(), 2);
+    }
+
+    #[test]
+    fn without_a_file_it_is_what_resolved_reads() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let found = || {
+            let own = own_files(root.path());
+            own.iter().map(|path| path.strip_prefix(root.path()).unwrap().display().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(found(), [""; 0]);
+        write("usr/lib/systemd/resolved.conf", "");
+        write("run/systemd/resolved.conf", "");
+        write("usr/lib/systemd/resolved.conf.d/10-a.conf", "");
+        write("run/systemd/resolved.conf.d/20-b.conf", "");
+        write("etc/systemd/resolved.conf.d/20-b.conf", "");
+        write("usr/local/lib/systemd/resolved.conf.d/30-c.conf", "");
+        write("usr/lib/systemd/resolved.conf.d/40-d.conf", "");
+        write("etc/systemd/resolved.conf.d/readme", "");
+        std::os::unix::fs::symlink("/dev/null", root.path().join("etc/systemd/resolved.conf.d/40-d.conf")).unwrap();
+        assert_eq!(
+            found(),
+            [
+                "run/systemd/resolved.conf",
+                "usr/lib/systemd/resolved.conf.d/10-a.conf",
+                "etc/systemd/resolved.conf.d/20-b.conf",
+                "usr/local/lib/systemd/resolved.conf.d/30-c.conf",
+            ]
+        );
+        std::os::unix::fs::symlink("/dev/null", root.path().join("etc/systemd/resolved.conf")).unwrap();
+        assert_eq!(found().len(), 3, "a masked file is none");
+        let mut import = Resolved::default();
+        write("etc/systemd/dns-delegate.d/vpn.dns-delegate", "[Delegate]\nDNS=10.0.0.1\nDomains=corp.example\n");
+        import.delegates(root.path());
+        assert_eq!(import.remarks.0.len(), 1);
     }
 
     #[test]
@@ -450,6 +598,6 @@ mod tests {
         let (table, ..) = import("[Resolve]\nDNS=10.0.0.300 10.0.0.1\nDomains=~corp.example\n", "");
         assert_eq!(table["forward"]["route"][0]["upstreams"][0].as_str(), Some("10.0.0.1"));
         let (table, ..) = import("[Resolve]\nDNS=10.0.0.300\nDNS=\nDomains=~corp.example\n", "");
-        assert!(table.get("forward").is_none());
+        assert!(["upstreams", "route"].iter().all(|key| table["forward"].get(key).is_none()), "{table}");
     }
 }
