@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::clients::Standing;
 use super::setup::Setup;
-use crate::dns::{Edns, ExtendedError, Message, PlainQuery, Query, Rcode};
+use crate::dns::{Class, Edns, ExtendedError, Message, PlainQuery, Query, Question, RData, Rcode, Record, Type};
 use crate::resolve::Room;
 use crate::resolve::answer::Client;
 use crate::resolve::cache::{self, Entry};
@@ -29,6 +29,35 @@ pub(super) fn hold_back(setup: &Setup, query: &Query, client: Client, out: &mut 
 pub(super) fn refuse(setup: &Setup, query: &Query, client: Client, standing: Standing, out: &mut Vec<u8>) {
     setup.clients.tell_of_refusal(client.address, standing);
     out.extend(error(query, Rcode::REFUSED, Some((ExtendedError::Prohibited, standing.reason()))).compose(true));
+}
+
+/// What a server is called, and what it is, in class CH (RFC 4892; BIND has the older names).
+const ID_NAMES: [&str; 2] = ["id.server.", "hostname.bind."];
+const VERSION_NAMES: [&str; 2] = ["version.server.", "version.bind."];
+
+/// The answer to who asks in class CH which server he asks: what we call ourselves, if anything, and never our version. It is
+/// about who is asked, so that no other server is.
+pub(super) fn identity(query: &Query, nsid: Option<&str>) -> Option<Message> {
+    let Question { name, qtype, qclass } = &query.question;
+    if *qclass != Class::CH {
+        return None;
+    }
+    let text = name.to_lowercase().to_string();
+    let is_id = ID_NAMES.contains(&&*text);
+    if !is_id && !VERSION_NAMES.contains(&&*text) {
+        return None;
+    }
+    let Some(nsid) = nsid.filter(|_| is_id) else {
+        return Some(error(query, Rcode::REFUSED, Some((ExtendedError::Prohibited, "this server does not say so"))));
+    };
+    let mut message = query.response(Rcode::NOERROR);
+    message.flags.authoritative = true;
+    message.edns = own_edns(query);
+    if [Type::TXT, Type::ANY].contains(qtype) {
+        let data = RData::Txt(vec![nsid.as_bytes().into()]);
+        message.answers.push(Record { class: Class::CH, ..Record::new(name.clone(), 0, data) });
+    }
+    Some(message)
 }
 
 /// Writes what an upstream said to a plain query over UDP: `reply`, which is `kept` if it may be. `octets` are the query's.

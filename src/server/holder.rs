@@ -3,7 +3,7 @@
 
 use fastrand::Rng;
 
-use super::answers::error;
+use super::answers::{error, identity};
 use super::setup::Setup;
 use crate::catalog::Catalog;
 use crate::dns::{ExtendedError, Message, Query, Rcode};
@@ -38,6 +38,9 @@ impl Setup {
         let name = &query.question.name;
         let (consul, is_ours) = (self.is_consul(), self.is_ours(name));
         if !consul {
+            if let Some(message) = identity(query, self.nsid.as_deref()) {
+                return Holder::Special(message);
+            }
             if let Some(message) = self.local.answer(query) {
                 return Holder::Local(message);
             }

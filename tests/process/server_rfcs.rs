@@ -602,6 +602,34 @@ fn rfc5001_2_1_who_asks_is_told_which_instance_answers() {
 }
 
 #[test]
+fn rfc4892_3_a_server_says_what_it_is_called_where_that_is_written() {
+    for (config, code) in [("[dns]\nnsid = \"dns-1\"\n", NOERROR), ("", REFUSED)] {
+        let stage = Stage::with(config);
+        let asked = |name: &str, qtype: u16| {
+            let mut octets = query(name, qtype, &[]);
+            *octets.last_mut().expect("a class") = 3;
+            stage.ask(&octets)
+        };
+        for name in ["id.server", "HostName.Bind"] {
+            let answer = asked(name, TXT);
+            assert_eq!(rcode(&answer), code, "{name}");
+            let told: Vec<Vec<u8>> = records(&answer).into_iter().map(|record| record.data).collect();
+            assert_eq!(told, if code == NOERROR { vec![b"\x05dns-1".to_vec()] } else { Vec::new() }, "{name}");
+            let answer = asked(name, A);
+            assert_eq!((rcode(&answer), records(&answer).len()), (code, 0), "{name}");
+        }
+        for name in ["version.server", "version.bind"] {
+            assert_eq!(rcode(&asked(name, TXT)), REFUSED, "{name}");
+        }
+        for name in ["id.server.", "hostname.bind.", "version.bind."] {
+            assert_eq!(stage.witness.count(name), 0, "{name}: no other server's");
+        }
+        assert_eq!(rcode(&stage.answer("id.server", A)), NOERROR, "in class IN it is a name like any other");
+        assert_eq!(stage.witness.count("id.server."), 1);
+    }
+}
+
+#[test]
 fn rfc8914_4_an_answer_of_our_own_making_says_why() {
     let (directory, silent) = (directory(), Silent::start());
     let file = directory.path().join("rollcall.toml");
