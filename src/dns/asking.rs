@@ -23,6 +23,11 @@ impl Asking {
         Self(bits.into_iter().rev().fold(0, |octet, bit| octet << 1 | u8::from(bit)))
     }
 
+    /// That of it which decides whether a server can resolve a name: RD and CD. The others change the form of an answer.
+    pub fn of_resolving(self) -> Self {
+        Self(self.0 & 0b101)
+    }
+
     /// What is said, by its names.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         (0..).zip(Self::NAMES).filter(move |(bit, _)| self.0 >> bit & 1 == 1).map(|(_, name)| name)

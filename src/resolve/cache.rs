@@ -148,7 +148,7 @@ impl Cache {
     /// `printer.lan`, and says of `lan` what the root says of it.
     pub fn denial(&self, key: &Key, now: Instant) -> Option<Arc<Entry>> {
         let denial = key.denial();
-        let mut rest = denial.get(KEY_MAX - key.0.len().min(KEY_MAX)..)?;
+        let mut rest = &*denial;
         let own = self.entries.get(rest).filter(|entry| entry.is_fresh(now));
         if own.is_some() || !self.has_proofs.load(Ordering::Relaxed) {
             return own;
@@ -192,8 +192,7 @@ impl Cache {
     fn insert(&self, entry: Arc<Entry>) {
         if entry.is_denial() {
             self.has_proofs.fetch_or(entry.is_proved(), Ordering::Relaxed);
-            let (denial, length) = (entry.key.denial(), entry.key.0.len());
-            self.entries.insert(Key(denial[KEY_MAX.saturating_sub(length)..].into()), entry.clone());
+            self.entries.insert(Key(entry.key.denial()[..].into()), entry.clone());
         }
         self.entries.insert(entry.key.clone(), entry);
     }

@@ -1,6 +1,9 @@
 //! Questions that nobody had an answer to, remembered for a while, so that clients that repeat them press nobody
 //! (RFC 9520). Told what happened and what time it is.
 //!
+//! Failures are those of a question, whatever else its client says (RFC 9520, 3.2): one that asks without EDNS waits no less for upstreams
+//! that are silent. An error is one to who asks so, recursion and checking wanted or not.
+//!
 //! A failure is remembered for a second (3.2: at least that), and for twice as long each time that it comes again, up to a
 //! bound (at most five minutes). Two kinds are told apart, since they end differently. Silence is the upstreams' own: when
 //! none of them was well, the first that answers anything again ends it for all questions. An error that upstreams answer with may be the
@@ -14,7 +17,7 @@ use foldhash::fast::RandomState;
 use quick_cache::UnitWeighter;
 
 use super::cache::Key;
-use crate::dns::ExtendedError;
+use crate::dns::{Asking, ExtendedError};
 use crate::limits;
 
 /// RFC 9520, 3.2.
@@ -40,18 +43,27 @@ pub enum Kind {
 #[derive(Debug, Clone, Copy)]
 struct Failure {
     kind: Kind,
+    asking: Asking,
     /// How often in a row.
     times: u32,
+    since: Instant,
     until: Instant,
     /// Of which of the upstreams' lives it is.
     life: u64,
+}
+
+impl Failure {
+    /// Is it one to who asks with this key?
+    fn is_of(&self, key: &Key) -> bool {
+        self.kind == Kind::Silence || self.asking == key.asking().of_resolving()
+    }
 }
 
 /// What is remembered. Of all upstreams together, since a question's key says who is asked.
 #[derive(Debug)]
 pub struct Failures {
     longest: Duration,
-    failures: quick_cache::sync::Cache<Key, Failure, UnitWeighter, RandomState>,
+    failures: quick_cache::sync::Cache<Box<[u8]>, Failure, UnitWeighter, RandomState>,
 }
 
 /// How a group of upstreams fares.
@@ -107,31 +119,36 @@ impl Failures {
 
     /// Has this question failed lately, also if it may be asked again by now?
     pub fn knows(&self, key: &Key) -> bool {
-        self.failures.contains_key(key)
+        self.failures.contains_key(&key.question()[..])
     }
 
-    /// Why this question is not to be asked again yet, if so. `fortune` is that of those who would be asked.
-    pub fn stands(&self, key: &Key, fortune: &Fortune, now: Instant) -> Option<Kind> {
-        let failure = self.failures.get(key);
-        let stands = |failure: &Failure| now < failure.until && failure.life == fortune.life(failure.kind);
-        failure.filter(stands).map(|failure| failure.kind)
+    /// Why this question is not to be asked again yet, if so: for longer when its client `has_stale` answer to be content with. `fortune`
+    /// is that of those who would be asked.
+    pub fn stands(&self, key: &Key, has_stale: bool, fortune: &Fortune, now: Instant) -> Option<Kind> {
+        let failure = self.failures.get(&key.question()[..]).filter(|failure| failure.is_of(key))?;
+        let until = if has_stale { failure.until.max(failure.since + STALE) } else { failure.until };
+        (now < until && failure.life == fortune.life(failure.kind)).then_some(failure.kind)
     }
 
-    /// It has failed. `has_stale` when clients are given a stale answer to it.
-    pub fn note(&self, key: Key, kind: Kind, has_stale: bool, fortune: &Fortune, now: Instant) {
-        let former = self.failures.get(&key).filter(|former| {
+    /// It has failed.
+    pub fn note(&self, key: &Key, kind: Kind, fortune: &Fortune, now: Instant) {
+        let question = key.question();
+        let former = self.failures.get(&question[..]).filter(|former| {
             let long_ago = now.saturating_duration_since(former.until) > LONGEST;
             former.life == fortune.life(former.kind) && !long_ago
         });
         let times = former.map_or(0, |former| former.times).saturating_add(1);
         let wait = FIRST.saturating_mul(1 << (times - 1).min(16)).min(self.longest);
-        let wait = if has_stale { wait.max(STALE) } else { wait };
-        self.failures.insert(key, Failure { kind, times, until: now + wait, life: fortune.life(kind) });
+        let (asking, life) = (key.asking().of_resolving(), fortune.life(kind));
+        self.failures.insert(question[..].into(), Failure { kind, asking, times, since: now, until: now + wait, life });
     }
 
     /// It has been answered.
     pub fn forget(&self, key: &Key) {
-        self.failures.remove(key);
+        let question = key.question();
+        if self.failures.get(&question[..]).is_some_and(|failure| failure.is_of(key)) {
+            self.failures.remove(&question[..]);
+        }
     }
 
     pub fn clear(&self) {
@@ -150,7 +167,7 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dns::{Class, Query, Question, Type};
+    use crate::dns::{Class, Edns, Query, Question, Type};
 
     fn key(name: &str) -> Key {
         Key::new(&Query::of(Question { name: name.parse().unwrap(), qtype: Type::A, qclass: Class::IN }), 0).unwrap()
@@ -158,10 +175,10 @@ mod tests {
 
     /// For how many seconds a failure stands that is noted now.
     fn stands_for(failures: &Failures, fortune: &Fortune, kind: Kind, now: Instant) -> u64 {
-        failures.note(key("a.example"), kind, false, fortune, now);
+        failures.note(&key("a.example"), kind, fortune, now);
         let stands = |seconds: &u64| {
             failures
-                .stands(&key("a.example"), fortune, now + Duration::from_secs(*seconds) - Duration::from_millis(1))
+                .stands(&key("a.example"), false, fortune, now + Duration::from_secs(*seconds) - Duration::from_millis(1))
                 .is_some()
         };
         (1..1_000).take_while(stands).last().unwrap_or(0)
@@ -191,11 +208,49 @@ mod tests {
     }
 
     #[test]
+    fn rfc9520_3_2_a_failure_is_the_questions_whatever_else_its_client_says() {
+        let (fortune, now) = (Fortune::default(), Instant::now());
+        let own = key("a.example");
+        let query = Query::of(Question { name: "A.example".parse().unwrap(), qtype: Type::A, qclass: Class::IN });
+        let with = |change: fn(&mut Query)| {
+            let mut query = query.clone();
+            change(&mut query);
+            Key::new(&query, 0).unwrap()
+        };
+        let alike = [
+            with(|query| query.edns = Some(Edns::new(1232))),
+            with(|query| query.flags.authentic_data = true),
+            with(|query| query.edns = Some(Edns { dnssec_ok: true, ..Edns::new(4096) })),
+        ];
+        let others = [with(|query| query.flags.recursion_desired = false), with(|query| query.flags.checking_disabled = true)];
+        for kind in [Kind::Silence, Kind::Error, Kind::Bogus(ExtendedError::DnssecBogus)] {
+            let failures = Failures::new(LONGEST);
+            failures.note(&own, kind, &fortune, now);
+            assert!(
+                alike.iter().all(|key| failures.stands(key, false, &fortune, now) == Some(kind) && failures.knows(key)),
+                "{kind:?}"
+            );
+            let stands = others.iter().filter(|key| failures.stands(key, false, &fortune, now).is_some()).count();
+            assert_eq!(stands, if kind == Kind::Silence { 2 } else { 0 }, "an error depends on RD and CD");
+            assert_eq!(
+                failures.stands(&Key::apart(&query, 0), false, &fortune, now),
+                None,
+                "nor is it that of unknown options"
+            );
+            assert_eq!(failures.stands(&Key::new(&query, 1).unwrap(), false, &fortune, now), None, "others are asked there");
+            failures.forget(&others[0]);
+            assert_eq!(failures.stands(&own, false, &fortune, now).is_some(), kind != Kind::Silence);
+            failures.forget(&alike[0]);
+            assert!(failures.is_empty());
+        }
+    }
+
+    #[test]
     fn an_upstream_that_is_back_ends_its_silence_for_all_questions_and_nobody_s_error() {
         let (failures, fortune, now) = (Failures::new(LONGEST), Fortune::default(), Instant::now());
-        let stands = |name: &str| failures.stands(&key(name), &fortune, now).is_some();
-        failures.note(key("silent.example"), Kind::Silence, false, &fortune, now);
-        failures.note(key("broken.example"), Kind::Error, false, &fortune, now);
+        let stands = |name: &str| failures.stands(&key(name), false, &fortune, now).is_some();
+        failures.note(&key("silent.example"), Kind::Silence, &fortune, now);
+        failures.note(&key("broken.example"), Kind::Error, &fortune, now);
         fortune.failed();
         fortune.answered(false);
         assert_eq!((stands("silent.example"), stands("broken.example")), (true, true));
@@ -210,7 +265,7 @@ mod tests {
     fn rfc1123_6_1_3_3_failures_are_bounded() {
         let (failures, fortune) = (Failures::new(LONGEST), Fortune::default());
         for n in 0..limits::FAILURES_MAX * 2 {
-            failures.note(key(&format!("n{n}.example")), Kind::Error, false, &fortune, Instant::now());
+            failures.note(&key(&format!("n{n}.example")), Kind::Error, &fortune, Instant::now());
         }
         assert!(failures.len() <= limits::FAILURES_MAX);
     }
@@ -218,14 +273,16 @@ mod tests {
     #[test]
     fn rfc8767_5_a_stale_answer_is_fetched_anew_every_thirty_seconds_at_most() {
         let (failures, fortune, now) = (Failures::new(Duration::from_secs(5)), Fortune::default(), Instant::now());
+        let stands = |has_stale, seconds| {
+            failures.stands(&key("stale.example"), has_stale, &fortune, now + Duration::from_secs(seconds)).is_some()
+        };
         for kind in [Kind::Silence, Kind::Error] {
-            failures.note(key("stale.example"), kind, true, &fortune, now);
-            let stands =
-                |seconds| failures.stands(&key("stale.example"), &fortune, now + Duration::from_secs(seconds)).is_some();
-            assert!(stands(29) && !stands(30), "{kind:?}");
+            failures.note(&key("stale.example"), kind, &fortune, now);
+            assert!(stands(true, 29) && !stands(true, 30), "{kind:?}");
+            assert!(!stands(false, 5), "who has none does not wait for longer");
         }
-        failures.note(key("stale.example"), Kind::Silence, true, &fortune, now);
+        failures.note(&key("stale.example"), Kind::Silence, &fortune, now);
         fortune.answered(true);
-        assert!(failures.stands(&key("stale.example"), &fortune, now).is_none(), "unless upstreams are back");
+        assert!(!stands(true, 0), "unless upstreams are back");
     }
 }

@@ -472,7 +472,7 @@ impl Forwarder {
             self.counters.stale.raise(1);
             Resolved::from((Answered::Stale, stale(entry, query, octets, room, Instant::now())))
         };
-        if let Some(failing) = self.failed_lately(&key, group) {
+        if let Some(failing) = self.failed_lately(&key, kept.is_some(), group) {
             group.scout(|| passed_on(query));
             return Some(kept.as_deref().map_or_else(|| nobody(lately(failing)), stale));
         }
@@ -509,7 +509,7 @@ impl Forwarder {
     ) -> Resolved {
         self.counters.misses.raise(1);
         let key = Key::apart(query, number);
-        if let Some(failing) = self.failed_lately(&key, group) {
+        if let Some(failing) = self.failed_lately(&key, false, group) {
             group.scout(|| passed_on(query));
             return nobody(query, lately(failing));
         }
@@ -524,7 +524,7 @@ impl Forwarder {
             None => self.failures.forget(&key),
             // What is wrong with the message, as with one whose option is malformed, says nothing of others'.
             Some(Failing::Error) if code.is_some_and(|code| ![Rcode::SERVFAIL, Rcode::REFUSED].contains(&code)) => {}
-            Some(kind) => self.failures.note(key, kind, false, &group.fortune, Instant::now()),
+            Some(kind) => self.failures.note(&key, kind, &group.fortune, Instant::now()),
         }
         let answer = found.map(|found| found.octets);
         answered(query, octets, answer.as_deref().ok_or(SILENCE), room, tries.into())
@@ -560,9 +560,9 @@ impl Forwarder {
         Message::parse(&octets).ok().filter(|message| message.rcode != Rcode::SERVFAIL)
     }
 
-    /// Has a question failed, and is not to be asked again yet?
-    pub(super) fn failed_lately(&self, key: &Key, group: &Group) -> Option<Failing> {
-        self.failures.stands(key, &group.fortune, Instant::now())
+    /// Has a question failed, and is not to be asked again yet, by who may be content with a stale answer or not?
+    pub(super) fn failed_lately(&self, key: &Key, has_stale: bool, group: &Group) -> Option<Failing> {
+        self.failures.stands(key, has_stale, &group.fortune, Instant::now())
     }
 
     /// Who judges the answer to a query. Whoever checks by himself wants it as it is (RFC 4035, 3.2.2).
@@ -706,8 +706,7 @@ impl Forwarder {
                 }
             }
             Some(kind) => {
-                let has_stale = self.cache.get(key).is_some_and(|entry| entry.is_usable(now));
-                self.failures.note(key.clone(), kind, has_stale, &group.fortune, now);
+                self.failures.note(key, kind, &group.fortune, now);
             }
         }
         turn.end(|| Outcome { answer: answer.ok_or(SILENCE), tries: tries.into() });
@@ -885,8 +884,8 @@ mod tests {
         let terse = |query: &Query| Some(Message { questions: Vec::new(), ..query.response(Rcode::REFUSED) });
         let (old, terse) = (Peer::start(0, old).await, Peer::start(0, terse).await);
         let (old, terse) = (forwarder(&config(&[&old])).await, forwarder(&config(&[&terse])).await);
-        for edns in [true, false] {
-            let asked = query("WWW.example.net", edns);
+        for (name, edns) in [("WWW.example.net", true), ("WWW.example.org", false)] {
+            let asked = query(name, edns);
             // The second time it is kept.
             for _ in 0..2 {
                 let message = ask(&old, &asked).await;
@@ -930,6 +929,7 @@ mod tests {
         assert_eq!(mute.asked(), before, "RFC 9520, 3.2: not asked again at once");
         let message = ask(&forwarder, &query("www.example.net", false)).await;
         assert_eq!((message.rcode, message.edns), (Rcode::SERVFAIL, None), "OPT only for who sent one");
+        assert_eq!(mute.asked(), before, "however it is asked for");
     }
 
     #[tokio::test]
@@ -973,7 +973,7 @@ mod tests {
         for _ in 0..6 {
             for query in [&asked, &stale] {
                 let fortune = &forwarder.groups.all[0].fortune;
-                forwarder.failures.note(Key::new(query, 0).unwrap(), Failing::Silence, false, fortune, Instant::now());
+                forwarder.failures.note(&Key::new(query, 0).unwrap(), Failing::Silence, fortune, Instant::now());
             }
         }
         assert_eq!(extended_error(&ask(&forwarder, &asked).await), Some(13));

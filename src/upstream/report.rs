@@ -166,7 +166,7 @@ impl Forwarder {
             domains,
             more_domains,
             order: order(group.manner),
-            failed_lately: key.is_some_and(|key| self.failed_lately(&key, group).is_some()),
+            failed_lately: key.is_some_and(|key| self.failed_lately(&key, false, group).is_some()),
             trust_anchor: anchor.map(|zone| zone.to_string()),
             upstreams: group.fares().into_iter().map(faring).collect(),
         })

@@ -1,6 +1,7 @@
 //! What an answer is found by.
 
 use std::borrow::Borrow;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::dns::{Asking, Class, Header, PlainQuery, Query, Question, Type, option, question};
@@ -51,17 +52,31 @@ impl Key {
     }
 
     /// What the non-existence of its name is found by, of whatever type it was told.
-    pub(super) fn denial(&self) -> [u8; KEY_MAX] {
-        let mut denial = [0; KEY_MAX];
+    pub(super) fn denial(&self) -> Like {
+        self.like(|own| Behind { qtype: Type(0), asking: Asking(own.asking.0 | DENIAL), ..own })
+    }
+
+    /// What its failures are found by: the question, and who is asked (RFC 9520, 3.2), whatever else a query says.
+    pub(in crate::resolve) fn question(&self) -> Like {
+        self.like(|own| Behind { asking: Asking(own.asking.0 & APART), ..own })
+    }
+
+    /// What a query says besides its question.
+    pub(in crate::resolve) fn asking(&self) -> Asking {
+        self.parts().1.asking
+    }
+
+    /// The key of the same name with something else behind it.
+    fn like(&self, change: impl FnOnce(Behind) -> Behind) -> Like {
+        let mut octets = [0; KEY_MAX];
         let start = KEY_MAX - self.0.len().min(KEY_MAX);
-        if let (Some(place), Some(own)) = (denial.get_mut(start..), self.0.get(..KEY_MAX - start)) {
+        if let (Some(place), Some(own)) = (octets.get_mut(start..), self.0.get(..KEY_MAX - start)) {
             place.copy_from_slice(own);
         }
-        if let Some(octets) = denial.last_chunk_mut::<BEHIND>() {
-            let own = Behind::read(*octets);
-            *octets = Behind { qtype: Type(0), asking: Asking(own.asking.0 | DENIAL), ..own }.to_octets();
+        if let Some(behind) = octets.last_chunk_mut::<BEHIND>() {
+            *behind = change(Behind::read(*behind)).to_octets();
         }
-        denial
+        Like { octets, start }
     }
 
     pub(super) fn is_denial(&self) -> bool {
@@ -72,6 +87,20 @@ impl Key {
     pub(super) fn is_of(&self, query: &PlainQuery<'_>) -> bool {
         let [own @ .., _, _] = Behind::of(query, 0).to_octets();
         matches!(self.0.split_last_chunk::<BEHIND>(), Some((name, [rest @ .., _, _])) if *rest == own && name == query.name())
+    }
+}
+
+/// The octets of a key, made where no allocation is to be.
+pub(in crate::resolve) struct Like {
+    octets: [u8; KEY_MAX],
+    start: usize,
+}
+
+impl Deref for Like {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.octets.get(self.start..).unwrap_or_default()
     }
 }
 
