@@ -17,11 +17,13 @@ use super::datagram::Datagrams;
 use super::link::Link;
 use super::report::Try;
 use super::tally::Tally;
+use super::trouble::Trouble;
 use super::udp::Lost;
 use super::under_way::Turn;
 use crate::dns::{Query, drop_options, is_bare, set_payload_size};
 use crate::limits;
 use crate::metrics::Labels;
+use crate::problem::Problem;
 use crate::resolve::Room;
 use crate::resolve::cache::HOP_BY_HOP;
 use crate::resolve::failures::Fortune;
@@ -38,6 +40,8 @@ pub(super) struct Group {
     pub(super) manner: Manner,
     /// One for each member.
     conditions: Mutex<Vec<Condition>>,
+    /// The same of what is told in the log.
+    troubles: Mutex<Vec<Trouble>>,
     pub(super) fortune: Fortune,
     means: Arc<Means>,
 }
@@ -110,6 +114,7 @@ impl Group {
             condition
         };
         let conditions = Mutex::new(links.iter().map(condition).collect());
+        let troubles = Mutex::new(links.iter().map(|_| Trouble::default()).collect());
         let mut members: Vec<Member> = Vec::new();
         for link in links {
             // Those that differ by what is not written out, as their pins, are told apart by their number.
@@ -119,7 +124,7 @@ impl Group {
             let tally = former.cloned().unwrap_or_else(|| Arc::new(Tally::new(name.clone(), upstream)));
             members.push(Member { link, tally });
         }
-        Self { name, members, manner, conditions, fortune: Fortune::default(), means }
+        Self { name, members, manner, conditions, troubles, fortune: Fortune::default(), means }
     }
 
     /// Its upstreams as they were written, each once however many addresses its name has.
@@ -374,9 +379,13 @@ impl Group {
     /// Takes note of good answers, of which the last took so long.
     fn answered(&self, upstream: usize, took: Duration, count: u32) {
         let mut conditions = self.conditions();
+        let was_suspect = conditions.get(upstream).is_some_and(Condition::is_suspect);
         self.fortune.answered(forward::answered(&mut conditions, upstream, took, count));
-        if let Some(member) = self.members.get(upstream) {
-            member.tally.answered(took, count);
+        drop(conditions);
+        let Some(Member { link, tally }) = self.members.get(upstream) else { return };
+        tally.answered(took, count);
+        if was_suspect && let Some(lasted) = self.trouble(upstream, Trouble::ends) {
+            tracing::info!("upstream {link} ({}) answers again, after {lasted:.1?}", self.name);
         }
     }
 
@@ -396,9 +405,34 @@ impl Group {
     }
 
     pub(super) fn note(&self, upstream: usize, what: impl FnOnce(&mut Condition)) {
-        if let Some(condition) = self.conditions().get_mut(upstream) {
-            what(condition);
+        let mut conditions = self.conditions();
+        let Some(condition) = conditions.get_mut(upstream) else { return };
+        what(condition);
+        if !condition.is_suspect() || condition.is_set_aside {
+            return;
         }
+        let all_are = conditions.iter().all(Condition::is_suspect);
+        drop(conditions);
+        if let (Some(lasts), Some(Member { link, .. })) = (self.trouble(upstream, Trouble::goes_on), self.members.get(upstream))
+        {
+            let problem =
+                Problem::new(format!("upstream {link} ({}): expected answers, got no good one for {lasts:.1?}", self.name));
+            let hint = match all_are {
+                true => {
+                    "nor do others answer who are asked about these names: what is kept is given, other clients get SERVFAIL; \
+                         `rollcall explain NAME --ask` asks each of them"
+                }
+                false => {
+                    "others are asked in its place, and it now and then until it answers; `rollcall explain NAME --ask` asks each of them"
+                }
+            };
+            tracing::warn!("{}", problem.hint(hint));
+        }
+    }
+
+    /// What is to be told of an upstream's trouble.
+    fn trouble(&self, upstream: usize, what: impl FnOnce(&mut Trouble, Instant) -> Option<Duration>) -> Option<Duration> {
+        what(self.troubles.lock().unwrap_or_else(PoisonError::into_inner).get_mut(upstream)?, Instant::now())
     }
 
     fn conditions(&self) -> MutexGuard<'_, Vec<Condition>> {

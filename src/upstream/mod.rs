@@ -27,6 +27,7 @@ pub mod system;
 mod tally;
 mod tcp;
 mod tls;
+mod trouble;
 mod udp;
 #[cfg(test)]
 pub(crate) mod udp_peer;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::rollcall::{Launch, Rollcall, directory};
-use crate::support::upstream::Witness;
-use crate::support::within;
+use crate::support::upstream::{Scripted, Witness};
+use crate::support::{wire, within};
 
 #[test]
 fn answers_outlive_a_restart_and_a_damaged_file_is_told() {
@@ -115,4 +115,23 @@ fn what_is_kept_is_shown_and_forgotten() {
     assert_eq!(json(&rollcall.cli(["cache", "stats", "--json"]).ok())["entries"], 0);
     let wrong = rollcall.cli(["cache", "flush"]);
     assert_eq!(wrong.status, 2, "{wrong:?}");
+}
+
+#[test]
+fn what_is_asked_for_often_is_fetched_anew_before_its_end() {
+    let directory = directory();
+    let upstream = Scripted::start(|heard| {
+        vec![wire::reply(&heard.octets, [0, 0], [&[wire::record(wire::A, 10, &[192, 0, 2, 7])], &[], &[]])]
+    });
+    let rollcall = Launch::serve(directory.path()).option("--upstream", upstream.address.to_string()).start();
+    let asked = wire::query("popular.example.net", wire::A, &[]);
+    within(Duration::from_secs(30), "it is fetched anew", || {
+        wire::ask(rollcall.dns, &asked);
+        let times = upstream.heard_so_far();
+        if times == 2 { Ok(()) } else { Err(format!("asked {times} times")) }
+    });
+    let page = rollcall.http.get("/metrics").body;
+    for (name, value) in [("rollcall_cache_misses_total", 1), ("rollcall_cache_prefetches_total", 1)] {
+        assert!(page.lines().any(|line| line == format!("{name} {value}")), "no client waited for it: {name} in {page}");
+    }
 }

@@ -1,6 +1,8 @@
 //! Names of others: asked of real upstreams, cached, and never mixed up with ours.
 
 use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,7 @@ use serde_json::json;
 use crate::support::rollcall::{Launch, directory};
 use crate::support::tools::{dig, nslookup, sorted_lines};
 use crate::support::upstream::{Scripted, Server, Silent, Witness};
-use crate::support::{dns, free_port, wire};
+use crate::support::{dns, free_port, wire, within};
 
 /// When this fails, the machine lacks something, and rollcall is not to blame for the failures below.
 #[test]
@@ -186,6 +188,38 @@ fn all_upstreams_dead_is_servfail_in_time_and_costs_nobody_else() {
     }
     let reply = waiting.join().expect("the thread ends").expect("an answer, and not silence");
     assert_eq!(reply.rcode(), ResponseCode::ServFail);
+}
+
+#[test]
+fn upstreams_that_give_no_good_answer_are_told_of_once_and_so_is_their_return() {
+    let directory = directory();
+    let answers = Arc::new(AtomicBool::new(true));
+    let upstreams = [0, 1].map(|_| {
+        let answers = Arc::clone(&answers);
+        Scripted::start(move |heard| match answers.load(Ordering::SeqCst) {
+            true => vec![wire::reply(&heard.octets, [0, 0], [&[wire::record(wire::A, 300, &[192, 0, 2, 7])], &[], &[]])],
+            false => Vec::new(),
+        })
+    });
+    let [first, second] = upstreams.each_ref().map(|upstream| upstream.address.to_string());
+    let rollcall = Launch::serve(directory.path()).option("--upstream", &*first).option("--upstream", &*second).start();
+    let mut number = 0;
+    let mut until = |what: &str, said: &str| {
+        within(Duration::from_secs(30), what, || {
+            number += 1;
+            drop(dns::udp_within(rollcall.dns, &format!("n{number}.example.net"), "A", Duration::from_millis(200)));
+            let log = rollcall.stderr();
+            let told = |upstream: &str| log.lines().filter(|line| line.contains(upstream) && line.contains(said)).count();
+            if [&*first, &*second].map(told) == [1, 1] { Ok(()) } else { Err(log) }
+        });
+    };
+    assert_eq!(rollcall.ask("www.example.net", "A").answers(), ["192.0.2.7"]);
+    answers.store(false, Ordering::SeqCst);
+    until("both are told to be silent", "expected answers, got no good one");
+    answers.store(true, Ordering::SeqCst);
+    until("both are told to be back", "answers again");
+    let log = rollcall.stderr();
+    assert!(log.contains("nor do others answer who are asked about these names"), "{log}");
 }
 
 #[test]
