@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::records::opt;
-use super::{Composer, Header, Message, ParseError, Reader, Section, Type};
+use super::{Composer, Header, Message, Name, ParseError, Reader, Section, Type};
 
 /// Option codes that are known here (IANA "DNS EDNS0 Option Codes").
 pub mod option {
@@ -128,13 +128,37 @@ pub fn find_option(message: &[u8], code: u16) -> Option<&[u8]> {
     }
 }
 
+/// Our OPT record for a query that is turned away unread, without options, if that has one as far as it can be read: who sent
+/// one gets one with errors, too (RFC 6891, 6.1.1 and 7).
+pub(super) fn for_unread(query: &[u8]) -> Option<Edns> {
+    let header = Header::of(query)?;
+    let mut reader = Reader::new(query, Message::HEADER);
+    for _ in 0..header.count(Section::Question) {
+        reader.at = Name::skip(query, reader.at).ok()?;
+        reader.bytes(4, "a question").ok()?;
+    }
+    for section in [Section::Answer, Section::Authority, Section::Additional] {
+        for _ in 0..header.count(section) {
+            reader.at = Name::skip(query, reader.at).ok()?;
+            let record_type = Type(reader.u16("a record").ok()?);
+            let (udp_size, ttl) = (reader.u16("a record").ok()?, reader.u32("a record").ok()?);
+            if record_type == Type::OPT && section == Section::Additional {
+                return Some(Edns { dnssec_ok: ttl & 0x8000 != 0, ..Edns::new(udp_size) });
+            }
+            let length = reader.u16("a record").ok()?;
+            reader.bytes(length.into(), "the data of a record").ok()?;
+        }
+    }
+    None
+}
+
 /// Is this option in the message's OPT record?
 pub fn has_option(message: &[u8], code: u16) -> bool {
     find_option(message, code).is_some()
 }
 
 /// May a cookie have so many octets: a client's own, and maybe a server's behind it (RFC 7873, 4)?
-pub(super) const fn is_cookie(length: usize) -> bool {
+pub const fn is_cookie(length: usize) -> bool {
     matches!(length, 8 | 16..=40)
 }
 
@@ -279,14 +303,12 @@ pub enum ExtendedError {
     RrsigsMissing = 10,
     NsecMissing = 12,
     CachedError = 13,
-    NotReady = 14,
     Blocked = 15,
     Filtered = 17,
     Prohibited = 18,
     StaleNxdomain = 19,
     NotSupported = 21,
     NoReachableAuthority = 22,
-    NetworkError = 23,
 }
 
 impl ExtendedError {

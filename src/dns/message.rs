@@ -1,6 +1,8 @@
 //! Whole messages (RFC 1035, 4).
 
-use super::{Composer, Edns, ParseError, Question, RData, Reader, Record, Type};
+use std::fmt::Display;
+
+use super::{Composer, Edns, ExtendedError, ParseError, Question, RData, Reader, Record, Type};
 
 /// An operation code (RFC 1035, 4.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +130,13 @@ impl Message {
         match octets.len() - reader.at {
             0 => Ok(message),
             count => Err(ParseError::Trailing { count }),
+        }
+    }
+
+    /// Says why it is as it is to who can read that, which is who sent an OPT record (RFC 8914).
+    pub fn give_reason(&mut self, code: ExtendedError, text: impl Display) {
+        if let Some(edns) = &mut self.edns {
+            edns.options.push(code.to_option(&text.to_string()));
         }
     }
 

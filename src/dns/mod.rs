@@ -49,8 +49,8 @@ pub use asking::Asking;
 pub use case::LetterCase;
 pub use compose::Composer;
 pub use edns::{
-    ClientSubnet, Edns, EdnsOption, ExtendedError, add_option, drop_edns, drop_options, find_option, has_option, option, pad,
-    set_payload_size,
+    ClientSubnet, Edns, EdnsOption, ExtendedError, add_option, drop_edns, drop_options, find_option, has_option, is_cookie,
+    option, pad, set_payload_size,
 };
 pub use header::{Header, Section};
 pub use message::{Flags, Message, Opcode, Rcode};
@@ -83,6 +83,9 @@ pub enum ParseError {
     /// More than one OPT record, or one in the wrong place (RFC 6891, 6.1.1).
     #[error("more than one OPT record, or one that is not owned by the root")]
     Opt,
+    /// A cookie of a length that none has (RFC 7873, 5.2.2).
+    #[error("expected a cookie of 8, or of 16 to 40 octets")]
+    Cookie,
     /// Octets after the last record.
     #[error("{count} octets follow the last record")]
     Trailing { count: usize },

@@ -1,7 +1,11 @@
 //! Questions, and the messages that ask them.
 
-use super::edns::{option, room_beside_cookie};
-use super::{Class, Composer, Edns, Flags, Message, Name, Opcode, ParseError, RData, Rcode, Reader, Record, Type};
+use std::fmt::Display;
+
+use super::edns::{for_unread, option, room_beside_cookie};
+use super::{
+    Class, Composer, Edns, ExtendedError, Flags, Message, Name, Opcode, ParseError, RData, Rcode, Reader, Record, Type,
+};
 
 /// What is asked: QNAME, QTYPE, QCLASS.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -43,14 +47,18 @@ pub enum Reject {
 }
 
 impl Query {
+    /// Why other messages are not served.
+    pub const ONLY: &str = "nothing but queries is answered here";
+
     /// Reads a request. Accepts one question, at most one record of answer and of authority (IXFR, NOTIFY) and two of
-    /// additional (OPT, TSIG). Anything else is FORMERR, an opcode that nobody serves NOTIMP, a response is ignored.
+    /// additional (OPT, TSIG). Anything else is FORMERR, an opcode that nobody serves NOTIMP, a response is ignored. Errors have
+    /// an OPT record, without a payload size of ours, and say why (RFC 8914), where the request has one that can be read.
     pub fn parse(octets: &[u8]) -> Result<Self, Reject> {
         if let Some(message) = Self::only_a_cookie(octets) {
             return Err(Reject::Reply(Box::new(message)));
         }
-        Self::read(octets, |octets| match Message::parse(octets) {
-            Ok(Message { edns: Some(edns), .. }) if edns.has_bad_cookie() => Err(ParseError::Opt),
+        Self::read(octets, for_unread, |octets| match Message::parse(octets) {
+            Ok(Message { edns: Some(edns), .. }) if edns.has_bad_cookie() => Err(ParseError::Cookie),
             other => other.map(|Message { mut questions, edns, .. }| (questions.pop(), edns)),
         })
     }
@@ -68,31 +76,37 @@ impl Query {
 
     /// Reads a request as Consul's DNS port does, which differs from [`Query::parse`] in what RFC 6891, section 6.1.1,
     /// and common sense refuse: octets behind the last record are ignored, a section may end early with the message, of
-    /// several OPT records the last one counts, and a question that is promised but absent is REFUSED.
+    /// several OPT records the last one counts, and a question that is promised but absent is REFUSED. Errors have no OPT record.
     pub fn parse_as_consul(octets: &[u8]) -> Result<Self, Reject> {
-        Self::read(octets, |octets| {
-            let mut reader = Reader::new(octets, Message::HEADER);
-            if reader.is_at_end() {
-                return Ok((None, None));
-            }
-            let question = Question::parse(&mut reader)?;
-            let counts: [u16; 3] = [6, 8, 10].map(|at| Reader::new(octets, at).u16("the header").unwrap_or(0));
-            let mut edns = None;
-            for _ in 0..counts.into_iter().map(usize::from).sum() {
+        Self::read(
+            octets,
+            |_| None,
+            |octets| {
+                let mut reader = Reader::new(octets, Message::HEADER);
                 if reader.is_at_end() {
-                    break;
+                    return Ok((None, None));
                 }
-                let record = Record::parse(&mut reader)?;
-                if let RData::Opaque { record_type: Type::OPT, octets } = &record.data {
-                    edns = Some(Edns::from_opt(record.class.0, record.ttl, octets)?);
+                let question = Question::parse(&mut reader)?;
+                let counts: [u16; 3] = [6, 8, 10].map(|at| Reader::new(octets, at).u16("the header").unwrap_or(0));
+                let mut edns = None;
+                for _ in 0..counts.into_iter().map(usize::from).sum() {
+                    if reader.is_at_end() {
+                        break;
+                    }
+                    let record = Record::parse(&mut reader)?;
+                    if let RData::Opaque { record_type: Type::OPT, octets } = &record.data {
+                        edns = Some(Edns::from_opt(record.class.0, record.ttl, octets)?);
+                    }
                 }
-            }
-            Ok((Some(question), edns))
-        })
+                Ok((Some(question), edns))
+            },
+        )
     }
 
+    /// `edns` is the OPT record of an error.
     fn read(
         octets: &[u8],
+        edns: impl Fn(&[u8]) -> Option<Edns>,
         body: impl FnOnce(&[u8]) -> Result<(Option<Question>, Option<Edns>), ParseError>,
     ) -> Result<Self, Reject> {
         let mut reader = Reader::new(octets, 0);
@@ -106,26 +120,31 @@ impl Query {
         if flags.response {
             return Err(Reject::Ignore);
         }
-        let reject = |rcode, opcode, questions| {
+        let reject = |rcode, opcode, questions, (code, text): (ExtendedError, &dyn Display)| {
             let flags = Flags { response: true, authoritative: false, zero: false, ..flags };
-            let (answers, authorities, additionals) = (Vec::new(), Vec::new(), Vec::new());
-            let message = Message { id, opcode, flags, rcode, questions, answers, authorities, additionals, edns: None };
+            let (answers, authorities, additionals, edns) = (Vec::new(), Vec::new(), Vec::new(), edns(octets));
+            let mut message = Message { id, opcode, flags, rcode, questions, answers, authorities, additionals, edns };
+            message.give_reason(code, text);
             Err(Reject::Reply(Box::new(message)))
         };
         if opcode != Opcode::QUERY && opcode != Opcode::NOTIFY {
-            return reject(Rcode::NOTIMP, opcode, Vec::new());
+            return reject(Rcode::NOTIMP, opcode, Vec::new(), (ExtendedError::NotSupported, &Self::ONLY));
         }
-        if questions != 1 || answers > 1 || authorities > 1 || additionals > 2 {
-            return reject(Rcode::FORMERR, Opcode::QUERY, Vec::new());
+        let malformed =
+            |questions, text: &dyn Display| reject(Rcode::FORMERR, Opcode::QUERY, questions, (ExtendedError::Other, text));
+        if questions != 1 {
+            return malformed(Vec::new(), &format_args!("expected one question, got {questions}"));
+        }
+        if answers > 1 || authorities > 1 || additionals > 2 {
+            return malformed(Vec::new(), &"it has more records than a query may");
         }
         match body(octets) {
-            Ok((Some(question), Some(edns))) if edns.has_bad_subnet() => reject(Rcode::FORMERR, Opcode::QUERY, vec![question]),
-            Ok((Some(question), edns)) => Ok(Self { id, opcode, flags, question, edns }),
-            Ok((None, _)) => reject(Rcode::REFUSED, Opcode::QUERY, Vec::new()),
-            Err(_) => {
-                let question = Question::parse(&mut reader).ok();
-                reject(Rcode::FORMERR, Opcode::QUERY, question.into_iter().collect())
+            Ok((Some(question), Some(edns))) if edns.has_bad_subnet() => {
+                malformed(vec![question], &"expected a client subnet of RFC 7871, got something else")
             }
+            Ok((Some(question), edns)) => Ok(Self { id, opcode, flags, question, edns }),
+            Ok((None, _)) => reject(Rcode::REFUSED, Opcode::QUERY, Vec::new(), (ExtendedError::Other, &"it has no question")),
+            Err(error) => malformed(Question::parse(&mut reader).into_iter().collect(), &error),
         }
     }
 

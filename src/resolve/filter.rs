@@ -94,9 +94,7 @@ impl Config {
         let mut message = Message::parse(&reply).ok()?;
         let Some((code, reason)) = self.edit(&mut message) else { return Some(reply) };
         message.flags.authentic_data = false;
-        if let Some(edns) = &mut message.edns {
-            edns.options.push(code.to_option(reason));
-        }
+        message.give_reason(code, reason);
         Some(message.compose(true))
     }
 

@@ -13,6 +13,13 @@ use crate::resolve::dnssec::drop_proofs;
 
 /// Why there is no answer, when nobody gave one.
 pub const SILENCE: &str = "no upstream answered in time";
+/// Why an alias of ours has no answer.
+pub const ROUND: &str = "its aliases go round in a circle, or are too many";
+/// Why we turn a question away whose answer is ours (RFC 8914, 4.22).
+pub const OTHER_CLASS: (ExtendedError, &str) = (ExtendedError::NotSupported, "nothing but class IN is answered here");
+pub const OTHER_VERSION: (ExtendedError, &str) = (ExtendedError::NotSupported, "EDNS is spoken here in version 0");
+pub const NO_DATA_TYPE: (ExtendedError, &str) =
+    (ExtendedError::NotSupported, "zones are not transferred, and this type has no other data");
 
 /// The query as it goes upstream: the client's flags and options, but for those that concern only its own hop, and with
 /// the payload size that we take.
@@ -157,10 +164,8 @@ pub fn stale(entry: &Entry, query: &Query, octets: &[u8], room: Room, now: Insta
     {
         // RFC 8914, 4.4 and 4.20.
         let stale = if message.rcode == Rcode::NXDOMAIN { ExtendedError::StaleNxdomain } else { ExtendedError::StaleAnswer };
-        if let Some(edns) = &mut message.edns {
-            edns.options.push(stale.to_option(SILENCE));
-            answer = message.compose(true);
-        }
+        message.give_reason(stale, SILENCE);
+        answer = message.compose(true);
     }
     fitted(query, octets, &answer, room)
 }

@@ -64,6 +64,8 @@ pub enum Here {
         domain: Name,
         has_addresses: bool,
     },
+    /// Nobody is asked for addresses of a name of one label.
+    ShortName,
 }
 
 impl Routes {
@@ -109,7 +111,7 @@ impl Routes {
                     return way;
                 }
                 if self.domain_needed && [Type::A, Type::AAAA].contains(&question.qtype) {
-                    return Way::Here(Here::Nothing { domain, has_addresses: false });
+                    return Way::Here(Here::ShortName);
                 }
             }
             rest = domain.parent();
@@ -246,8 +248,7 @@ mod tests {
     #[test]
     fn names_of_one_label_have_a_way_of_their_own() {
         let mut routes = Routes::new(true);
-        let nothing = Way::Here(Here::Nothing { domain: name("printer"), has_addresses: false });
-        assert_eq!(way(&routes, "printer", Type::A), nothing);
+        assert_eq!(way(&routes, "printer", Type::A), Way::Here(Here::ShortName));
         assert_eq!(way(&routes, "printer", Type::MX), Way::None, "what validators ask of top-level domains passes");
         assert_eq!(way(&routes, "printer.example", Type::A), Way::None);
         assert_eq!(way(&routes, ".", Type::A), Way::None);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::clients::Standing;
 use super::setup::Setup;
-use crate::dns::{Class, Edns, ExtendedError, Message, PlainQuery, Query, Question, RData, Rcode, Record, Type};
+use crate::dns::{Class, ExtendedError, Message, PlainQuery, Query, Question, RData, Rcode, Record, Type};
 use crate::resolve::Room;
 use crate::resolve::answer::Client;
 use crate::resolve::cache::{self, Entry};
@@ -93,8 +93,10 @@ pub(super) fn error(query: &Query, rcode: Rcode, reason: Option<(ExtendedError, 
     let mut message = query.response(rcode);
     // Consul's REFUSED has no OPT record, and no RA.
     if rcode != Rcode::REFUSED || reason.is_some() {
-        let options = reason.iter().map(|(code, text)| code.to_option(text)).collect();
-        message.edns = own_edns(query).map(|edns| Edns { options, ..edns });
+        message.edns = own_edns(query);
+    }
+    if let Some((code, text)) = reason {
+        message.give_reason(code, text);
     }
     message.flags.recursion_available = rcode == Rcode::SERVFAIL;
     message

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, de};
 use siphasher::sip::SipHasher24;
 
-use crate::dns::{add_option, option};
+use crate::dns::{add_option, is_cookie, option};
 
 /// Octets of a client's cookie.
 const CLIENT: usize = 8;
@@ -50,7 +50,7 @@ impl Cookies {
     /// Puts the cookie that is due into an answer, if that has an OPT record: `brought` is what the client sent, its own
     /// cookie and maybe one of ours.
     pub(super) fn grant(&self, brought: &[u8], client: IpAddr, now: u32, answer: &mut Vec<u8>) {
-        let Some(own) = brought.first_chunk::<CLIENT>() else { return };
+        let Some(own) = brought.first_chunk::<CLIENT>().filter(|_| is_cookie(brought.len())) else { return };
         let mut cookie = [0; CLIENT + SERVER];
         let (first, second) = cookie.split_at_mut(CLIENT);
         first.copy_from_slice(own);

@@ -54,7 +54,10 @@ impl Setup {
         }
         if self.discovery.may_know(name) {
             match self.discovery.answer(catalog, query, client, rng, now) {
-                Step::Forward if is_ours && !consul => return Holder::Nobody(error(query, Rcode::REFUSED, None)),
+                Step::Forward if is_ours && !consul => {
+                    let reason = (ExtendedError::Prohibited, "nobody else is asked about names of this domain");
+                    return Holder::Nobody(error(query, Rcode::REFUSED, Some(reason)));
+                }
                 Step::Forward => {}
                 step => return Holder::Discovery(step),
             }

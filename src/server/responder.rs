@@ -40,7 +40,7 @@ use crate::resolve::answer::{Client, Step};
 use crate::resolve::block::{Blocks, Verdict};
 use crate::resolve::cache::Key;
 use crate::resolve::open_alias;
-use crate::resolve::passing::{truncated, write_kept};
+use crate::resolve::passing::{OTHER_VERSION, truncated, write_kept};
 use crate::upstream::{FirstAttempt, Forwarder, Kept};
 
 /// Turns queries into answers; shared by all listeners.
@@ -284,7 +284,7 @@ impl Responder {
                 return Outcome::Answered;
             }
             Err(Reject::Reply(mut message)) => {
-                // A cookie that was asked for alone.
+                // Of an error, or with a cookie that was asked for alone.
                 message.edns.iter_mut().for_each(|edns| edns.udp_size = limits::UDP_PAYLOAD);
                 out.extend(message.compose(true));
                 notes.note(&setup, &Noted { answer: out, ..noted(Source::Invalid) });
@@ -443,12 +443,12 @@ impl Responder {
         if !setup.is_consul() {
             if query.edns.as_ref().is_some_and(|edns| edns.version > 0) {
                 // RFC 6891, 6.1.3.
-                out.extend(error(query, Rcode::BADVERS, None).compose(true));
+                out.extend(error(query, Rcode::BADVERS, Some(OTHER_VERSION)).compose(true));
                 worker.notes.listened.shared.note_bad_version();
                 return Some(Found::Written);
             }
             if query.opcode != Opcode::QUERY {
-                let reason = (ExtendedError::NotSupported, "nothing but queries is answered here");
+                let reason = (ExtendedError::NotSupported, Query::ONLY);
                 out.extend(error(query, Rcode::NOTIMP, Some(reason)).compose(true));
                 return Some(Found::Answered(Source::Invalid));
             }

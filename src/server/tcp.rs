@@ -25,9 +25,10 @@ use super::responder::Responder;
 use super::seats::{Seat, Seats};
 use super::tally::Listened;
 use super::transport::Transport;
-use crate::dns::{Message, Rcode, question};
+use crate::dns::{ExtendedError, Message, Rcode, add_option, extras, question};
 use crate::limits;
 use crate::resolve::answer::Client;
+use crate::resolve::passing::add_edns;
 
 /// Octets of queries that are read at once.
 const READ_AHEAD: usize = 2_048;
@@ -267,14 +268,20 @@ async fn message(from: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
     Some(octets)
 }
 
-/// Instead of an answer for which there is no room: SERVFAIL, with the question.
+/// Instead of an answer for which there is no room: SERVFAIL, with the question, and why for who sent an OPT record.
 fn failed(answer: &[u8]) -> Vec<u8> {
     let (Some(header), Some(question)) = (answer.first_chunk::<{ Message::HEADER }>(), question(answer)) else {
         return Vec::new();
     };
     let [id_high, id_low, high, low, ..] = *header;
     let rcode = Rcode::SERVFAIL.0 as u8;
-    [&[id_high, id_low, high & 0xf9, low & 0xf0 | rcode, 0, 1, 0, 0, 0, 0, 0, 0], question].concat()
+    let mut failed = [&[id_high, id_low, high & 0xf9, low & 0xf0 | rcode, 0, 1, 0, 0, 0, 0, 0, 0], question].concat();
+    if extras(answer).is_ok_and(|extras| extras.opt.is_some()) {
+        add_edns(&mut failed, false);
+        let reason = ExtendedError::Other.to_option("too many answers wait for this client to read them");
+        add_option(&mut failed, reason.code, &reason.data);
+    }
+    failed
 }
 
 /// An answer behind its length; nothing for no answer.

@@ -10,8 +10,8 @@ use serde_json::json;
 use crate::support::rollcall::{Launch, Rollcall, directory};
 use crate::support::upstream::{Oracle, Scripted, Silent, Witness};
 use crate::support::wire::{
-    A, AAAA, ANY, HTTPS, NS, PTR, SOA, SRV, SVCB, Stream, TXT, ask, counts, extended_error, framed, has_edns, name, opt, query,
-    question_end, rcode, record, records, reply,
+    A, AAAA, ANY, HTTPS, NS, OPT, PTR, SOA, SRV, SVCB, Stream, TXT, ask, counts, extended_error, framed, has_edns, name, opt,
+    query, question_end, rcode, record, records, reply, version,
 };
 use crate::support::{dns, slack};
 
@@ -338,11 +338,11 @@ fn rfc6891_6_1_3_another_version_is_told_ours() {
     let stage = Stage::set();
     for name in ["web.service.consul", "localhost", "www.example.net"] {
         let mut asked = query(name, A, &[opt(1232, false, &[])]);
-        let version = asked.len() - 5;
-        asked[version] = 1;
+        let at = asked.len() - 5;
+        asked[at] = 1;
         for answer in [stage.ask(&asked), stage.stream().ask(&asked)] {
             assert_eq!((rcode(&answer), counts(&answer)), (BADVERS, [0, 0, 1]), "{name}");
-            assert_eq!(answer[answer.len() - 5], 0, "{name}: version 0");
+            assert_eq!(version(&answer), Some(0), "{name}");
         }
     }
     assert_eq!(stage.witness.asked(), [""; 0]);
@@ -639,7 +639,7 @@ fn rfc8914_4_an_answer_of_our_own_making_says_why() {
     let asked = |name: &str| query(name, A, &[opt(1232, false, &[])]);
     for round in ["asked", "remembered"] {
         let answer = ask(rollcall.dns, &asked("www.example.net"));
-        let expected = if round == "asked" { vec![22, 23] } else { vec![13, 22, 23] };
+        let expected = if round == "asked" { vec![22] } else { vec![13, 22] };
         let code = extended_error(&answer).expect("a reason");
         assert!(rcode(&answer) == SERVFAIL && expected.contains(&code), "{round}: {code}");
         assert_eq!(answer[3] & RA, RA);
@@ -651,6 +651,139 @@ fn rfc8914_4_an_answer_of_our_own_making_says_why() {
     let alone = alone.option("--config", &file).start();
     let answer = ask(alone.dns, &asked("www.example.net"));
     assert_eq!((rcode(&answer), extended_error(&answer)), (REFUSED, Some(18)));
+}
+
+/// A zone file, a list, routes, names of one label and private ones that are all answered here, and clients that are not.
+const SHUT: &str = r#"
+private_names = "block"
+
+[[record]]
+name = "round.example"
+type = "CNAME"
+value = "round.example"
+
+[zones]
+folder = "."
+
+[forward]
+domain_needed = true
+
+[[forward.route]]
+domains = ["shut.example"]
+upstreams = []
+
+[[block]]
+lists = ["ads"]
+"#;
+
+#[test]
+fn rfc8914_4_whatever_we_answer_with_an_error_says_which() {
+    const OTHER: Option<u16> = Some(0);
+    const BLOCKED: Option<u16> = Some(15);
+    const NOT_SUPPORTED: Option<u16> = Some(21);
+    const CHAOS: u16 = 3;
+    let (directory, witness) = (directory(), Witness::start());
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).expect("written");
+    write("rollcall.toml", SHUT);
+    write("ads", "ads.example\n");
+    write("own.example.zone", "@ 60 SOA ns hostmaster 1 2 3 4 5\nround 60 CNAME round\n");
+    let launch = Launch::serve(directory.path()).option("--config", directory.path().join("rollcall.toml"));
+    let rollcall = launch.option("--upstream", witness.address.to_string()).start();
+    let of_class = |mut octets: Vec<u8>, class: u16| {
+        let end = question_end(&octets);
+        octets[end - 2..end].copy_from_slice(&class.to_be_bytes());
+        octets
+    };
+    let ours = query("web.service.consul", A, &[]);
+    let with_two = [&ours[..4], &[0, 2], &ours[6..], &ours[12..]].concat();
+    let cut_record = [&ours[..6], &[0, 1], &ours[8..], &[0xc0, 12, 0, 1]].concat();
+    let edns = |mut octets: Vec<u8>, options: &[u8]| {
+        octets[11] += 1;
+        [octets, opt(1232, true, options)].concat()
+    };
+    let nothing = |name: &str| (name.to_owned(), query(name, A, &[]), NXDOMAIN, OTHER);
+    let mut all = ["x.onion", "x.local", "x.test", "x.invalid", "x.alt", "1.1.254.169.in-addr.arpa", "x.shut.example", "short"]
+        .map(nothing)
+        .to_vec();
+    for name in ["1.1.168.192.in-addr.arpa", "nas.home.arpa", "1.1.16.172.in-addr.arpa", "ads.example"] {
+        all.push((name.to_owned(), query(name, A, &[]), NXDOMAIN, BLOCKED));
+    }
+    for name in ["web.service.consul", "localhost", "round.example", "own.example", "x.onion", "x.shut.example"] {
+        all.push((format!("CH {name}"), of_class(query(name, A, &[]), CHAOS), REFUSED, NOT_SUPPORTED));
+    }
+    for qtype in [251, 252] {
+        all.push((format!("a transfer, {qtype}"), query("consul", qtype, &[]), NOTIMP, NOT_SUPPORTED));
+        all.push((format!("a transfer of a zone, {qtype}"), query("own.example", qtype, &[]), REFUSED, NOT_SUPPORTED));
+    }
+    for opcode in [1, 2, 3, 4, 5, 7, 15] {
+        all.push((format!("opcode {opcode}"), with_bits(&ours, opcode << 3), NOTIMP, NOT_SUPPORTED));
+    }
+    for name in ["round.example", "round.own.example"] {
+        all.push((name.to_owned(), query(name, A, &[]), SERVFAIL, OTHER));
+    }
+    all.push(("two questions".into(), with_two, FORMERR, OTHER));
+    all.push(("no question".into(), [&ours[..4], &[0, 0], &ours[6..12]].concat(), FORMERR, OTHER));
+    for (what, octets, code, reason) in all {
+        for stream in [false, true] {
+            let ask = |octets: &[u8]| if stream { Stream::open(rollcall.dns).ask(octets) } else { ask(rollcall.dns, octets) };
+            let answer = ask(&edns(octets.clone(), &[]));
+            assert_eq!((rcode(&answer), extended_error(&answer)), (code, reason), "{what}");
+            let own = records(&answer).pop().expect("an OPT record");
+            let dnssec_ok = answer[own.at + 7];
+            assert_eq!((own.kind, dnssec_ok), (OPT, 0x80), "{what}: RFC 3225, 3");
+            assert_eq!(answer[own.at + 3..own.at + 5], 1232u16.to_be_bytes(), "{what}: what we take");
+            // RFC 6891, 7: who sent no OPT record gets none.
+            assert!(!has_edns(&ask(&octets)), "{what}");
+        }
+    }
+    let options: [(&str, Vec<u8>); 4] = [
+        ("a cookie of two octets", edns(ours.clone(), &[0, 10, 0, 2, 1, 2])),
+        ("a subnet of 33 bits", edns(ours.clone(), &[0, 8, 0, 5, 0, 1, 33, 0, 10])),
+        ("half an option", edns(ours.clone(), &[0, 10, 0, 9, 1])),
+        ("two OPT records", edns(edns(ours.clone(), &[]), &[])),
+    ];
+    for (what, octets) in options {
+        let answer = ask(rollcall.dns, &octets);
+        assert_eq!((rcode(&answer), extended_error(&answer)), (FORMERR, OTHER), "{what}");
+    }
+    let mut later = edns(ours.clone(), &[]);
+    later[ours.len() + 6] = 1;
+    let answer = ask(rollcall.dns, &later);
+    assert_eq!((rcode(&answer), extended_error(&answer)), (BADVERS, NOT_SUPPORTED));
+    // What stands behind an OPT record spoils nothing, and what stands before it may hide it.
+    let answer = ask(rollcall.dns, &[edns(ours.clone(), &[]), vec![0]].concat());
+    assert_eq!((rcode(&answer), extended_error(&answer)), (FORMERR, OTHER));
+    let answer = ask(rollcall.dns, &edns(cut_record, &[]));
+    assert_eq!((rcode(&answer), has_edns(&answer)), (FORMERR, false));
+    // What is true of our own data is no error: there is no such name, or no such data.
+    for name in ["no.service.consul", "no.own.example", "resolver.arpa"] {
+        let answer = ask(rollcall.dns, &edns(query(name, TXT, &[]), &[]));
+        assert_eq!((extended_error(&answer), counts(&answer)), (None, [0, 1, 1]), "{name}");
+    }
+    assert_eq!(witness.asked(), [""; 0], "nobody was asked");
+}
+
+#[test]
+fn rfc6891_6_1_1_errors_have_an_opt_record_for_who_sent_one() {
+    let stage = Stage::set();
+    let own = opt(1232, false, &[]);
+    for opcode in [1, 2, 5, 6, 15] {
+        let asked = with_bits(&query("web.service.consul", A, std::slice::from_ref(&own)), opcode << 3);
+        for answer in [stage.ask(&asked), stage.stream().ask(&asked)] {
+            assert_eq!((rcode(&answer), counts(&answer)), (NOTIMP, [0, 0, 1]), "opcode {opcode}");
+        }
+    }
+    // An update has records before it.
+    let mut update = query("consul", SOA, &[]);
+    (update[2], update[7], update[9], update[11]) = (5 << 3, 1, 1, 1);
+    let exists = [&[0xc0, 12][..], &A.to_be_bytes(), &[0, 255], &[0; 6]].concat();
+    let update = [update, exists, record(A, 300, &[192, 0, 2, 66]), own.clone()].concat();
+    assert_eq!((rcode(&stage.ask(&update)), has_edns(&stage.ask(&update))), (NOTIMP, true));
+    // Elsewhere it is none.
+    let mut elsewhere = query("web.service.consul", A, &[]);
+    elsewhere[7] = 1;
+    let answer = stage.ask(&[with_bits(&elsewhere, 2 << 3), own].concat());
+    assert_eq!((rcode(&answer), has_edns(&answer)), (NOTIMP, false));
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::dns::{
 use crate::limits;
 use crate::resolve::Room;
 use crate::resolve::open_alias;
+use crate::resolve::passing::{NO_DATA_TYPE, OTHER_CLASS, OTHER_VERSION};
 
 /// How many names below the domain an alias may lead through.
 const ALIAS_DEPTH: u32 = 8;
@@ -82,17 +83,17 @@ impl<'a> Asking<'a> {
         let ours = self.domain_of(&name);
         if !consul {
             if self.query.edns.as_ref().is_some_and(|edns| edns.version > 0) {
-                return Some(self.finish(self.response(Rcode::BADVERS), None));
+                return Some(self.turned_away(Rcode::BADVERS, OTHER_VERSION));
             }
             if self.query.opcode != Opcode::QUERY {
-                return Some(self.finish(self.response(Rcode::NOTIMP), None));
+                return Some(self.turned_away(Rcode::NOTIMP, (ExtendedError::NotSupported, Query::ONLY)));
             }
             if ours.is_some() {
                 if *qclass != Class::IN {
-                    return Some(self.finish(self.response(Rcode::REFUSED), None));
+                    return Some(self.turned_away(Rcode::REFUSED, OTHER_CLASS));
                 }
                 if matches!(qtype, Type::OPT | Type::TKEY | Type::TSIG | Type::IXFR | Type::AXFR) {
-                    return Some(self.finish(self.response(Rcode::NOTIMP), None));
+                    return Some(self.turned_away(Rcode::NOTIMP, NO_DATA_TYPE));
                 }
             }
         }
@@ -156,6 +157,13 @@ impl<'a> Asking<'a> {
             message.flags.recursion_desired = false;
             message.flags.checking_disabled = false;
         }
+        message
+    }
+
+    /// What we do not answer at all, and why.
+    fn turned_away(&self, rcode: Rcode, (code, text): (ExtendedError, &str)) -> Message {
+        let mut message = self.finish(self.response(rcode), None);
+        message.give_reason(code, text);
         message
     }
 

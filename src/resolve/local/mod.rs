@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::passing::own_edns;
+use super::passing::{OTHER_CLASS, ROUND, own_edns};
 use super::presentation::{DataError, read_data};
 use super::route::Here;
-use crate::dns::{Class, Message, Name, Query, RData, Rcode, Record, Soa, Type};
+use crate::dns::{Class, ExtendedError, Message, Name, Query, RData, Rcode, Record, Soa, Type};
 use crate::file;
 use crate::limits::{ALIASES_MAX, HOSTS_FILES_MAX, HOSTS_OCTETS_MAX};
 use crate::problem::Problem;
@@ -176,8 +176,8 @@ impl Local {
     pub fn answer(&self, query: &Query) -> Option<Message> {
         let question = &query.question;
         let mut data = self.names.get(&question.name)?;
-        if question.qclass != Class::IN && question.qclass != Class::ANY {
-            return Some(respond(query, Rcode::REFUSED));
+        if let Some(refusal) = of_other_class(query) {
+            return Some(refusal);
         }
         let mut message = respond(query, Rcode::NOERROR);
         let mut owner = question.name.clone();
@@ -200,15 +200,16 @@ impl Local {
             let Some(next) = self.names.get(&target) else { return Some(message) };
             (owner, data) = (target, next);
         }
-        // Aliases that go round in a circle.
-        Some(respond(query, Rcode::SERVFAIL))
+        let mut message = respond(query, Rcode::SERVFAIL);
+        message.give_reason(ExtendedError::Other, ROUND);
+        Some(message)
     }
 
     /// The answer to a question about a name that must not leave the host, or that was told not to.
     pub fn special(&self, query: &Query) -> Option<Message> {
         let (zone, meaning) = special::meaning(&query.question, self.private_names)?;
-        if query.question.qclass != Class::IN && query.question.qclass != Class::ANY {
-            return Some(respond(query, Rcode::REFUSED));
+        if let Some(refusal) = of_other_class(query) {
+            return Some(refusal);
         }
         let mut message = respond(query, Rcode::NOERROR);
         match meaning {
@@ -219,7 +220,10 @@ impl Local {
                 message.answers.extend(records.into_iter().filter(wanted));
             }
             special::Meaning::Empty => {}
-            special::Meaning::Nothing => message.rcode = Rcode::NXDOMAIN,
+            special::Meaning::Nothing(code, by) => {
+                message.rcode = Rcode::NXDOMAIN;
+                message.give_reason(code, format_args!("nobody is asked about names below {zone} ({by})"));
+            }
         }
         if message.answers.is_empty() {
             message.authorities.push(soa(zone, TTL));
@@ -230,8 +234,8 @@ impl Local {
     /// The answer that a route gives by itself. `exists` says whether a name of local data is below the one in question,
     /// which then exists too (RFC 8020).
     pub fn answer_here(&self, query: &Query, here: &Here, exists: bool) -> Message {
-        if query.question.qclass != Class::IN && query.question.qclass != Class::ANY {
-            return respond(query, Rcode::REFUSED);
+        if let Some(refusal) = of_other_class(query) {
+            return refusal;
         }
         let mut message = respond(query, Rcode::NOERROR);
         match here {
@@ -242,8 +246,16 @@ impl Local {
             Here::Nothing { domain, has_addresses } => {
                 if !exists && !has_addresses {
                     message.rcode = Rcode::NXDOMAIN;
+                    message.give_reason(ExtendedError::Other, format_args!("nobody is asked about names below {domain}"));
                 }
                 message.authorities.push(soa(domain.clone(), TTL));
+            }
+            Here::ShortName => {
+                if !exists {
+                    message.rcode = Rcode::NXDOMAIN;
+                    message.give_reason(ExtendedError::Other, "nobody is asked about names of one label (domain_needed)");
+                }
+                message.authorities.push(soa(query.question.name.clone(), TTL));
             }
         }
         message
@@ -342,6 +354,16 @@ impl Datum {
     fn to_record(&self, owner: &Name) -> Record {
         Record::new(owner.clone(), self.ttl, self.data.clone())
     }
+}
+
+/// The refusal of a question about anything but the Internet.
+fn of_other_class(query: &Query) -> Option<Message> {
+    let is_other = ![Class::IN, Class::ANY].contains(&query.question.qclass);
+    is_other.then(|| {
+        let mut message = respond(query, Rcode::REFUSED);
+        message.give_reason(OTHER_CLASS.0, OTHER_CLASS.1);
+        message
+    })
 }
 
 /// A response with this host's authority, with an OPT record exactly when the query has one.

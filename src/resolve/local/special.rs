@@ -1,40 +1,44 @@
 //! Names that the standards keep on the host: what each means. Not how it is answered.
 
 use super::PrivateNames;
-use crate::dns::{Name, Question, Type};
+use crate::dns::{ExtendedError, Name, Question, Type};
 
 /// What a special-use name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// The loopback addresses.
     Loopback,
-    /// There is no such name in DNS.
-    Nothing,
+    /// There is no such name in DNS, as this says, of which kind (RFC 8914).
+    Nothing(ExtendedError, &'static str),
     /// There is the name, and nothing there.
     Empty,
 }
 
+/// What a standard says is nowhere in DNS.
+const fn nowhere(standard: &'static str) -> Meaning {
+    Meaning::Nothing(ExtendedError::Other, standard)
+}
+
 /// Never asked of anybody, whatever the configuration.
 const ALWAYS: &[(&str, Meaning)] = &[
-    ("localhost", Meaning::Loopback),  // RFC 6761, 6.3
-    ("invalid", Meaning::Nothing),     // RFC 6761, 6.4
-    ("test", Meaning::Nothing),        // RFC 6761, 6.2
-    ("local", Meaning::Nothing),       // RFC 6762, 22.1: multicast DNS
-    ("onion", Meaning::Nothing),       // RFC 7686, 2
-    ("alt", Meaning::Nothing),         // RFC 9476: not DNS at all
+    ("localhost", Meaning::Loopback), // RFC 6761, 6.3
+    ("invalid", nowhere("RFC 6761, 6.4")),
+    ("test", nowhere("RFC 6761, 6.2")),
+    ("local", nowhere("RFC 6762, 22.1")), // multicast DNS
+    ("onion", nowhere("RFC 7686, 2")),
+    ("alt", nowhere("RFC 9476, 2")),   // not DNS at all
     ("resolver.arpa", Meaning::Empty), // RFC 9462, 4.2 and 6.4: each resolver speaks of itself
-    // RFC 6303, 4.2, 4.3 and 4.5: this host, this network, link-local. The documentation ranges are not among them, as
-    // laboratories use them.
-    ("0.in-addr.arpa", Meaning::Nothing),
-    ("127.in-addr.arpa", Meaning::Nothing),
-    ("254.169.in-addr.arpa", Meaning::Nothing),
-    ("255.255.255.255.in-addr.arpa", Meaning::Nothing),
-    ("0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa", Meaning::Nothing),
-    ("1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa", Meaning::Nothing),
-    ("8.e.f.ip6.arpa", Meaning::Nothing),
-    ("9.e.f.ip6.arpa", Meaning::Nothing),
-    ("a.e.f.ip6.arpa", Meaning::Nothing),
-    ("b.e.f.ip6.arpa", Meaning::Nothing),
+    // This host, this network, link-local. The documentation ranges are not among them, as laboratories use them.
+    ("0.in-addr.arpa", nowhere("RFC 6303, 4.2")),
+    ("127.in-addr.arpa", nowhere("RFC 6303, 4.2")),
+    ("254.169.in-addr.arpa", nowhere("RFC 6303, 4.2")),
+    ("255.255.255.255.in-addr.arpa", nowhere("RFC 6303, 4.2")),
+    ("0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa", nowhere("RFC 6303, 4.3")),
+    ("1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa", nowhere("RFC 6303, 4.3")),
+    ("8.e.f.ip6.arpa", nowhere("RFC 6303, 4.5")),
+    ("9.e.f.ip6.arpa", nowhere("RFC 6303, 4.5")),
+    ("a.e.f.ip6.arpa", nowhere("RFC 6303, 4.5")),
+    ("b.e.f.ip6.arpa", nowhere("RFC 6303, 4.5")),
 ];
 
 /// Names that mean something in a private network only; 172.16.0.0/12 and 100.64.0.0/10 are told apart by number.
@@ -65,10 +69,11 @@ pub(super) fn meaning(question: &Question, private_names: PrivateNames) -> Optio
         return always;
     }
     let is_meant = |zone: &&&str| private_names == PrivateNames::Block || REVERSE.iter().any(|end| zone.ends_with(end));
+    let told = Meaning::Nothing(ExtendedError::Blocked, "private_names");
     let private = PRIVATE.iter().filter(is_meant).find_map(|zone| within(name, zone));
     // That it is not signed stands in the zone above it (RFC 8375, 4; RFC 4035, 3.1.4.1).
     let is_above = |zone: &Name| question.qtype == Type::DS && zone == name;
-    private.or_else(|| shared_range(name)).filter(|zone| !is_above(zone)).map(|zone| (zone, Meaning::Nothing))
+    private.or_else(|| shared_range(name)).filter(|zone| !is_above(zone)).map(|zone| (zone, told))
 }
 
 /// The part of `name` that is `zone`, when it ends so.
@@ -109,7 +114,7 @@ mod tests {
     fn special_names_are_known_by_whole_labels() {
         assert_eq!(is_kept("a.LocalHost.", false), Some(Meaning::Loopback));
         for name in ["printer.local.", "x.onion.", "invalid.", "a.test.", "5.0.0.127.in-addr.arpa.", "x.8.e.f.ip6.arpa."] {
-            assert_eq!(is_kept(name, false), Some(Meaning::Nothing), "{name}");
+            assert!(matches!(is_kept(name, false), Some(Meaning::Nothing(ExtendedError::Other, _))), "{name}");
         }
         for name in [".", "mylocal.", "local.example.", "localhost.example.", "1.2.0.192.in-addr.arpa.", "in-addr.arpa."] {
             assert_eq!(is_kept(name, true), None, "{name}");
@@ -125,11 +130,12 @@ mod tests {
 
     #[test]
     fn private_names_are_kept_only_when_blocked() {
+        let told = Meaning::Nothing(ExtendedError::Blocked, "private_names");
         for name in
             ["db.internal.", "nas.home.arpa.", "1.0.0.10.in-addr.arpa.", "1.1.168.192.in-addr.arpa.", "16.172.in-addr.arpa."]
         {
             assert_eq!(is_kept(name, false), None, "{name}");
-            assert_eq!(is_kept(name, true), Some(Meaning::Nothing), "{name}");
+            assert_eq!(is_kept(name, true), Some(told), "{name}");
         }
         let reverse = |name: &str| meaning(&question(name, Type::A), PrivateNames::BlockReverse).is_some();
         assert!(reverse("1.1.168.192.in-addr.arpa.") && reverse("1.c.f.ip6.arpa.") && reverse("9.16.172.in-addr.arpa."));
@@ -137,7 +143,7 @@ mod tests {
         for name in ["1.1.15.172.in-addr.arpa.", "1.32.172.in-addr.arpa.", "9.63.100.in-addr.arpa.", "x.172.in-addr.arpa."] {
             assert_eq!(is_kept(name, true), None, "{name}");
         }
-        assert_eq!(is_kept("1.1.127.100.in-addr.arpa.", true), Some(Meaning::Nothing));
+        assert_eq!(is_kept("1.1.127.100.in-addr.arpa.", true), Some(told));
     }
 
     #[test]

@@ -24,8 +24,8 @@ use serde::Deserialize;
 use self::authority::Authority;
 pub(super) use self::master::each_record;
 use super::open_alias;
-use super::passing::{own_edns, truncated};
-use crate::dns::{Class, Message, Name, Opcode, Query, Rcode, Type};
+use super::passing::{NO_DATA_TYPE, OTHER_CLASS, ROUND, own_edns, truncated};
+use crate::dns::{Class, ExtendedError, Message, Name, Opcode, Query, Rcode, Type};
 use crate::limits::{ALIASES_MAX, ZONE_ANSWERS_OCTETS_MAX, ZONES_MAX};
 use crate::problem::Problem;
 
@@ -191,7 +191,13 @@ impl Zones {
         let is_in = [Class::IN, Class::ANY].contains(&question.qclass);
         if query.opcode != Opcode::QUERY || is_transfer || !is_in || !self.covers(&question.name) {
             message.flags.authoritative = false;
-            message.rcode = if query.opcode == Opcode::QUERY { Rcode::REFUSED } else { Rcode::NOTIMP };
+            let (rcode, (code, text)) = match query.opcode {
+                Opcode::QUERY if is_in => (Rcode::REFUSED, NO_DATA_TYPE),
+                Opcode::QUERY => (Rcode::REFUSED, OTHER_CLASS),
+                _ => (Rcode::NOTIMP, (ExtendedError::NotSupported, Query::ONLY)),
+            };
+            message.rcode = rcode;
+            message.give_reason(code, text);
             return message;
         }
         let mut name = question.name.clone();
@@ -202,8 +208,9 @@ impl Zones {
                 None => return message,
             }
         }
-        // Aliases that go round in a circle, or too many.
-        Message { answers: Vec::new(), additionals: Vec::new(), rcode: Rcode::SERVFAIL, ..message }
+        let mut failed = Message { answers: Vec::new(), additionals: Vec::new(), rcode: Rcode::SERVFAIL, ..message };
+        failed.give_reason(ExtendedError::Other, ROUND);
+        failed
     }
 }
 

@@ -183,9 +183,7 @@ impl Responder {
             let Some(more) = self.known(setup, client, &question).await else {
                 // What is at the end is not known, which is another thing than that nothing is there.
                 message.rcode = Rcode::SERVFAIL;
-                if let Some(edns) = &mut message.edns {
-                    edns.options.push(ExtendedError::NoReachableAuthority.to_option(DEAD_ALIAS));
-                }
+                message.give_reason(ExtendedError::NoReachableAuthority, DEAD_ALIAS);
                 break;
             };
             if more.answers.is_empty() {

@@ -156,6 +156,11 @@ pub(crate) fn rcode(message: &[u8]) -> u16 {
     }
 }
 
+/// The version of EDNS that its OPT record is of.
+pub(crate) fn version(message: &[u8]) -> Option<u8> {
+    opt_at(message).map(|at| message[at + 6])
+}
+
 /// How many records are in the answer, the authority and the additional section.
 pub(crate) fn counts(message: &[u8]) -> [u16; 3] {
     [6, 8, 10].map(|at: usize| u16::from_be_bytes([message[at], message[at + 1]]))
