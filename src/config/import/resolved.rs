@@ -388,8 +388,9 @@ impl Resolved {
     fn write(mut self) -> Result<Import, Vec<Problem>> {
         let own_servers: Vec<IpAddr> = self.servers.iter().map(|server| server.address).collect();
         let upstreams = self.upstreams();
-        let local = Item { value: quoted("127.0.0.1:53"), from: Vec::new() };
-        self.draft.add(Section::Dns, "listen", [local].into_iter().chain(mem::take(&mut self.listen)));
+        let is_everywhere = self.listen.iter().any(|item| item.value == quoted("0.0.0.0:53"));
+        let local = (!is_everywhere).then(|| Item { value: quoted("127.0.0.1:53"), from: Vec::new() });
+        self.draft.add(Section::Dns, "listen", local.into_iter().chain(mem::take(&mut self.listen)));
         match self.single_label.take() {
             Some((true, origin)) => self.remarks.needless(&origin, "rollcall forwards names of one label"),
             // Unless it is told otherwise, resolved asks no server for the addresses of such names.
@@ -487,6 +488,8 @@ mod tests {
             "resolved asks nobody for the address of `printer`"
         );
         assert!(text.contains("10.conf:4: DNSStubListenerExtra=udp:127.0.0.9"), "{text}");
+        let (table, ..) = import("[Resolve]\nDNSStubListenerExtra=0.0.0.0\n", "");
+        assert_eq!(table["dns"]["listen"], toml::Value::from(vec!["0.0.0.0:53"]));
     }
 
     #[test]
