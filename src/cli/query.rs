@@ -200,9 +200,9 @@ impl Asked {
 
 /// Is it on this host, and may tell what became of the question?
 fn is_here(server: &Upstream) -> bool {
-    match server.host {
-        Host::Address(address) => address.is_loopback(),
-        Host::Name(_) => server.addresses.first().is_some_and(IpAddr::is_loopback),
+    match &server.host {
+        Host::Address(address) => address.ip.is_loopback(),
+        Host::Name(_) => server.addresses.first().is_some_and(|address| address.ip.is_loopback()),
     }
 }
 
@@ -397,6 +397,10 @@ fn print_trace(trace: &Value, output: &mut Output) -> Result<(), CliError> {
 
 fn read_server(server: &str) -> Result<Upstream, Error> {
     match server.split_once("://") {
+        // An address of one link is as it is in the configuration.
+        Some(("udp", _)) | None if server.contains('%') => {
+            server.parse().map_err(|reason| Error::Url { server: server.to_owned(), reason })
+        }
         None => server_address(server).map(Upstream::from),
         Some(("udp", rest)) => server_address(rest).map(Upstream::from),
         Some(_) => server.parse().map_err(|reason| Error::Url { server: server.to_owned(), reason }),

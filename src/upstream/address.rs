@@ -1,7 +1,7 @@
 //! How an upstream is written.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -14,7 +14,7 @@ use serde::{Deserialize, de::Error as _};
 /// Where DNS over HTTPS is, unless the URL says so: what the public resolvers and most servers have.
 const PATH: &str = "/dns-query";
 
-/// One upstream: `9.9.9.9`, `9.9.9.9:5353`, `[2620:fe::fe]:53`, a host name in place of the address, and any of them
+/// One upstream: `9.9.9.9`, `9.9.9.9:5353`, `[2620:fe::fe]:53`, `fe80::1%eth0`, a host name in place of the address, and any of them
 /// behind `udp://`, `tcp://`, `tls://`, `https://`, `h3://` or `quic://`. A `#` behind it gives the port as dnsmasq
 /// writes it (`#853`), or the name that the certificate has to be for (`#dns.example`), as systemd-resolved does.
 ///
@@ -27,7 +27,7 @@ pub struct Upstream {
     /// Of the URL; HTTP only.
     pub path: String,
     /// Where the host is; looked up when none is written.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Vec<Address>,
     pub identity: Identity,
     /// What it says of signatures (AD) is believed although anybody on the way to it could say so.
     pub trust_ad: bool,
@@ -52,9 +52,83 @@ pub enum Protocol {
 /// Where an upstream is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Host {
-    Address(IpAddr),
+    Address(Address),
     /// Looked up when a connection is made; for UDP at the start, every minute, and when a look-up had no answer.
     Name(String),
+}
+
+/// The address of a server: `9.9.9.9`, `2620:fe::fe`, or `fe80::1%eth0`, which says nothing without its interface (RFC 4007, 11).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Address {
+    pub ip: IpAddr,
+    /// By name or number; with link-local addresses of IPv6, and with no others.
+    pub interface: Option<String>,
+}
+
+impl Address {
+    /// Where its port is now.
+    ///
+    /// # Errors
+    /// There is no such interface; it may come yet, and with another number.
+    pub fn at(&self, port: u16) -> Result<SocketAddr, String> {
+        let (IpAddr::V6(v6), Some(interface)) = (self.ip, &self.interface) else { return Ok(SocketAddr::new(self.ip, port)) };
+        let index = || rustix::net::netdevice::name_to_index(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).ok()?, interface).ok();
+        match interface.parse().ok().or_else(index) {
+            Some(index) => Ok(SocketAddrV6::new(v6, port, 0, index).into()),
+            None => Err(format!("expected the interface {interface} for {self}, and there is none now")),
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        let interface = match address {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => Some(v6.scope_id().to_string()),
+            _ => None,
+        };
+        Self { ip: address.ip(), interface }
+    }
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (ip, interface) = text.split_once('%').map_or((text, None), |(ip, interface)| (ip, Some(interface)));
+        let ip: IpAddr = ip.parse().map_err(|_| format!("expected an address, got {text:?}"))?;
+        let is_link_local = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        let fine = |name: &str| {
+            (1..16).contains(&name.len())
+                && name.bytes().all(|octet| octet.is_ascii_graphic() && !b"/%:[]#@\"\\".contains(&octet))
+        };
+        match interface {
+            Some(interface) if is_link_local && fine(interface) => {}
+            None if !is_link_local => {}
+            _ => {
+                return Err(format!(
+                    "expected an address that holds on every link, or one with its interface such as fe80::1%eth0, got {text}"
+                ));
+            }
+        }
+        match ip {
+            IpAddr::V4(v4) if v4.is_broadcast() => Err(format!("expected the address of one server, got {ip}")),
+            _ if ip.is_multicast() => Err(format!("expected the address of one server, got {ip}")),
+            _ => Ok(Self { ip, interface: interface.map(str::to_owned) }),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.ip)?;
+        self.interface.iter().try_for_each(|interface| write!(f, "%{interface}"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
 }
 
 /// What a server has to prove before it is told a question. All that is written counts. A key that is pinned, with no
@@ -106,7 +180,7 @@ impl Protocol {
 
 impl From<SocketAddr> for Upstream {
     fn from(address: SocketAddr) -> Self {
-        Self::plain(Protocol::Udp, Host::Address(address.ip()), address.port())
+        Self::plain(Protocol::Udp, Host::Address(address.into()), address.port())
     }
 }
 
@@ -116,16 +190,21 @@ impl Upstream {
         Self { protocol, host, port, path, addresses: Vec::new(), identity: Identity::default(), trust_ad: false }
     }
 
-    /// Has it no connections, and a name alone? Then where it is has to be looked up again and again.
+    /// Has it no connections, and a name alone, or an address on an interface that comes and goes? Then where it is has to be
+    /// looked up again and again.
     pub fn is_to_be_found(&self) -> bool {
-        self.protocol == Protocol::Udp && matches!(self.host, Host::Name(_)) && self.addresses.is_empty()
+        let may_move = match &self.host {
+            Host::Address(address) => address.interface.is_some(),
+            Host::Name(_) => self.addresses.is_empty(),
+        };
+        self.protocol == Protocol::Udp && may_move || self.addresses.iter().any(|address| address.interface.is_some())
     }
 
     /// The name, or the address, that the certificate has to be for.
     pub fn server_name(&self) -> String {
         match (&self.identity.name, &self.host) {
             (Some(name), _) | (None, Host::Name(name)) => name.trim_end_matches('.').to_owned(),
-            (None, Host::Address(address)) => address.to_string(),
+            (None, Host::Address(address)) => address.ip.to_string(),
         }
     }
 
@@ -165,10 +244,11 @@ impl FromStr for Upstream {
         // A URI template names the parameter of GET (RFC 8484, 4.1); we post.
         let path =
             path.map(|path| path.strip_suffix("{?dns}").unwrap_or(path)).filter(|path| *path != "/" || protocol.is_http());
-        let (host, port) = host_and_port(rest).ok_or_else(wrong)?;
-        if let Host::Address(address) = host {
-            answerable(address)?;
-        }
+        // A URL writes the sign before the interface in a longer way (RFC 6874, 2).
+        let longer =
+            rest.split_once("%25").filter(|(_, after)| text.contains("://") && !after.is_empty() && !after.starts_with(']'));
+        let rest = longer.map_or_else(|| rest.to_owned(), |(before, after)| format!("{before}%{after}"));
+        let (host, port) = host_and_port(&rest).map_err(|error| error.unwrap_or_else(wrong))?;
         let mut upstream = Self::plain(protocol, host, port.unwrap_or(protocol.port()));
         match path {
             Some(_) if !protocol.is_http() => {
@@ -207,32 +287,27 @@ impl Upstream {
     }
 }
 
-/// Can one server be there, and can it be asked with nothing known but the address?
-fn answerable(address: IpAddr) -> Result<(), String> {
-    match address {
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => Err(format!(
-            "expected an address that holds on every link, got {address}; /etc/resolv.conf may have it with its link"
-        )),
-        IpAddr::V4(v4) if v4.is_broadcast() => Err(format!("expected the address of one server, got {address}")),
-        _ if address.is_multicast() => Err(format!("expected the address of one server, got {address}")),
-        _ => Ok(()),
-    }
-}
-
 /// An address or a name, with or without a port.
-fn host_and_port(text: &str) -> Option<(Host, Option<u16>)> {
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Some((Host::Address(address.ip()), Some(address.port())));
-    }
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    if let Ok(address) = bare.parse::<IpAddr>() {
-        return Some((Host::Address(address), None));
-    }
-    let (name, port) = match text.rsplit_once(':') {
-        Some((name, port)) => (name, Some(port.parse().ok()?)),
-        None => (text, None),
+///
+/// # Errors
+/// What is wrong with what is an address.
+fn host_and_port(text: &str) -> Result<(Host, Option<u16>), Option<String>> {
+    let (bare, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((bare, "")) => (bare, None),
+        Some((bare, port)) => (bare, Some(port.strip_prefix(':').ok_or(None)?)),
+        None => match text.rsplit_once(':') {
+            // Colons are of the address where there are several.
+            Some((host, port)) if !host.contains(':') => (host, Some(port)),
+            _ => (text, None),
+        },
     };
-    is_name(name).then(|| (Host::Name(name.to_owned()), port))
+    let port = port.map(|port| port.parse().map_err(|_| None)).transpose()?;
+    let is_address = bare.split('%').next().is_some_and(|ip| ip.parse::<IpAddr>().is_ok());
+    match is_address {
+        true => Ok((Host::Address(bare.parse().map_err(Some)?), port)),
+        false if is_name(bare) && !text.starts_with('[') => Ok((Host::Name(bare.to_owned()), port)),
+        false => Err(None),
+    }
 }
 
 fn is_name(name: &str) -> bool {
@@ -267,7 +342,8 @@ impl fmt::Display for Upstream {
             write!(f, "{}://", self.protocol.scheme())?;
         }
         match &self.host {
-            Host::Address(address) => write!(f, "{}", SocketAddr::new(*address, self.port))?,
+            Host::Address(address) if address.ip.is_ipv6() => write!(f, "[{address}]:{}", self.port)?,
+            Host::Address(address) => write!(f, "{address}:{}", self.port)?,
             Host::Name(name) => write!(f, "{name}:{}", self.port)?,
         }
         f.write_str(&self.path)?;
@@ -282,7 +358,7 @@ impl<'de> Deserialize<'de> for Upstream {
         struct Table {
             url: String,
             #[serde(default)]
-            addresses: Vec<IpAddr>,
+            addresses: Vec<Address>,
             name: Option<String>,
             #[serde(default)]
             pin: Vec<String>,
@@ -343,6 +419,11 @@ mod tests {
             ("9.9.9.9#5353", "9.9.9.9:5353"),
             ("::1", "[::1]:53"),
             ("[::1]", "[::1]:53"),
+            ("fe80::1%eth0", "[fe80::1%eth0]:53"),
+            ("fe80::1%eth0#5353", "[fe80::1%eth0]:5353"),
+            ("[fe80::1%br-lan.7]:5353", "[fe80::1%br-lan.7]:5353"),
+            ("udp://fe80::1%2", "[fe80::1%2]:53"),
+            ("tls://[fe80::1%25eth0]#dns.example", "tls://[fe80::1%eth0]:853#dns.example"),
             ("[::1]:54", "[::1]:54"),
             ("udp://1.1.1.1", "1.1.1.1:53"),
             ("tcp://1.1.1.1", "tcp://1.1.1.1:53"),
@@ -389,7 +470,14 @@ mod tests {
             "224.0.0.251:5353",
             "ff02::fb",
             "fe80::1",
-            "[fe80::1%2]:53",
+            "[fe80::1]:53",
+            "fe80::1%",
+            "2001:db8::1%eth0",
+            "192.0.2.1%eth0",
+            "fe80::1%a/b",
+            "fe80::1%of-too-many-letters",
+            "[dns.example]",
+            "[::1]53",
         ] {
             let error = text.parse::<Upstream>().unwrap_err();
             assert!(error.contains("expected") && error.contains("got"), "{text}: {error}");

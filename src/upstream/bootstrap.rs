@@ -43,7 +43,9 @@ impl Found {
     pub(super) async fn addresses(&self, place: &Place, upstream: &Upstream, has_failed: bool) -> io::Result<Vec<SocketAddr>> {
         let (bootstrap, name) = match (place, &upstream.host) {
             (Place::At(address), _) => return Ok(vec![*address]),
-            (Place::Named(_), Host::Address(address)) => return Ok(vec![SocketAddr::new(*address, upstream.port)]),
+            (Place::Named(_), Host::Address(address)) => {
+                return address.at(upstream.port).map(|at| vec![at]).map_err(io::Error::other);
+            }
             (Place::Named(bootstrap), Host::Name(name)) => (bootstrap, name),
         };
         let former = self.lock().clone();

@@ -1,13 +1,13 @@
 //! Which upstreams there are, as the configuration has them, and who of them is asked about which names.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::address::{Host, Protocol, Upstream};
+use super::address::{Address, Host, Protocol, Upstream};
 use super::bootstrap::{Bootstrap, Place};
 use super::config::{Config, Sequential, Whom};
 use super::group::{Group, Means};
@@ -151,16 +151,26 @@ fn wanted<'a>(config: &'a Config, problems: &mut Vec<Problem>) -> (Vec<Wanted<'a
 async fn locate<'a>(upstreams: &'a [Upstream], own: &[SocketAddr]) -> Vec<Located<'a>> {
     let mut bootstrap = Bootstrap { via: Vec::new(), own: own.to_vec() };
     let plain = upstreams.iter().filter(|upstream| !upstream.protocol.is_encrypted());
-    let plain = plain.filter_map(|upstream| match upstream.host {
-        Host::Address(address) => Some(SocketAddr::new(address, upstream.port)),
+    let plain = plain.filter_map(|upstream| match &upstream.host {
+        Host::Address(address) => address.at(upstream.port).ok(),
         Host::Name(_) => None,
     });
     bootstrap.via = plain.filter(|address| !bootstrap.is_own(*address)).collect();
     let find = async |upstream: &'a Upstream| {
-        let at = |address: &IpAddr| Place::At(SocketAddr::new(*address, upstream.port));
+        let at = |address: &Address| match address.at(upstream.port) {
+            Ok(address) => Ok(Place::At(address)),
+            Err(error) => {
+                let problem = Problem::new(format!("upstream {upstream}: {error}"));
+                Err(problem.hint("it is asked as soon as there is one; `ip link` shows the interfaces"))
+            }
+        };
         let places = match &upstream.host {
-            Host::Address(address) => Ok(vec![at(address)]),
-            Host::Name(_) if !upstream.addresses.is_empty() => Ok(upstream.addresses.iter().map(at).collect()),
+            // Looked at for each connection.
+            Host::Address(Address { interface: Some(_), .. }) if upstream.protocol != Protocol::Udp => {
+                Ok(vec![Place::Named(bootstrap.clone())])
+            }
+            Host::Address(address) => at(address).map(|place| vec![place]),
+            Host::Name(_) if !upstream.addresses.is_empty() => upstream.addresses.iter().map(at).collect(),
             Host::Name(_) if upstream.protocol != Protocol::Udp => Ok(vec![Place::Named(bootstrap.clone())]),
             Host::Name(name) => match tokio::time::timeout(FIND_MAX, bootstrap.find(name, upstream.port)).await {
                 Ok(Ok(addresses)) => Ok(addresses.into_iter().map(Place::At).collect()),

@@ -535,7 +535,7 @@ mod tests {
             let shown = peer.pin.to_string();
             refused("another key", &shown, &|upstream| upstream.identity.pins = vec![Pin([7; 32])]).await;
             refused("another key, pinned alone", &shown, &|upstream| {
-                upstream.host = Host::Address(peer.address.ip());
+                upstream.host = Host::Address(peer.address.into());
                 upstream.addresses.clear();
                 upstream.identity = Identity { pins: vec![Pin([7; 32])], ..Identity::default() };
             })
@@ -561,12 +561,12 @@ mod tests {
             accepted(&|upstream| upstream.identity.pins = vec![Pin([7; 32]), peer.pin]).await;
             // HTTP servers are asked by the name in the certificate, which the peer looks at.
             accepted(&|upstream| {
-                upstream.host = Host::Address(peer.address.ip());
+                upstream.host = Host::Address(peer.address.into());
                 upstream.identity.name = Some(NAME.into());
             })
             .await;
             if matches!(protocol, Protocol::Tls | Protocol::Quic) {
-                let by_address = |upstream: &mut Upstream| upstream.host = Host::Address(peer.address.ip());
+                let by_address = |upstream: &mut Upstream| upstream.host = Host::Address(peer.address.into());
                 accepted(&by_address).await;
                 accepted(&|upstream| {
                     by_address(upstream);

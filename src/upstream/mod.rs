@@ -43,7 +43,7 @@ use link::Link;
 pub use self::cookies::Cookie;
 pub use self::sockets::{Allowance, Allowed, Ports, bind_towards};
 pub use self::udp::Lost;
-pub use address::{Host, Identity, Pin, Protocol, Upstream};
+pub use address::{Address, Host, Identity, Pin, Protocol, Upstream};
 pub use config::{Config, Route, Sequential};
 pub use forwarder::{Answered, Forwarder, Kept, Resolved};
 pub use group::{Favourite, FirstAttempt};
@@ -55,7 +55,9 @@ pub use under_way::Turn;
 /// servers, and asked by TCP then instead of UDP. The reply may be truncated.
 pub async fn ask(upstream: Upstream, query: &[u8]) -> io::Result<Vec<u8>> {
     let place = match (&upstream.host, upstream.addresses.first()) {
-        (Host::Address(address), _) | (Host::Name(_), Some(address)) => Place::At((*address, upstream.port).into()),
+        (Host::Address(address), _) | (Host::Name(_), Some(address)) => {
+            Place::At(address.at(upstream.port).map_err(io::Error::other)?)
+        }
         (Host::Name(_), None) => Place::Named(Bootstrap::default()),
     };
     match place {

@@ -146,7 +146,7 @@ impl Peer {
         };
         let mut upstream: Upstream = text.parse().unwrap();
         if self.protocol.is_encrypted() {
-            upstream.addresses = vec![self.address.ip()];
+            upstream.addresses = vec![self.address.into()];
             upstream.identity.ca = Some(self.folder.path().join("ca.pem"));
         }
         upstream

@@ -4,8 +4,7 @@
 //!
 //! Start with [`upstreams`]; [`bootstrap`] is for host names.
 
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerCon
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::system_conf::parse_resolv_conf;
 
+use super::address::Address;
 use crate::limits;
 use crate::problem::Problem;
 
@@ -114,29 +114,29 @@ fn nameservers(path: &Path) -> std::io::Result<Vec<SocketAddr>> {
     let servers =
         parse_resolv_conf(lines.as_bytes()).map(|(config, _)| config.name_servers().iter().map(|server| server.ip).collect());
     let servers: Vec<IpAddr> = servers.unwrap_or_default();
-    Ok(servers.into_iter().map(|ip| with_scope(ip, &lines)).collect())
+    Ok(servers.into_iter().map(|ip| with_interface(ip, &lines)).collect())
 }
 
-/// The address with the scope that its line has: `fe80::1%eth0` is no address without it, and the library leaves it away.
-fn with_scope(ip: IpAddr, lines: &str) -> SocketAddr {
-    let IpAddr::V6(v6) = ip else { return SocketAddr::new(ip, PORT) };
-    let mut words = lines.split_ascii_whitespace().filter_map(|word| word.split_once('%'));
-    let scope = words.find(|(address, _)| address.parse() == Ok(v6)).and_then(|(_, scope)| {
-        let index = || fs::read_to_string(Path::new("/sys/class/net").join(scope).join("ifindex"));
-        scope.parse().ok().or_else(|| index().ok()?.trim().parse().ok())
-    });
-    SocketAddr::V6(SocketAddrV6::new(v6, PORT, 0, scope.unwrap_or(0)))
+/// The address with the interface that its line has: `fe80::1%eth0` is no address without it, and the library leaves it away.
+fn with_interface(ip: IpAddr, lines: &str) -> SocketAddr {
+    let mut words = lines.split_ascii_whitespace().filter_map(|word| word.parse::<Address>().ok());
+    let address = words.find(|address| address.ip == ip && address.interface.is_some());
+    address.and_then(|address| address.at(PORT).ok()).unwrap_or(SocketAddr::new(ip, PORT))
 }
 
 /// Does a query to `server` come to our own listener?
 pub(super) fn is_own(server: SocketAddr, own: SocketAddr) -> bool {
     // An address that one can bind is an address of this host.
-    let is_ours = || server.ip().is_loopback() || UdpSocket::bind((server.ip(), 0)).is_ok();
+    let mut any_port = server;
+    any_port.set_port(0);
+    let is_ours = || server.ip().is_loopback() || UdpSocket::bind(any_port).is_ok();
     server.port() == own.port() && (server.ip() == own.ip() || own.ip().is_unspecified() && is_ours())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::dns::Query;
     use crate::resolve::zone::Zones;

@@ -1,6 +1,8 @@
 //! Names of others: asked of real upstreams, cached, and never mixed up with ours.
 
+use std::fs;
 use std::net::UdpSocket;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,10 +12,11 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use serde_json::json;
 
-use crate::support::rollcall::{Launch, directory};
-use crate::support::tools::{dig, nslookup, sorted_lines};
+use crate::support::namespace::enter;
+use crate::support::rollcall::{BINARY, Launch, directory};
+use crate::support::tools::{dig, nslookup, run, sorted_lines};
 use crate::support::upstream::{Scripted, Server, Silent, Witness};
-use crate::support::{dns, free_port, wire, within};
+use crate::support::{dns, free_port, slack, wire, within};
 
 /// When this fails, the machine lacks something, and rollcall is not to blame for the failures below.
 #[test]
@@ -29,6 +32,52 @@ fn the_upstreams_themselves_are_as_the_tests_take_them() {
     assert_eq!(witness.asked(), ["www.example.net. a"]);
     let silent = dns::udp_within(Silent::start().address, "www.example.net", "A", Duration::from_millis(100));
     assert!(silent.is_err(), "{silent:?}");
+}
+
+/// Routers announce addresses that say nothing without the interface (RFC 4007, 11), which may come later than we.
+#[test]
+fn rfc4007_11_an_upstream_on_a_link_is_asked_through_its_interface() {
+    /// A pair of interfaces, each with the address of its number.
+    const PAIR: &str = "link add lan7 type veth peer name lan8\nlink set lan7 addrgenmode none\nlink set lan8 addrgenmode none\n\
+        link set lan7 up\nlink set lan8 up\naddress add fe80::7/64 dev lan7 nodad\naddress add fe80::8/64 dev lan8 nodad";
+    let pair = |one: &str, other: &str| PAIR.replace("lan7", one).replace("lan8", other);
+    let script: String = pair("lan7", "lan8").lines().map(|line| format!("ip {line}\n")).collect();
+    if !enter("forwarding::rfc4007_11_an_upstream_on_a_link_is_asked_through_its_interface", &script) {
+        return;
+    }
+    let (here, there) = (directory(), directory());
+    let answers = "[[record]]\nname = \"www.example\"\ntype = \"A\"\nvalue = \"192.0.2.80\"\n\
+        [[record]]\nname = \"www.tcp.example\"\ntype = \"A\"\nvalue = \"192.0.2.81\"\n\
+        [[record]]\nname = \"www.later.example\"\ntype = \"A\"\nvalue = \"192.0.2.82\"\n\
+        [dns]\nlisten = [\"127.0.0.1:5300\", \"[::]:53\"]\n";
+    fs::write(there.path().join("rollcall.toml"), answers).expect("written");
+    let launch = Launch::bare(there.path()).with("serve").with("--ready-json").option("--http", "127.0.0.1:0");
+    let _server =
+        launch.option("--config", there.path().join("rollcall.toml")).option("--data", there.path().join("data")).start();
+    let asks = "[forward]\nupstreams = [\"fe80::8%lan7\"]\n\
+        [[forward.route]]\ndomains = [\"tcp.example\"]\nupstreams = [\"tcp://[fe80::8%25lan7]\"]\n\
+        [[forward.route]]\ndomains = [\"later.example\"]\nupstreams = [\"[fe80::8%lan9]:53\"]\n";
+    let config = here.path().join("rollcall.toml");
+    fs::write(&config, asks).expect("written");
+    let rollcall = Launch::serve(here.path()).option("--config", &config).start();
+    let said = rollcall.stderr();
+    assert!(said.contains("upstream [fe80::8%lan9]:53: expected the interface lan9 for fe80::8%lan9"), "{said}");
+
+    assert_eq!(rollcall.ask("www.example", "A").answers(), ["192.0.2.80"]);
+    assert_eq!(rollcall.ask("www.tcp.example", "A").answers(), ["192.0.2.81"]);
+    let asked = run(Command::new(BINARY).args(["query", "www.example", "@fe80::8%lan7"]));
+    assert!(asked.status == 0 && asked.stdout.contains("192.0.2.80"), "{asked:?}");
+    let told = rollcall.cli(["explain", "www.example", "--ask"]);
+    assert!(told.stdout.contains("[fe80::8%lan7]:53"), "{told:?}");
+
+    assert_eq!(rollcall.ask("www.later.example", "A").rcode(), ResponseCode::ServFail);
+    for line in pair("lan9", "lan10").lines() {
+        run(Command::new("ip").args(line.split(' '))).ok();
+    }
+    within(slack(Duration::from_secs(10)), "the interface is found", || {
+        let reply = rollcall.ask("www.later.example", "A");
+        if reply.answers() == ["192.0.2.82"] { Ok(()) } else { Err(format!("{reply:?}")) }
+    });
 }
 
 #[test]
@@ -290,7 +339,7 @@ fn an_alias_leads_to_whoever_has_its_target() {
         .iter()
         .map(|(name, kind, value)| format!("[[record]]\nname = \"{name}\"\ntype = \"{kind}\"\nvalue = \"{value}\"\n"))
         .collect();
-    std::fs::write(&config, text).expect("written");
+    fs::write(&config, text).expect("written");
     let rollcall =
         Launch::serve(directory.path()).option("--upstream", witness.address.to_string()).option("--config", &config).start();
     let services = [("at", "10.0.0.9"), ("onion", "peer.onion"), ("local", "db.lan.example"), ("twice", "far.lan.example")];

@@ -24,6 +24,7 @@ use serde::Serialize;
 use super::file;
 use crate::limits;
 use crate::problem::Problem;
+use crate::upstream::Address;
 
 pub use consul::consul;
 pub use dnsmasq::dnsmasq;
@@ -212,13 +213,13 @@ impl Disk {
     }
 
     /// The `nameserver` lines of a resolv.conf, but for those that lead back to this host.
-    fn nameservers(&mut self, path: &Path) -> Result<Vec<std::net::IpAddr>, String> {
+    fn nameservers(&mut self, path: &Path) -> Result<Vec<Address>, String> {
         let text = match self.read(path)? {
             Found::Text(text) => text,
             Found::Again => String::new(),
         };
         let addresses = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse().ok());
-        Ok(addresses.filter(|address: &std::net::IpAddr| !address.is_loopback()).collect())
+        Ok(addresses.filter(|address: &Address| !address.ip.is_loopback()).collect())
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Disk, Import, Left, Origin, Remarks, finish, texts};
 use crate::dns::{Name, Type};
 use crate::problem::{Problem, nearest};
 use crate::resolve::answer::Settings;
-use crate::upstream::{Upstream, system};
+use crate::upstream::{Address, Upstream, system};
 
 const KEYS: &[&str] = &[
     "DNS",
@@ -112,7 +112,7 @@ struct Resolved {
     /// What `ResolveUnicastSingleLabel=` says.
     single_label: Option<(bool, Origin)>,
     /// The servers that the machine asks now, those of `DNS=` among them.
-    of_links: Vec<IpAddr>,
+    of_links: Vec<Address>,
     without: Vec<Item>,
 }
 
@@ -129,7 +129,7 @@ enum Tls {
 /// A word of `DNS=`.
 #[derive(Debug)]
 struct Server {
-    address: IpAddr,
+    address: Address,
     port: Option<u16>,
     name: Option<String>,
     origin: Origin,
@@ -139,9 +139,10 @@ impl Server {
     fn written(&self, encrypted: bool) -> String {
         let (scheme, usual) = if encrypted { ("tls://", 853) } else { ("", 53) };
         let port = self.port.filter(|port| *port != usual);
-        let place = match (self.address, port) {
-            (address, Some(port)) => SocketAddr::new(address, port).to_string(),
-            (IpAddr::V6(address), None) if encrypted => format!("[{address}]"),
+        let place = match (&self.address, port) {
+            (address, Some(port)) if address.ip.is_ipv6() => format!("[{address}]:{port}"),
+            (address, Some(port)) => format!("{address}:{port}"),
+            (address, None) if address.ip.is_ipv6() && encrypted => format!("[{address}]"),
             (address, None) => address.to_string(),
         };
         let name = self.name.as_ref().filter(|_| encrypted).map_or_else(String::new, |name| format!("#{name}"));
@@ -285,15 +286,18 @@ impl Resolved {
     fn server(&mut self, origin: &Origin, word: &str) -> Result<Server, Left> {
         let (place, name) = word.split_once('#').map_or((word, None), |(place, name)| (place, Some(name.to_owned())));
         let (place, interface) = place.split_once('%').map_or((place, None), |(place, interface)| (place, Some(interface)));
-        let (address, port) = match (place.parse::<IpAddr>(), place.parse::<SocketAddr>()) {
-            (Ok(address), _) => (address, None),
+        let (ip, port) = match (place.parse::<IpAddr>(), place.parse::<SocketAddr>()) {
+            (Ok(ip), _) => (ip, None),
             (_, Ok(address)) => (address.ip(), Some(address.port())),
             _ => return Err(Left::new(format!("expected the address of a server, got {word:?}"))),
         };
-        if interface.is_some() {
+        // Only an address of one link says nothing without it.
+        let is_of_a_link = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        if interface.is_some() && !is_of_a_link {
             self.remarks.changed(origin, "the routing table decides the way to the server, not its interface");
         }
-        let server = Server { address, port, name, origin: origin.clone() };
+        let interface = interface.filter(|_| is_of_a_link).map(str::to_owned);
+        let server = Server { address: Address { ip, interface }, port, name, origin: origin.clone() };
         server.written(true).parse::<Upstream>().map_err(Left::new)?;
         Ok(server)
     }
@@ -362,10 +366,10 @@ impl Resolved {
 
     /// About names without a domain of theirs, resolved asks its own servers and those of links side by side; no file has the
     /// latter.
-    fn tell_of_links(&mut self, upstreams: &[Item], own_servers: &[IpAddr]) {
+    fn tell_of_links(&mut self, upstreams: &[Item], own_servers: &[Address]) {
         let Some(origin) = upstreams.first().and_then(|item| item.from.first()) else { return };
         let others: Vec<String> =
-            self.of_links.iter().filter(|address| !own_servers.contains(address)).map(IpAddr::to_string).collect();
+            self.of_links.iter().filter(|address| !own_servers.contains(address)).map(Address::to_string).collect();
         let others = if others.is_empty() { String::new() } else { format!(", now {}", others.join(", ")) };
         let why = format!(
             "resolved asks, beside these servers, those of links that have a default route (DHCP, VPN{others}); rollcall asks \
@@ -386,7 +390,7 @@ impl Resolved {
     }
 
     fn write(mut self) -> Result<Import, Vec<Problem>> {
-        let own_servers: Vec<IpAddr> = self.servers.iter().map(|server| server.address).collect();
+        let own_servers: Vec<Address> = self.servers.iter().map(|server| server.address.clone()).collect();
         let upstreams = self.upstreams();
         let is_everywhere = self.listen.iter().any(|item| item.value == quoted("0.0.0.0:53"));
         let local = (!is_everywhere).then(|| Item { value: quoted("127.0.0.1:53"), from: Vec::new() });
@@ -597,6 +601,8 @@ mod tests {
         );
         assert!(remarks.iter().filter(|(fate, line)| (*fate, *line) == (Fate::LeftOut, Some(2))).count() == 2, "{remarks:?}");
         assert!(remarks.contains(&(Fate::Changed, Some(3))), "{remarks:?}");
+        let (table, ..) = import("[Resolve]\nDNS=fe80::1%eth0 [fe80::2]:5353%eth1 192.0.2.1%eth0\n", "");
+        assert_eq!(table["forward"]["upstreams"], vec!["fe80::1%eth0", "[fe80::2%eth1]:5353", "192.0.2.1"].into());
         // Another server is enough, and an empty list takes back what was said before.
         let (table, ..) = import("[Resolve]\nDNS=10.0.0.300 10.0.0.1\nDomains=~corp.example\n", "");
         assert_eq!(table["forward"]["route"][0]["upstreams"][0].as_str(), Some("10.0.0.1"));

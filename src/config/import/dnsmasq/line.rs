@@ -1,12 +1,12 @@
 //! How dnsmasq's lines read: options and values, and the forms that values have.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
 use super::super::Left;
 use crate::dns::Name;
-use crate::upstream::Upstream;
+use crate::upstream::{Address, Upstream};
 
 /// Characters that mean nothing within quotes; each is hidden behind one of these meanwhile.
 const HIDDEN: [(char, char); 4] = [(',', '\u{e000}'), ('.', '\u{e001}'), (':', '\u{e002}'), ('#', '\u{e003}')];
@@ -157,8 +157,9 @@ pub(super) fn upstream(text: &str) -> Result<String, Left> {
     if port == 0 {
         return Err(expected("a port from 1 to 65535", text));
     }
-    let written = match host.parse::<IpAddr>() {
-        Ok(address) => SocketAddr::new(address, port).to_string(),
+    let written = match host.parse::<Address>() {
+        Ok(address) if address.ip.is_ipv6() => format!("[{address}]:{port}"),
+        Ok(address) => format!("{address}:{port}"),
         Err(_) if host.contains([':', '%', '/']) => return Err(expected("ADDRESS#PORT", text)),
         Err(_) => format!("{host}:{port}"),
     };

@@ -505,7 +505,7 @@ mod tests {
 
     #[test]
     fn a_domain_whose_server_cannot_come_over_is_asked_of_nobody() {
-        for target in ["10.0.0.2@eth0", "fe80::1%eth0", "10.0.0.2#text", "10.0.0.2#0", "[::1]#53", "10.0.0.2,10.0.0.3"] {
+        for target in ["10.0.0.2@eth0", "fe80::1", "10.0.0.2#text", "10.0.0.2#0", "[::1]#53", "10.0.0.2,10.0.0.3"] {
             let (table, lost) = import(&format!("no-resolv\nserver=192.0.2.1\nserver=/corp.example/{target}\n"));
             assert_eq!(lost.len(), 1, "{target}: {lost:?}");
             let route = &table["forward"]["route"][0];
@@ -519,6 +519,8 @@ mod tests {
         assert_eq!(routes(&table), [route("corp.example", Some("10.0.0.2")), route("wild.example", None)]);
         let (table, _) = import("no-resolv\nrev-server=10.0.0.0/8,10.0.0.2@eth0\n");
         assert_eq!(strings(&table["forward"]["route"][0]["upstreams"]), [""; 0]);
+        let (table, lost) = import("no-resolv\nserver=fe80::1%eth0\nserver=fe80::2%br-lan#5353\n");
+        assert_eq!((strings(&table["forward"]["upstreams"]), lost), (vec!["fe80::1%eth0", "[fe80::2%br-lan]:5353"], vec![]));
         // Another server of the domain is enough.
         let (table, _) = import("no-resolv\nserver=/corp.example/10.0.0.2@eth0\nserver=/corp.example/10.0.0.3\n");
         assert_eq!(strings(&table["forward"]["route"][0]["upstreams"]), ["10.0.0.3"]);
