@@ -327,6 +327,7 @@ static ROUTES: &[Route] = &[
     route("/v1/peerings", &[("GET", Absent)]),
     route("/v1/snapshot", &[("GET", Absent), ("PUT", Absent)]),
     route("/metrics", &[("GET", call!(rollcall::metrics))]),
+    route("/v1/rollcall/status", &[("GET", call!(rollcall::status))]),
     route("/v1/rollcall/cache", &[("GET", call!(rollcall::cache))]),
     route("/v1/rollcall/cache/entries/", &[("GET", call!(rollcall::entries))]),
     route("/v1/rollcall/explain/", &[("GET", call!(rollcall::explain))]),

@@ -17,6 +17,8 @@ use crate::dns::{Class, Name, Names, Question, Type};
 
 /// What answers names, seen from the HTTP API. All of it may take as long as it takes to look at each kept answer.
 pub trait Resolver: Send + Sync {
+    /// What the server is made of, and how that fares.
+    fn status(&self) -> Value;
     /// How much is kept, and how often it was of use.
     fn cache(&self) -> Value;
     /// All that is counted, as Prometheus reads it.
@@ -41,6 +43,12 @@ const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// `GET /metrics`.
 pub(super) async fn metrics(api: Api, _: Request) -> Result<Reply, Refusal> {
     Ok(Reply::new(StatusCode::OK, Some(EXPOSITION), with(&api, |resolver| resolver.metrics()).await?))
+}
+
+/// `GET /v1/rollcall/status`.
+pub(super) async fn status(api: Api, request: Request) -> Result<Reply, Refusal> {
+    let shown = with(&api, |resolver| resolver.status()).await?;
+    Reply::json(&request, &shown)
 }
 
 /// `GET /v1/rollcall/cache`.

@@ -81,7 +81,7 @@ pub(super) fn source_text(source: &str) -> &'static str {
 }
 
 /// What stands under a key, as one printable line; nothing for what is not there.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => printable(text),
@@ -90,7 +90,7 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
@@ -142,24 +142,33 @@ fn print(told: &Value, output: &mut Output) -> Result<(), Error> {
         output.line("")?;
         if kept.is_empty() { output.line("Not in the cache.")? } else { output.table(&cache::rows(kept))? }
     }
-    let heading = ["Upstream", "State", "Latency", "Sent", "Answered", "Failed", "Missed"];
-    table(output, list(&route["upstreams"]), &heading, |upstream| {
-        let state = match (&upstream["up"], &upstream["leads_back"]) {
-            (_, Value::Bool(true)) => "leads back here: set aside",
-            (Value::Bool(true), _) => "up",
-            _ => "failing: asked last",
-        };
-        let latency = upstream["latency_ms"].as_f64().map_or_else(|| "unknown".to_owned(), |ms| format!("{ms} ms"));
-        let counts = ["sent", "answered", "failed", "missed"].map(|key| text(&upstream[key]));
-        [text(&upstream["upstream"]), state.to_owned(), latency].into_iter().chain(counts).collect()
-    })?;
+    table(output, list(&route["upstreams"]), &UPSTREAM, upstream_row)?;
     table(output, list(&told["tries"]), &["Asked now", "Outcome", "Time"], |tried| {
         vec![text(&tried["upstream"]), text(&tried["outcome"]), format!("{} ms", tried["took_ms"])]
     })
 }
 
+/// What is told of each upstream.
+pub(super) const UPSTREAM: [&str; 7] = ["Upstream", "State", "Latency", "Sent", "Answered", "Failed", "Missed"];
+
+pub(super) fn upstream_row(upstream: &Value) -> Vec<String> {
+    let state = match (&upstream["up"], &upstream["leads_back"]) {
+        (_, Value::Bool(true)) => "leads back here: set aside",
+        (Value::Bool(true), _) => "up",
+        _ => "failing: asked last",
+    };
+    let latency = upstream["latency_ms"].as_f64().map_or_else(|| "unknown".to_owned(), |ms| format!("{ms} ms"));
+    let counts = ["sent", "answered", "failed", "missed"].map(|key| text(&upstream[key]));
+    [text(&upstream["upstream"]), state.to_owned(), latency].into_iter().chain(counts).collect()
+}
+
 /// A table behind an empty line; nothing without rows.
-fn table(output: &mut Output, values: &[Value], heading: &[&str], row: impl Fn(&Value) -> Vec<String>) -> Result<(), Error> {
+pub(super) fn table(
+    output: &mut Output,
+    values: &[Value],
+    heading: &[&str],
+    row: impl Fn(&Value) -> Vec<String>,
+) -> Result<(), Error> {
     if values.is_empty() {
         return Ok(());
     }

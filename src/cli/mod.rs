@@ -21,6 +21,7 @@ mod serve;
 mod services;
 mod shell;
 mod spelling;
+mod status;
 
 use std::ffi::OsString;
 use std::io;
@@ -171,6 +172,7 @@ Examples:
   rollcall services register web.json                         register the services of a file
   rollcall query web.service.consul SRV @127.0.0.1:1053       ask, and see who answered and why
   rollcall explain web.service.consul                         who answers, and why
+  rollcall status                                             how the server fares, and whom it asks
   rollcall catalog services --tags                            what is known
   rollcall check --config rollcall.toml                       find mistakes before starting
   rollcall import dnsmasq /etc/dnsmasq.conf                   make a configuration from another program's
@@ -188,6 +190,7 @@ enum Command {
     Query(query::QueryArgs),
     Explain(explain::ExplainArgs),
     Cache(cache::CacheArgs),
+    Status(status::StatusArgs),
     Check(check::CheckArgs),
     Import(import::ImportArgs),
     Completions(shell::CompletionsArgs),
@@ -205,6 +208,7 @@ impl Command {
             Self::Query(args) => args.run(output),
             Self::Explain(args) => args.run(output),
             Self::Cache(args) => args.run(output),
+            Self::Status(args) => args.run(output),
             Self::Check(args) => args.run(output),
             Self::Import(args) => args.run(output),
             Self::Completions(args) => args.run(output),

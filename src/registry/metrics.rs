@@ -1,6 +1,9 @@
 //! What the registry holds and does, in numbers.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+
+use serde_json::{Value, json};
 
 use super::Registry;
 use crate::catalog::{Catalog, Health, Index};
@@ -37,6 +40,18 @@ impl Counters {
 }
 
 impl Registry {
+    /// How much is registered, as JSON. Looks at each instance, unless nothing changed since the last time.
+    pub fn status(&self) -> Value {
+        let (catalog, counters) = (self.snapshot(), &self.inner.published.counters);
+        let instances = HEALTHS.iter().map(Health::to_string).zip(counters.instances(&catalog));
+        json!({
+            "services": catalog.services().len(),
+            "nodes": catalog.nodes().len(),
+            "instances": instances.collect::<BTreeMap<_, _>>(),
+            "index": catalog.index(),
+        })
+    }
+
     /// What is registered, and what it takes to keep it. Looks at each instance, unless nothing changed since the last time.
     pub fn metrics(&self, page: &mut Page) {
         use Kind::{Counter, Gauge};

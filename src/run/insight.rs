@@ -4,7 +4,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::api::Resolver;
 use crate::dns::{Name, Names, Question, Type};
+use crate::duration;
 use crate::metrics::{Kind, Page};
 use crate::registry::Registry;
 use crate::server::Responder;
@@ -31,6 +32,16 @@ impl Insight {
 }
 
 impl Resolver for Insight {
+    fn status(&self) -> Value {
+        let mut status = self.responder.status();
+        status.insert("version".into(), json!(env!("CARGO_PKG_VERSION")));
+        let uptime = Duration::from_secs(self.begun.elapsed().as_secs());
+        status.insert("uptime".into(), json!(duration::write(uptime)));
+        status.insert("registry".into(), self.registry.status());
+        status.insert("cache".into(), self.cache());
+        Value::Object(status)
+    }
+
     fn cache(&self) -> Value {
         let setup = self.responder.setup();
         let forwarders = setup.forwarders();

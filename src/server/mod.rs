@@ -27,6 +27,7 @@ mod relay;
 mod responder;
 mod seats;
 mod setup;
+mod status;
 mod tally;
 mod tcp;
 mod trace;

@@ -165,6 +165,14 @@ impl Tallies {
         listened
     }
 
+    /// Those that are open: the address and port of each, and its transport.
+    pub(super) fn open(&self) -> Vec<(Arc<str>, Transport)> {
+        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever counts there holds it.
+        let open = listeners.iter().filter(|listened| Arc::strong_count(listened) > 1);
+        open.map(|listened| (listened.place.name.clone(), listened.place.transport)).collect()
+    }
+
     fn all(&self) -> Vec<Arc<Listened>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

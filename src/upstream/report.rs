@@ -27,6 +27,16 @@ const DOMAINS_TOLD: usize = 8;
 /// Where a question goes.
 #[derive(Debug, Serialize)]
 pub struct Way {
+    #[serde(flatten)]
+    standing: Standing,
+    failed_lately: bool,
+    /// The zone from whose keys on an answer is validated.
+    trust_anchor: Option<String>,
+}
+
+/// Upstreams that stand in for each other, and how they fare.
+#[derive(Debug, Serialize)]
+pub struct Standing {
     group: String,
     number: u16,
     /// The first of those that go there too; none for all names without a route.
@@ -34,9 +44,6 @@ pub struct Way {
     /// How many there are beside those.
     more_domains: usize,
     order: &'static str,
-    failed_lately: bool,
-    /// The zone from whose keys on an answer is validated.
-    trust_anchor: Option<String>,
     upstreams: Vec<Faring>,
 }
 
@@ -142,6 +149,21 @@ impl Forwarder {
     /// Where a question goes, and how those are who would be asked; `None` when nobody is.
     pub fn explain(&self, question: &Question) -> Option<Way> {
         let (number, group) = self.groups.of(question)?;
+        let key = Key::new(&Query::of(question.clone()), number);
+        let anchor = self.validator.as_ref().and_then(|validator| validator.anchor_of(question));
+        Some(Way {
+            standing: self.standing(number, group),
+            failed_lately: key.is_some_and(|key| self.failed_lately(&key, false, group).is_some()),
+            trust_anchor: anchor.map(|zone| zone.to_string()),
+        })
+    }
+
+    /// All that may be asked, and how they fare.
+    pub fn standings(&self) -> Vec<Standing> {
+        (0..).zip(&self.groups.all).map(|(number, group)| self.standing(number, group)).collect()
+    }
+
+    fn standing(&self, number: u16, group: &Group) -> Standing {
         let faring = |(Member { link, tally }, condition): (&Member, Condition)| Faring {
             upstream: tally.text().clone(),
             up: !condition.is_suspect(),
@@ -158,18 +180,8 @@ impl Forwarder {
         let mut domains = self.groups.routes.domains_of(number);
         let more_domains = domains.len().saturating_sub(DOMAINS_TOLD);
         domains.truncate(DOMAINS_TOLD);
-        let key = Key::new(&Query::of(question.clone()), number);
-        let anchor = self.validator.as_ref().and_then(|validator| validator.anchor_of(question));
-        Some(Way {
-            group: group.name.clone(),
-            number,
-            domains,
-            more_domains,
-            order: order(group.manner),
-            failed_lately: key.is_some_and(|key| self.failed_lately(&key, false, group).is_some()),
-            trust_anchor: anchor.map(|zone| zone.to_string()),
-            upstreams: group.fares().into_iter().map(faring).collect(),
-        })
+        let upstreams = group.fares().into_iter().map(faring).collect();
+        Standing { group: group.name.clone(), number, domains, more_domains, order: order(group.manner), upstreams }
     }
 
     /// Asks each upstream that a question may go to, all at once, and tells how each fared. It counts as any question to

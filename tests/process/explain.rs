@@ -163,3 +163,35 @@ fn a_query_shows_which_upstreams_were_tried_for_it() {
     let line: Value = serde_json::from_str(&log).expect("JSON");
     assert_eq!(line["upstream"], json!(witness.address.to_string()), "{line}");
 }
+
+#[test]
+fn status_shows_what_there_is_and_says_no_when_nobody_answers() {
+    let directory = directory();
+    let (witness, silent) = (Witness::start(), Silent::start());
+    let config = format!(
+        "[forward]\nupstreams = [\"{}\"]\ntimeout = \"300ms\"\n\
+         [[forward.route]]\ndomains = [\"corp.example\"]\nupstreams = [\"{}\"]\n\
+         [[block]]\nlists = [\"ads.txt\"]\n",
+        witness.address, silent.address
+    );
+    fs::write(directory.path().join("rollcall.toml"), config).expect("written");
+    fs::write(directory.path().join("ads.txt"), "ads.example\ntrack.example\n").expect("written");
+    let rollcall = Launch::serve(directory.path()).option("--config", "rollcall.toml").start();
+    assert_eq!(rollcall.ask("www.example.net", "A").answers(), [Witness::ANSWER]);
+    let status = rollcall.cli(["status", "--json"]);
+    let shown: Value = serde_json::from_str(&status.ok()).expect("JSON");
+    assert_eq!((&shown["registry"]["services"], &shown["registry"]["instances"]["passing"]), (&json!(1), &json!(1)), "{shown}");
+    let listener = json!({ "address": rollcall.dns.to_string(), "transport": "udp" });
+    assert!(shown["listeners"].as_array().expect("a list").contains(&listener), "{shown}");
+    assert_eq!((&shown["block_lists"][0]["names"], &shown["cache"]["entries"]), (&json!(2), &json!(1)), "{shown}");
+    let groups: Vec<_> = shown["groups"].as_array().expect("a list").iter().map(|group| &group["group"]).collect();
+    assert_eq!(groups, ["default", "corp.example."]);
+    assert_eq!(shown["groups"][0]["upstreams"][0]["upstream"], witness.address.to_string());
+    within(Duration::from_secs(20), "the silent one is asked last", || {
+        rollcall.ask(&format!("n{}.corp.example", fastrand::u32(..)), "A");
+        let status = rollcall.cli(["status"]);
+        let line = status.stdout.lines().find(|line| line.starts_with("corp.example.")).unwrap_or_default();
+        let has_failed = line.contains("failing: asked last") && status.status == 1;
+        if has_failed && status.stdout.contains("2 names of ") { Ok(()) } else { Err(format!("{status:?}")) }
+    });
+}

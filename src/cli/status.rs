@@ -1,0 +1,112 @@
+//! `rollcall status`: how a server fares, at one glance.
+
+use clap::Args;
+use serde_json::Value;
+
+use super::api::{Api, ApiArgs};
+use super::explain::{UPSTREAM, list, table, text, upstream_row};
+use super::output::Output;
+use super::{Done, Error};
+
+/// Show how a server fares: where it listens, what it knows, whom it asks.
+///
+/// Exits with 1 when nobody answers who is asked about some names.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct StatusArgs {
+    /// Print JSON, as the HTTP API gives it
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    api: ApiArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  rollcall status
+  rollcall status --json | jq '.groups[].upstreams[] | select(.up | not)'";
+
+impl StatusArgs {
+    pub(super) fn run(self, output: &mut Output) -> Result<Done, Error> {
+        let (api, path) = (Api::new(self.api)?, "/v1/rollcall/status");
+        let status = api.get(path, &[])?;
+        if self.json {
+            output.json(&status)?;
+        } else if status["groups"].is_array() {
+            print(&status, output)?;
+        } else {
+            return Err(api.unexpected(path, "how the server fares").into());
+        }
+        let is_served = |group: &Value| {
+            let upstreams = list(&group["upstreams"]);
+            upstreams.is_empty() || upstreams.iter().any(|upstream| upstream["up"] == true)
+        };
+        Ok(if list(&status["groups"]).iter().all(is_served) { Done::Yes } else { Done::No })
+    }
+}
+
+fn print(status: &Value, output: &mut Output) -> Result<(), Error> {
+    output.heading(format_args!("rollcall {}, up for {}", text(&status["version"]), text(&status["uptime"])))?;
+    output.line(format_args!("  listens      {}", listeners(list(&status["listeners"]))))?;
+    let registry = &status["registry"];
+    let count = |value: &Value, one: &str| {
+        let number = text(value);
+        if number == "1" { format!("1 {one}") } else { format!("{number} {one}s") }
+    };
+    let instances: Vec<_> = ["passing", "warning", "critical"]
+        .iter()
+        .filter(|&&health| registry["instances"][health] != 0)
+        .map(|health| format!("{} {health}", text(&registry["instances"][health])))
+        .collect();
+    let instances = if instances.is_empty() { "none".to_owned() } else { instances.join(", ") };
+    let (services, nodes) = (count(&registry["services"], "service"), count(&registry["nodes"], "node"));
+    output.line(format_args!("  registry     {services} on {nodes}; instances: {instances}"))?;
+    let cache = &status["cache"];
+    let megabytes = |value: &Value| format!("{:.1}", value.as_f64().unwrap_or_default() / 1e6);
+    output.line(format_args!(
+        "  cache        {}, {} of {} MB; {}, {}",
+        count(&cache["entries"], "answer"),
+        megabytes(&cache["octets"]),
+        megabytes(&cache["octets_max"]),
+        count(&cache["hits"], "hit"),
+        text(&cache["misses"]) + " misses",
+    ))?;
+    for lists in list(&status["block_lists"]) {
+        output.line(format_args!("  blocks       {} of {}", count(&lists["names"], "name"), text(&lists["list"])))?;
+    }
+    let groups = list(&status["groups"]);
+    let rows: Vec<Value> = groups
+        .iter()
+        .flat_map(|group| {
+            let name = match group["view"].as_str() {
+                Some(view) => format!("{} of {view}", text(&group["group"])),
+                None => text(&group["group"]),
+            };
+            list(&group["upstreams"]).iter().map(move |upstream| {
+                let mut row = upstream.clone();
+                row["group"] = name.clone().into();
+                row
+            })
+        })
+        .collect();
+    if rows.is_empty() {
+        output.line("")?;
+        return output.line("Nobody is asked about names of others.");
+    }
+    let heading: Vec<&str> = ["Group"].into_iter().chain(UPSTREAM).collect();
+    table(output, &rows, &heading, |row| [text(&row["group"])].into_iter().chain(upstream_row(row)).collect())
+}
+
+/// Each address once, with its transports.
+fn listeners(listeners: &[Value]) -> String {
+    let mut places: Vec<(String, Vec<String>)> = Vec::new();
+    for listener in listeners {
+        let (address, transport) = (text(&listener["address"]), text(&listener["transport"]));
+        match places.iter_mut().find(|(other, _)| *other == address) {
+            Some((_, transports)) => transports.push(transport),
+            None => places.push((address, vec![transport])),
+        }
+    }
+    let places: Vec<_> = places.iter().map(|(address, transports)| format!("{address} ({})", transports.join(", "))).collect();
+    if places.is_empty() { "nowhere".to_owned() } else { places.join(", ") }
+}
