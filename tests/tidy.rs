@@ -26,8 +26,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "run",
         &[
-            "dns", "catalog", "registry", "resolve", "upstream", "server", "api", "config", "limits", "problem", "metrics",
-            "tls",
+            "dns", "catalog", "registry", "resolve", "upstream", "server", "api", "config", "limits", "problem", "duration",
+            "metrics", "tls",
         ],
     ),
     (
