@@ -1,7 +1,7 @@
 """The forwarders that scripts/bench and scripts/faults measure rollcall beside.
 
 Each function gives the command that starts one on a port of 127.0.0.1, before upstreams that are (address, port), with its
-files in a folder, on one thread where that can be said. What one measurement wants besides is in the forwarder's own words.
+files in a folder, on as many threads as it has by default. What one measurement wants besides is in the forwarder's own words.
 """
 import os, pathlib, shutil
 
@@ -35,7 +35,6 @@ def unbound(folder, port, upstreams, server="", forward=""):
     return ["unbound", "-d", "-c", write(folder / "unbound.conf", f"""server:
  interface: 127.0.0.1
  port: {port}
- num-threads: 1
  do-daemonize: no
  username: ""
  chroot: ""
@@ -54,7 +53,7 @@ def unbound(folder, port, upstreams, server="", forward=""):
 def named(folder, port, upstreams, options="", zones=""):
     place = empty(folder / "bind")
     servers = " ".join(f"{address} port {at};" for address, at in upstreams)
-    return ["named", "-f", "-n", 1, "-c", write(folder / "named.conf", f"""options {{ directory "{place}"; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; recursion yes; forward only; forwarders {{ {servers} }}; dnssec-validation no; pid-file none; session-keyfile "{place}/session.key"; empty-zones-enable no; {options} }};
+    return ["named", "-f", "-c", write(folder / "named.conf", f"""options {{ directory "{place}"; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; recursion yes; forward only; forwarders {{ {servers} }}; dnssec-validation no; pid-file none; session-keyfile "{place}/session.key"; empty-zones-enable no; {options} }};
 controls {{ }};
 logging {{ category default {{ null; }}; }};
 {zones}
@@ -69,7 +68,7 @@ def kresd(folder, port, upstreams, modules=""):
 
 def pdns_recursor(folder, port, *options):
     place = empty(folder / "pdns")
-    return ["pdns_recursor", f"--config-dir={place}", f"--socket-dir={place}", "--local-address=127.0.0.1", f"--local-port={port}", "--threads=1", "--dnssec=off", "--daemon=no", "--quiet=yes", "--disable-syslog", "--loglevel=0", "--dont-query=", *options]
+    return ["pdns_recursor", f"--config-dir={place}", f"--socket-dir={place}", "--local-address=127.0.0.1", f"--local-port={port}", "--dnssec=off", "--daemon=no", "--quiet=yes", "--disable-syslog", "--loglevel=0", "--dont-query=", *options]
 
 
 def dnsdist(folder, port, upstreams, server="", cache="", more=""):
