@@ -6,11 +6,21 @@ files in a folder, on as many threads as it has by default. What one measurement
 import os, pathlib, shutil
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
+# Where programs are that may be in no package of the system, or are not to be installed from it.
+PLACES = [os.environ.get("PEERS_BIN", ""), TOP / "target/tools/bin", TOP / "target/tools/systemd-resolved", os.environ["PATH"], "/usr/lib/systemd"]
 
 
 def rollcall():
     """The binary that is measured."""
     return os.environ.get("ROLLCALL", str(TOP / "target/release/rollcall"))
+
+
+def found(name):
+    """The path of a program; FileNotFoundError where there is none."""
+    path = shutil.which(name, path=os.pathsep.join(str(place) for place in PLACES if place))
+    if not path:
+        raise FileNotFoundError(f"{name} is not installed, left out")
+    return path
 
 
 def write(path, text):
@@ -79,3 +89,22 @@ def dnsdist(folder, port, upstreams, server="", cache="", more=""):
 def smartdns(folder, port, upstreams, more=""):
     servers = "".join(f"server {address}:{at}\n" for address, at in upstreams)
     return ["smartdns", "-f", "-x", "-c", write(folder / "smartdns.conf", f"bind 127.0.0.1:{port}\n{servers}cache-size 20000\nspeed-check-mode none\ndualstack-ip-selection no\nlog-level error\nlog-file {folder}/smartdns.txt\ncache-persist no\nuser root\nmax-query-limit 65535\n{more}"), "-p", "-"]
+
+
+def coredns(folder, port, upstreams, cache=""):
+    servers = " ".join(f"{address}:{at}" for address, at in upstreams)
+    return [found("coredns"), "-quiet", "-conf", write(folder / "Corefile", f".:{port} {{\n bind 127.0.0.1\n errors\n cache {{\n{cache} }}\n forward . {servers}\n}}\n")]
+
+
+def resolved(folder, port, upstreams, more=""):
+    """As root. It has its configuration and state below /run and lets go of root, for which it is given both in a mount
+    namespace of its own; no bus is there, so that it takes no name of the machine's own."""
+    program, place = found("systemd-resolved"), empty(folder / "resolved")
+    servers = " ".join(f"{address}:{at}" for address, at in upstreams)
+    write(place / "resolved.conf", f"[Resolve]\nDNS=\nDNS={servers}\nFallbackDNS=\nDomains=~.\nDNSSEC=no\nDNSOverTLS=no\nLLMNR=no\nMulticastDNS=no\nDNSStubListener=no\nDNSStubListenerExtra=udp:127.0.0.1:{port}\n{more}")
+    write(place / "passwd", pathlib.Path("/etc/passwd").read_text() + "systemd-resolve:x:64999:64999::/:/usr/sbin/nologin\n")
+    script = """set -e; cd "$1"; mount --bind passwd /etc/passwd; mount -t tmpfs none /run
+mkdir -p /run/systemd/resolve /run/systemd/resolved.conf.d; chown systemd-resolve: /run/systemd/resolve
+cp resolved.conf /run/systemd/resolved.conf.d/; exec "$2"
+"""
+    return ["unshare", "--mount", "sh", "-c", script, "sh", place, program]
