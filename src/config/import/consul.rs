@@ -28,6 +28,18 @@ struct Consul {
     keys: Vec<(String, Origin)>,
 }
 
+/// Characters of a line that are shown as they are; a file of one line would be shown at each of its settings otherwise.
+const LINE: usize = 100;
+
+/// A setting without its neighbours of the same line.
+fn setting(key: &str, value: &Json) -> String {
+    let whole = format!("\"{key}\": {value}");
+    match whole.char_indices().nth(LINE) {
+        Some((end, _)) => format!("{}…", &whole[..end]),
+        None => whole,
+    }
+}
+
 impl Consul {
     /// Takes note of a file's keys, and of those that have no effect.
     fn note(&mut self, path: &Path, text: &str) {
@@ -35,13 +47,14 @@ impl Consul {
         let _ = json_strip_comments::strip(&mut plain);
         // It was read as an object before.
         let object: Map<String, Json> = serde_json::from_str(&plain).unwrap_or_default();
-        for key in object.keys() {
+        for (key, value) in &object {
             let written = format!("\"{key}\"");
             let line = plain.lines().position(|line| line.contains(&written));
-            let shown = line.and_then(|line| text.lines().nth(line)).unwrap_or(&written).trim().to_owned();
+            let whole = line.and_then(|line| text.lines().nth(line)).unwrap_or(&written).trim();
+            let shown = if whole.chars().count() > LINE { setting(key, value) } else { whole.to_owned() };
             let origin = Origin::new(path, line.map(|line| line + 1), &shown);
             if agent::NEEDLESS.contains(&&**key) {
-                self.remarks.needless(&origin, "it says nothing to a single server");
+                self.remarks.needless(&origin, format!("`{key}` says nothing to a single server"));
             } else if !agent::OBEYED.contains(&&**key) {
                 let left = Left::new(format!("`{key}` has no effect here"));
                 let hint = match &**key {
@@ -86,8 +99,10 @@ impl Consul {
                 self.set(Section::Node, "address", Some(quoted(address.to_string())), &["advertise_addr", "bind_addr"]);
             }
             Some(Err(_)) => {
-                for origin in self.from(&["advertise_addr", "bind_addr"]) {
-                    self.remarks.left_out(&origin, Left::new("expected an address; templates are not read"));
+                let key = if agent.advertise_addr.is_some() { "advertise_addr" } else { "bind_addr" };
+                for origin in self.from(&[key]) {
+                    let left = Left::new(format!("`{key}`: expected an address; templates are not read"));
+                    self.remarks.left_out(&origin, left.hint("`address` in [node] is what other hosts reach this one at"));
                 }
             }
             _ => {}
@@ -240,6 +255,22 @@ mod tests {
         let lost: Vec<_> = import.remarks.iter().filter(|remark| remark.fate == Fate::LeftOut).collect();
         assert_eq!((lost.len(), lost[0].origin.line), (1, Some(9)), "{lost:?}");
         assert!(!import.is_whole() && lost[0].instead.as_ref().is_some_and(|hint| hint.contains("cluster")));
+        // Settings and services in one line of one file: each is told by itself, and the file is no riddle to the loader of services.
+        let line = r#"{"server": true, "acl": {"enabled": true}, "bind_addr": "{{ GetPrivateIP }}", "recursors": ["192.0.2.1"], "service": {"name": "db", "port": 5432}}"#;
+        std::fs::write(&file, line).unwrap();
+        let import = consul(std::slice::from_ref(&file)).unwrap();
+        let told: Vec<String> = import.remarks.iter().map(|remark| format!("{} {}", remark.origin.text, remark.why)).collect();
+        assert_eq!(
+            told,
+            [
+                "\"acl\": {\"enabled\":true} `acl` has no effect here",
+                "\"server\": true `server` says nothing to a single server",
+                "\"bind_addr\": \"{{ GetPrivateIP }}\" `bind_addr`: expected an address; templates are not read",
+            ]
+        );
+        assert!(import.toml.contains("agent.json:1: \"recursors\": [\"192.0.2.1\"]\nupstreams"), "{}", import.toml);
+        let (definitions, problems) = crate::registry::definition::file(Default::default(), &file, line);
+        assert_eq!((definitions.services.len(), problems), (1, vec![]));
         std::fs::write(&file, "{\"ports\": 3}").unwrap();
         assert!(consul(&[file]).is_err());
     }

@@ -25,6 +25,30 @@ pub struct Definitions {
 /// Problems that are told of one file; a file of a million broken entries tells enough with these.
 const PROBLEMS_MAX: usize = 100;
 
+/// The settings of Consul's agent, which may stand beside services in one file. They are none of ours, and no mistake.
+const AGENT_KEYS: &str = "\
+    acl acl_agent_master_token acl_agent_token acl_datacenter acl_default_policy acl_down_policy \
+    acl_enable_key_list_policy acl_enforce_version_8 acl_master_token acl_replication_token acl_token acl_ttl addresses \
+    advertise_addr advertise_addr_ipv4 advertise_addr_ipv6 advertise_addr_wan advertise_addr_wan_ipv4 \
+    advertise_addr_wan_ipv6 advertise_reconnect_timeout alt_domain audit auto_config auto_encrypt auto_reload_config \
+    autopilot bind_addr bootstrap bootstrap_expect ca_file ca_path cache cert_file check_output_max_size \
+    check_update_interval client_addr cloud config_entries connect data_dir datacenter default_intention_policy \
+    default_query_time disable_anonymous_signature disable_coordinates disable_host_node_id \
+    disable_http_unprintable_char_filter disable_keyring_file disable_remote_exec disable_update_check \
+    discard_check_output discovery_max_stale dns_config domain enable_acl_replication enable_agent_tls_for_checks \
+    enable_central_service_config enable_debug enable_local_script_checks enable_script_checks enable_syslog encrypt \
+    encrypt_verify_incoming encrypt_verify_outgoing experiments gossip_lan gossip_wan http_config key_file \
+    leave_on_terminate license_path limits locality log_file log_json log_level log_rotate_bytes log_rotate_duration \
+    log_rotate_max_files max_query_time node_id node_meta node_name non_voting_server partition peering performance \
+    pid_file ports primary_datacenter primary_gateways primary_gateways_interval protocol raft_boltdb raft_logstore \
+    raft_protocol raft_snapshot_interval raft_snapshot_threshold raft_trailing_logs read_replica reconnect_timeout \
+    reconnect_timeout_wan recursors rejoin_after_leave reporting request_limits retry_interval retry_interval_wan \
+    retry_join retry_join_wan retry_max retry_max_wan rpc segment segments serf_lan serf_lan_allowed_cidrs serf_wan \
+    serf_wan_allowed_cidrs server server_name server_rejoin_age_max session_ttl_min skip_leave_on_interrupt start_join \
+    start_join_wan syslog_facility telemetry tls tls_cipher_suites tls_min_version tls_prefer_server_cipher_suites \
+    translate_wan_addrs ui ui_config ui_content_path ui_dir unix_sockets use_streaming_backend verify_incoming \
+    verify_incoming_https verify_incoming_rpc verify_outgoing verify_server_hostname version watches xds $schema";
+
 const SHAPE: &str = "write {\"service\": {…}} for one, {\"services\": [{…}, {…}]} for several";
 
 /// What a file is for.
@@ -33,7 +57,7 @@ pub enum Form {
     /// Services and checks, and nothing else.
     #[default]
     Services,
-    /// Consul's agent configuration, where they may stand among settings; those are none of ours.
+    /// Consul's agent configuration, in which whatever else stands is told by whoever reads the settings.
     Agent,
 }
 
@@ -125,6 +149,10 @@ impl Entry {
     }
 }
 
+fn is_agents(key: &str) -> bool {
+    AGENT_KEYS.split_ascii_whitespace().any(|own| own == key)
+}
+
 impl Reading {
     fn entry(&mut self, kind: Entry, json: &Json) {
         let count = match kind {
@@ -195,13 +223,13 @@ impl Reading {
         for (key, json) in &top {
             if let Some(kind) = Entry::of(key) {
                 self.entries_of(kind, key, json);
-            } else if alone {
+            } else if alone && !is_agents(key) {
                 let message = format!("unknown key {key:?} at the top of a services file; it is passed over");
                 self.fault(Fault { is_warning: true, entry: None, key: Some(key.clone()), message, hint: SHAPE.to_owned() });
             }
         }
         // An empty list says that there are none; a file that says nothing is rather a mistake.
-        let spoken = services_seen || top.keys().any(|key| Entry::of(key).is_some());
+        let spoken = services_seen || top.keys().any(|key| Entry::of(key).is_some() || is_agents(key));
         if alone && !spoken && self.faults.is_empty() {
             let message = "this file defines no service and no check".to_owned();
             self.fault(Fault { is_warning: false, entry: None, key: None, message, hint: SHAPE.to_owned() });
@@ -487,13 +515,13 @@ mod tests {
             (written, problems.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         let text = "//sample-service.json\n{\"Services\": [{\"ID\": \"a\", \"Name\": \"x\", \"New\": 1}, {\"Name\": \"y\", \"Port\": \"z\"}], \
-                    /* c */ \"CHECKS\": [{\"Name\": \"c\", \"TTL\": \"1s\"}], \"ports\": {}}";
+                    /* c */ \"CHECKS\": [{\"Name\": \"c\", \"TTL\": \"1s\"}], \"prots\": {}}";
         let (several, problems) = written(text);
         assert_eq!(
             Json::Array(several.services.into_iter().map(Json::Object).collect()),
             serde_json::json!([{"ID": "a", "Name": "x", "New": 1}])
         );
-        assert_eq!((several.checks.len(), problems.len()), (1, 3), "an unknown key, a wrong port, and `ports`: {problems:?}");
+        assert_eq!((several.checks.len(), problems.len()), (1, 3), "an unknown key, a wrong port, and `prots`: {problems:?}");
         let (bare, problems) = written(r#"{"ID": "web-1", "Name": "web", "Check": {"TTL": "15s"}}"#);
         assert_eq!((bare.services.len(), bare.checks.len(), problems.len()), (1, 0, 0));
         let (_, problems) = written("// top\n{\"service\": {name: 1}}");
@@ -536,11 +564,15 @@ mod tests {
         assert!(problems.is_empty(), "{problems:?}");
         assert_eq!((bare.services.len(), bare.services[0].checks.len(), bare.checks.len()), (1, 1, 0));
         assert_eq!(read(r#"{"services": []}"#).1, Vec::<String>::new());
+        // Consul's own single file has both, and its folder has files without services.
+        let (both, problems) = read(r#"{"datacenter": "dc1", "acl": {"enabled": true}, "service": {"name": "db"}}"#);
+        assert_eq!((both.services.len(), problems.len()), (1, 0), "{problems:?}");
+        assert_eq!(read(r#"{"retry_join": ["192.0.2.1"], "ports": {}}"#).1, Vec::<String>::new());
     }
 
     #[test]
     fn a_broken_entry_is_told_with_its_place_and_its_neighbours_load() {
-        let text = "{\n  \"services\": [\n    {\"name\": \"a\"},\n    {\"name\": \"b\", \"tags\": [\"}\\\"\"],\n     \"port\": \"80\"},\n    {\"port\": 1},\n    {\"name\": \"d\", \"port\": 70000},\n    {\"name\": \"e\", \"prot\": 5}\n  ],\n  \"checks\": [{\"name\": \"c\", \"interval\": \"5x\"}], \"ports\": {}\n}";
+        let text = "{\n  \"services\": [\n    {\"name\": \"a\"},\n    {\"name\": \"b\", \"tags\": [\"}\\\"\"],\n     \"port\": \"80\"},\n    {\"port\": 1},\n    {\"name\": \"d\", \"port\": 70000},\n    {\"name\": \"e\", \"prot\": 5}\n  ],\n  \"checks\": [{\"name\": \"c\", \"interval\": \"5x\"}], \"prots\": {}\n}";
         let (definitions, problems) = read(text);
         assert_eq!(definitions.services.iter().map(|service| &*service.name).collect::<Vec<_>>(), ["a", "e"]);
         let firsts: Vec<_> = problems.iter().map(|problem| problem.lines().next().unwrap()).collect();
@@ -552,7 +584,7 @@ mod tests {
                 "s.json:7:19: this service \"d\" is left out: expected a port of 0 to 65535, got 70000",
                 "s.json:8:19: unknown key \"prot\" in a service; it is passed over",
                 "s.json:10:28: this check \"c\" is left out: interval is no duration: time: unknown unit \"x\" in duration \"5x\"",
-                "s.json:10:48: unknown key \"ports\" at the top of a services file; it is passed over",
+                "s.json:10:48: unknown key \"prots\" at the top of a services file; it is passed over",
             ]
         );
         assert!(problems[3].contains("hint: did you mean \"port\"?"), "{}", problems[3]);
