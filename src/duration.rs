@@ -1,9 +1,11 @@
 //! Durations as Go writes them, and so Consul and our own configuration: `90s`, `1h30m`, `1.5s`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::{self, Unexpected, Visitor};
 
 /// Why a text is no duration, in Go's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,14 +25,44 @@ pub fn parse(text: &str) -> Result<Duration, Fault> {
 
 /// Reads a duration of a configuration file.
 pub fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    configured(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    configured(&String::deserialize(deserializer)?).map_err(de::Error::custom)
 }
 
 /// Reads durations of a configuration file, by name.
 pub fn deserialize_map<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Duration>, D::Error> {
     let texts = BTreeMap::<String, String>::deserialize(deserializer)?;
     let read = texts.into_iter().map(|(key, text)| Ok((key, configured(&text)?)));
-    read.collect::<Result<_, String>>().map_err(serde::de::Error::custom)
+    read.collect::<Result<_, String>>().map_err(de::Error::custom)
+}
+
+/// Reads whole seconds of a configuration file: a number, or a duration.
+pub fn deserialize_seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    deserializer.deserialize_any(Seconds)
+}
+
+/// The same, where they may be left out.
+pub fn deserialize_seconds_if_any<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    deserialize_seconds(deserializer).map(Some)
+}
+
+struct Seconds;
+
+impl Visitor<'_> for Seconds {
+    type Value = u32;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("seconds, such as 300 or \"5m\"")
+    }
+
+    fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<u32, E> {
+        u32::try_from(seconds).map_err(|_| E::invalid_value(Unexpected::Signed(seconds), &self))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<u32, E> {
+        let whole = configured(text).ok().filter(|duration| duration.subsec_nanos() == 0);
+        let seconds = whole.and_then(|duration| u32::try_from(duration.as_secs()).ok());
+        seconds.ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+    }
 }
 
 fn configured(text: &str) -> Result<Duration, String> {

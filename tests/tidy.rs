@@ -22,7 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("upstream", &["dns", "resolve", "limits", "problem", "duration", "metrics", "file", "tls", "doh"]),
     ("server", &["dns", "catalog", "resolve", "upstream", "limits", "problem", "metrics", "watch", "file", "doh"]),
     ("api", &["dns", "catalog", "registry", "limits", "problem", "duration"]),
-    ("config", &["dns", "registry", "resolve", "upstream", "server", "limits", "problem", "file"]),
+    ("config", &["dns", "registry", "resolve", "upstream", "server", "limits", "problem", "duration", "file"]),
     (
         "run",
         &[

@@ -133,5 +133,6 @@ fn services_file(path: &Path) -> (String, Vec<Problem>) {
         }
     };
     let (found, problems) = definition::file(Form::Services, path, &text);
-    (format!("services: {}, checks: {}", found.services.len(), found.checks.len()), problems)
+    let own: usize = found.services.iter().map(|service| service.checks.len()).sum();
+    (format!("services: {}, checks: {}", found.services.len(), found.checks.len() + own), problems)
 }

@@ -22,29 +22,54 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
         let message = error.message();
         let span = error.span().unwrap_or(0..0);
-        let problem = Problem::new(expected_and_got(message, text.get(span.clone()).unwrap_or_default()));
+        let problem = Problem::new(expected_and_got(message, Some(text.get(span.clone()).unwrap_or_default())));
         let problem = problem.at(Place::of(text, span));
         problem.hint(hint(message).unwrap_or_else(|| "see the commented sample, zones/rollcall.toml".into()))
     })
 }
 
-/// The parser's words, with what stands at the place where they do not say it.
-fn expected_and_got(message: &str, there: &str) -> String {
+/// What the parser expects, in its words and in ours.
+const WORDS: [(&str, &str); 9] = [
+    ("u16", "a number from 0 to 65535"),
+    ("u32", "a number from 0 to 4294967295"),
+    ("u64", "a number that is not negative"),
+    ("usize", "a number that is not negative"),
+    ("a nonzero u32", "a number of at least 1"),
+    ("a boolean", "true or false"),
+    ("a sequence", "a list"),
+    ("a string", "a text in quotes"),
+    ("a map", "a section"),
+];
+
+/// The parser's words in ours. What came is `there`, where its place is known; else what the parser says of it.
+pub(super) fn expected_and_got(message: &str, there: Option<&str>) -> String {
     /// Characters of what came that are shown.
     const SHOWN: usize = 40;
-    let message = match message.strip_prefix("unknown field ") {
-        Some(rest) => format!("expected a known key, got {rest}"),
+    let mismatch = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    let mismatch = mismatch.and_then(|mismatch| mismatch.split_once(", expected "));
+    let (expected, came) = if let Some((came, wanted)) = mismatch {
+        let wanted = WORDS.iter().find(|(word, _)| *word == wanted).map_or(wanted, |(_, words)| words);
+        (format!("expected {wanted}"), Some(came))
+    } else if let Some(key) = message.strip_prefix("missing field ") {
+        return format!("expected the key {key}, got none");
+    } else if let Some(rest) = message.strip_prefix("unknown field ") {
+        return format!("expected a known key, got {rest}");
+    } else if message == "invalid socket address syntax" {
         // What the standard library says of an address.
-        None if message == "invalid socket address syntax" => "expected ADDRESS:PORT".to_owned(),
-        None if message.contains("expected") => message.to_owned(),
-        None => format!("expected another value: {message}"),
+        ("expected ADDRESS:PORT".to_owned(), None)
+    } else if message.contains("got ") {
+        return message.to_owned();
+    } else if message.contains("expected") {
+        (message.to_owned(), None)
+    } else {
+        (format!("expected another value: {message}"), None)
     };
-    if message.contains("got ") {
-        return message;
+    let first = there.map(|there| there.lines().next().unwrap_or_default().trim()).or(came);
+    match first.map(|first| first.chars().take(SHOWN).collect::<String>()) {
+        None => expected,
+        Some(came) if came.is_empty() => format!("{expected}; got the end of the line"),
+        Some(came) => format!("{expected}; got {came}"),
     }
-    let first = there.lines().next().unwrap_or_default().trim();
-    let came: String = first.chars().take(SHOWN).collect();
-    if came.is_empty() { format!("{message}; got the end of the line") } else { format!("{message}; got {came}") }
 }
 
 /// For an unknown key, the known one that it is most like.
@@ -93,6 +118,41 @@ mod tests {
         let file: super::super::own::File =
             parse("[[record]]\nname = \"é.example\"\ntype = \"A\"\nvalue = \"192.0.2.1\"\n").unwrap();
         assert_eq!(file.record[0].name.to_string(), "xn--9ca.example.");
+    }
+
+    #[test]
+    fn amounts_may_have_units_and_what_is_wrong_is_told_with_them() {
+        let read = |text: &str| parse::<super::super::own::File>(text);
+        let file = read("[forward.cache]\nsize = \"64MB\"\nmin_ttl = \"5m\"\nmax_ttl = 3600\n").unwrap();
+        let cache = file.forward.cache;
+        assert_eq!((cache.size, cache.min_ttl, cache.max_ttl), (64 << 20, 300, 3600));
+        for (text, octets) in [("7", 7), ("\"7\"", 7), ("\"1 GiB\"", 1 << 30), ("\"512kB\"", 512 << 10)] {
+            assert_eq!(read(&format!("[forward.cache]\nsize = {text}\n")).unwrap().forward.cache.size, octets, "{text}");
+        }
+        for (text, told) in [
+            ("[forward.cache]\nsize = \"much\"", "expected octets, such as 33554432 or \"32MB\"; got \"much\""),
+            ("[forward.cache]\nsize = \"99999999999GB\"", "expected octets"),
+            ("[forward.cache]\nsize = -1", "expected octets"),
+            ("[forward.cache]\nmin_ttl = \"0.5s\"", "expected seconds, such as 300 or \"5m\"; got \"0.5s\""),
+            ("[forward.cache]\nmax_ttl = 5000000000", "expected seconds"),
+            ("local_ttl = true", "expected seconds"),
+            ("[clients]\nrate = 0", "expected a number of at least 1; got 0"),
+            ("[forward]\nrandom_case = \"no\"", "expected true or false; got \"no\""),
+            ("hosts = 7", "expected a list; got 7"),
+            ("[[view]]\nname = \"x\"", "expected the key `clients`, got none"),
+            ("[log]\nlevel = \"verbose\"", "expected one of error, warn, info, debug, trace, off, got \"verbose\""),
+            ("[[forward.route]]\nupstreams = []\ndomains = [\"10.0.0.1/8\"]", "write \"10.0.0.0/8\" or \"10.0.0.1\""),
+        ] {
+            let problem = read(text).unwrap_err();
+            assert!(problem.message.contains(told) && problem.place.is_some(), "{text}: {problem}");
+        }
+        let file = read("[[forward.route]]\nupstreams = []\ndomains = [\"10.0.0.0/8\", \"172.16.0.0/12\", \"corp.example\"]\n")
+            .unwrap();
+        let domains: Vec<String> = file.forward.route[0].domains.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            (domains.len(), &*domains[0], &*domains[1], &*domains[17]),
+            (18, "10.in-addr.arpa.", "16.172.in-addr.arpa.", "corp.example.")
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 use toml::Table;
 
 use super::{
@@ -13,6 +13,7 @@ use super::{
     relative_to, sequential, state_directory, view,
 };
 use crate::dns::Name;
+use crate::duration;
 use crate::limits::{self, NSID_OCTETS_MAX};
 use crate::problem::Problem;
 use crate::registry;
@@ -38,6 +39,7 @@ pub(super) struct File {
     rewrite: Vec<rewrite::Config>,
     hosts: Vec<PathBuf>,
     hosts_domain: Option<Name>,
+    #[serde(deserialize_with = "duration::deserialize_seconds")]
     local_ttl: u32,
     private_names: local::PrivateNames,
     zones: zone::Config,
@@ -111,6 +113,7 @@ struct Registry {
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Log {
+    #[serde(deserialize_with = "level")]
     level: String,
     queries: Option<QueryLogTarget>,
     format: QueryLogFormat,
@@ -120,6 +123,15 @@ impl Default for Log {
     fn default() -> Self {
         Self { level: "info".into(), queries: None, format: QueryLogFormat::default() }
     }
+}
+
+/// How much is logged; what is unknown would silence all of it.
+fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+    let text = String::deserialize(deserializer)?;
+    let level = text.to_lowercase();
+    let wrong = || de::Error::custom(format!("expected one of {}, got {text:?}", LEVELS.join(", ")));
+    if LEVELS.contains(&&*level) { Ok(level) } else { Err(wrong()) }
 }
 
 /// Reads a file, and what it names relative to its own place.

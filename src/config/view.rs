@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use super::file::expected_and_got;
 use super::{Options, override_upstreams, relative_to};
 use crate::limits::VIEWS_MAX;
 use crate::problem::{Problem, nearest};
@@ -83,7 +84,7 @@ fn view(section: Section, whole: &Table, folder: &Path, options: &Options) -> Re
     let Own { mut forward, mut zones, mut block, mut local } = match Own::deserialize(Value::Table(both)) {
         Ok(read) => read,
         Err(error) => {
-            problems.push(Problem::new(format!("[[view]] {name:?}: {}", error.message())));
+            problems.push(Problem::new(format!("[[view]] {name:?}: {}", expected_and_got(error.message(), None))));
             return Err(problems);
         }
     };

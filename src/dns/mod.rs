@@ -54,7 +54,7 @@ pub use edns::{
 };
 pub use header::{Header, Section};
 pub use message::{Flags, Message, Opcode, Rcode};
-pub use name::{Labels, Name, NameError, Names, deserialize_domains};
+pub use name::{Labels, Name, NameError, Names};
 pub use plain::PlainQuery;
 pub use query::{Query, Question, Reject};
 pub use record::{Class, RData, Record, Soa, Srv, Type};

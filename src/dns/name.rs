@@ -348,22 +348,6 @@ impl Names {
     }
 }
 
-/// A list of domains. Each stands for all names below it, so that what others write as `*.example` is `example`; taken as it
-/// is, it would be the name of an asterisk, which nobody asks for.
-pub fn deserialize_domains<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Name>, D::Error> {
-    let domains = <Vec<Name> as serde::Deserialize>::deserialize(deserializer)?;
-    match domains.iter().find(|domain| domain.wire.contains(&b'*')) {
-        None => Ok(domains),
-        Some(wild) => {
-            let text = wild.to_string();
-            let meant = text.trim_start_matches("*.");
-            let meant = if meant.contains('*') { "each that is meant" } else { meant };
-            let message = format!("expected domains, which stand for all names below them, got {text:?}: write {meant}");
-            Err(serde::de::Error::custom(message))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

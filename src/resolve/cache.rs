@@ -12,6 +12,7 @@ mod near;
 mod saved;
 mod times;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,11 +20,13 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 use quick_cache::Lifecycle;
 use quick_cache::sync::DefaultLifecycle;
-use serde::Deserialize;
+use serde::de::{self, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use self::key::{BEHIND, KEY_MAX};
 use self::times::Times;
 use crate::dns::{Name, Names};
+use crate::duration;
 use crate::limits;
 
 pub use entry::{Entry, Shown, patch};
@@ -36,16 +39,22 @@ pub use saved::Unusable;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Octets that all entries together may weigh; 0 keeps nothing.
+    #[serde(deserialize_with = "octets")]
     pub size: u64,
     /// Seconds: a TTL below the floor counts as the floor, one above the ceiling as the ceiling.
+    #[serde(deserialize_with = "duration::deserialize_seconds")]
     pub min_ttl: u32,
+    #[serde(deserialize_with = "duration::deserialize_seconds")]
     pub max_ttl: u32,
     /// Seconds: ceiling of negative answers' TTLs (RFC 2308, 5).
+    #[serde(deserialize_with = "duration::deserialize_seconds")]
     pub max_negative_ttl: u32,
     /// Seconds that an answer is kept beyond its TTL, for when nobody else answers (RFC 8767); 0 for none.
+    #[serde(deserialize_with = "duration::deserialize_seconds")]
     pub max_stale: u32,
     /// Seconds that a failure is remembered at most, when it comes again and again; from 1 to 300 (RFC 9520, 3.2). Few of
     /// them unless asked for: when the upstreams' own upstreams were away, nobody tells us that they are back.
+    #[serde(deserialize_with = "duration::deserialize_seconds")]
     pub max_failure_ttl: u32,
     /// Answers that are asked for often are fetched anew shortly before their end.
     pub prefetch: bool,
@@ -63,6 +72,39 @@ impl Default for Config {
             prefetch: true,
         }
     }
+}
+
+/// Octets: a number, or one with a unit, of 1,024 each.
+fn octets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    struct Octets;
+
+    impl Visitor<'_> for Octets {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("octets, such as 33554432 or \"32MB\"")
+        }
+
+        fn visit_i64<E: de::Error>(self, octets: i64) -> Result<u64, E> {
+            u64::try_from(octets).map_err(|_| E::invalid_value(Unexpected::Signed(octets), &self))
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
+            let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+            let number = text.strip_suffix(unit).and_then(|number| number.parse::<u64>().ok());
+            let shift = match unit.trim().trim_end_matches(['B', 'b']).trim_end_matches('i') {
+                "" => Some(0),
+                "K" | "k" => Some(10),
+                "M" => Some(20),
+                "G" => Some(30),
+                _ => None,
+            };
+            let octets = number.zip(shift).and_then(|(number, shift)| number.checked_mul(1 << shift));
+            octets.ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+        }
+    }
+
+    deserializer.deserialize_any(Octets)
 }
 
 /// All that is kept, shared by all workers. Cloning is cheap.

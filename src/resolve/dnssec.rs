@@ -40,7 +40,7 @@ pub struct Config {
     /// A file with more of them, one a line.
     pub trust_anchor_file: Option<PathBuf>,
     /// Domains that are not validated.
-    #[serde(deserialize_with = "crate::dns::deserialize_domains")]
+    #[serde(deserialize_with = "super::domains::deserialize")]
     pub exceptions: Vec<Name>,
     /// By how much this host's clock may be wrong.
     #[serde(deserialize_with = "duration::deserialize")]

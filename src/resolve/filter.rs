@@ -18,7 +18,7 @@ pub struct Config {
     /// An answer with an address of a private network is given as empty.
     pub private_addresses: bool,
     /// Domains that may have such addresses.
-    #[serde(deserialize_with = "crate::dns::deserialize_domains")]
+    #[serde(deserialize_with = "super::domains::deserialize")]
     pub private_allowed: Vec<Name>,
     /// So may all names, as far as it is the loopback address.
     pub loopback_allowed: bool,

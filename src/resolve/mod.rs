@@ -6,6 +6,7 @@ pub mod answer;
 pub mod block;
 pub mod cache;
 pub mod dnssec;
+pub mod domains;
 pub mod failures;
 pub mod filter;
 pub mod forward;

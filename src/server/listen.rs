@@ -97,7 +97,7 @@ pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 /// Octets of an interface's name at most (IFNAMSIZ without the zero at its end).
 const NAME_MAX: usize = 15;
 
-/// `127.0.0.1:53`, `[::1]:53`, or `eth0:53`.
+/// `127.0.0.1:53`, `[::1]:53`, `eth0:53`, or `eth*:53` for all interfaces whose names begin so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenAddress {
     Socket(SocketAddr),
@@ -125,7 +125,10 @@ impl ListenAddress {
         match self {
             Self::Socket(address) => vec![*address],
             Self::Interface { name, port } => {
-                let own = interfaces.iter().filter(|interface| interface.name == *name);
+                let own = interfaces.iter().filter(|interface| match name.strip_suffix('*') {
+                    Some(start) => interface.name.starts_with(start),
+                    None => interface.name == *name,
+                });
                 own.map(|interface| match interface.ip() {
                     // Such an address is nothing without its interface.
                     IpAddr::V6(v6) if v6.is_unicast_link_local() => {
@@ -170,7 +173,7 @@ impl FromStr for ListenAddress {
         // What has no letter was meant for an address.
         let is_name = name.len() <= NAME_MAX
             && name.contains(|c: char| c.is_ascii_alphabetic())
-            && name.bytes().all(|byte| byte.is_ascii_graphic() && !b"/:[]".contains(&byte));
+            && name.strip_suffix('*').unwrap_or(name).bytes().all(|byte| byte.is_ascii_graphic() && !b"/:[]*".contains(&byte));
         match port.parse() {
             Ok(port) if is_name => Ok(Self::Interface { name: name.to_owned(), port }),
             _ => Err(expected()),
@@ -196,13 +199,24 @@ mod tests {
             ("[::1]:53", ListenAddress::Socket("[::1]:53".parse().unwrap())),
             ("eth0:53", interface("eth0", 53)),
             ("br-lan.7:853", interface("br-lan.7", 853)),
+            ("eth*:53", interface("eth*", 53)),
         ] {
             assert_eq!(text.parse(), Ok(listen.clone()));
             assert_eq!(listen.to_string(), text);
         }
-        for text in
-            ["eth0", "127.0.0.1", "127.0.0.256:53", "::1:53", "[::1:53", ":53", "eth0:", "eth0:65536", "a-name-too-long-:53"]
-        {
+        for text in [
+            "eth0",
+            "127.0.0.1",
+            "127.0.0.256:53",
+            "::1:53",
+            "[::1:53",
+            ":53",
+            "eth0:",
+            "eth0:65536",
+            "e*h:53",
+            "*:53",
+            "a-name-too-long-:53",
+        ] {
             assert!(text.parse::<ListenAddress>().is_err_and(|error| error.contains("INTERFACE:PORT")), "{text}");
         }
     }
@@ -270,6 +284,8 @@ mod tests {
         let listen: ListenAddress = "lo:5300".parse().unwrap();
         let found = listen.resolve(&if_addrs::get_if_addrs().unwrap());
         assert!(found.contains(&([127, 0, 0, 1], 5300).into()), "{found:?}");
+        let alike = "l*:5300".parse::<ListenAddress>().unwrap().resolve(&if_addrs::get_if_addrs().unwrap());
+        assert!(alike.contains(&([127, 0, 0, 1], 5300).into()), "{alike:?}");
         assert!("nosuch0:53".parse::<ListenAddress>().unwrap().resolve(&if_addrs::get_if_addrs().unwrap()).is_empty());
     }
 }

@@ -157,7 +157,7 @@ pub struct Route {
 #[serde(default, deny_unknown_fields)]
 #[derive(Default)]
 struct RouteText {
-    #[serde(deserialize_with = "crate::dns::deserialize_domains")]
+    #[serde(deserialize_with = "crate::resolve::domains::deserialize")]
     domains: Vec<Name>,
     single_label: bool,
     addresses: Vec<IpAddr>,

@@ -174,7 +174,7 @@ fn rfc8906_3_1_a_client_that_asks_too_often_is_still_answered() {
 fn a_rate_that_cannot_be_is_told() {
     let directory = directory();
     for (config, expected) in [
-        ("rate = 0", "nonzero"),
+        ("rate = 0", "expected a number of at least 1; got 0"),
         ("rate = 2_000_000", "expected `rate` of 1 to 1000000 queries, got 2000000"),
         ("burst = 7", "`burst` and `rate_exempt` say nothing without `rate`"),
         ("rate_exemt = []", "did you mean `rate_exempt`?"),

@@ -75,6 +75,7 @@ fn a_bad_configuration_ends_before_a_port_is_bound() {
         ("[forward]\ntimeout = \"1ns\"\n", "expected 100ms to 60s"),
         ("[forward]\ntimeout = \"2562047h\"\n", "expected 100ms to 60s"),
         ("[dns]\nworkers = 0\n", "expected 1 to 1024"),
+        ("[log]\nlevel = \"verbose\"\n", "expected one of error, warn, info"),
         ("[dns]\nworkers = 1000000\n", "expected 1 to 1024"),
     ] {
         fs::write(directory.path().join("bad.toml"), text).expect("written");

@@ -111,10 +111,13 @@ fn a_reload_keeps_what_views_have_and_takes_what_is_new() {
         ("[[view]]\nname = \"x\"\nclients = []\n", "expected the networks of its clients, got none"),
         ("[[view]]\nname = \"boss\"\nclients = [\"127.1.0.0/16\"]\n", "expected a name of its own, got \"boss\" again"),
         ("[[view]]\nname = \"x\"\nclients = [\"127.1.0.0/16\"]\nforwrad = {}\n", "did you mean `forward`?"),
-        ("[[view]]\nname = \"x\"\nclients = [\"127.1.0.0/16\"]\nlocal_ttl = \"long\"\n", "[[view]] \"x\": invalid type"),
+        (
+            "[[view]]\nname = \"x\"\nclients = [\"127.1.0.0/16\"]\nlocal_ttl = \"long\"\n",
+            "[[view]] \"x\": expected seconds, such as 300 or \"5m\"; got string \"long\"",
+        ),
         ("[[view]]\nname = \"x\"\nclients = [\"127.1.0.0/16\"]\nforward.filter.bogus = [\"a\"]\n", "expected an address"),
         ("[[view]]\nname = \"../x\"\nclients = [\"127.1.0.0/16\"]\n", "expected a name of letters"),
-        ("[[view]]\nclients = [\"127.1.0.0/16\"]\n", "missing field `name`"),
+        ("[[view]]\nclients = [\"127.1.0.0/16\"]\n", "expected the key `name`, got none"),
     ] {
         configure(directory.path(), &main, &own, wrong);
         let output = Launch::bare(directory.path()).with("check").option("--config", "rollcall.toml").run();

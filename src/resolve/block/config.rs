@@ -24,13 +24,14 @@ pub struct Config {
     /// What is said of a blocked name; what the list says when unset, else that there is no such name.
     pub answer: Option<Answer>,
     /// Domains that are spared, with all names below them, whatever the lists say.
-    #[serde(deserialize_with = "crate::dns::deserialize_domains")]
+    #[serde(deserialize_with = "crate::resolve::domains::deserialize")]
     pub except: Vec<Name>,
     /// Lists of such.
     pub except_lists: Vec<PathBuf>,
     /// A name is blocked too when what others say of it is an alias of a blocked one.
     pub aliases: bool,
     /// Seconds that an answer may be remembered.
+    #[serde(deserialize_with = "crate::duration::deserialize_seconds")]
     pub ttl: u32,
 }
 

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::domains;
 use super::passing::{OTHER_CLASS, ROUND, own_edns};
 use super::presentation::{DataError, read_data};
 use super::route::Here;
@@ -45,6 +46,7 @@ pub struct Config {
     pub record: Vec<RecordConfig>,
     pub private_names: PrivateNames,
     /// Seconds that local data may be remembered, where it says nothing itself.
+    #[serde(deserialize_with = "crate::duration::deserialize_seconds")]
     pub local_ttl: u32,
 }
 
@@ -79,6 +81,7 @@ pub struct RecordConfig {
     /// As a zone file has it; names in it are absolute.
     pub value: String,
     /// Seconds; `local_ttl` when unset.
+    #[serde(default, deserialize_with = "crate::duration::deserialize_seconds_if_any")]
     pub ttl: Option<u32>,
 }
 
@@ -384,14 +387,7 @@ pub(super) fn soa(zone: Name, ttl: u32) -> Record {
 
 /// The name that leads from an address back to a name (RFC 1035, 3.5; RFC 3596, 2.5).
 fn reverse_name(address: IpAddr) -> Option<Name> {
-    let labels: Vec<String> = match address {
-        IpAddr::V4(v4) => v4.octets().iter().rev().map(u8::to_string).chain(["in-addr".into(), "arpa".into()]).collect(),
-        IpAddr::V6(v6) => {
-            let nibbles = v6.octets().into_iter().rev().flat_map(|octet| [octet & 15, octet >> 4]);
-            nibbles.map(|nibble| format!("{nibble:x}")).chain(["ip6".into(), "arpa".into()]).collect()
-        }
-    };
-    Name::from_labels(labels.iter().map(String::as_bytes))
+    domains::reverse(address.into()).pop()
 }
 
 /// The file itself, or those of a folder in the order of their names. What cannot be read is told when it is read.

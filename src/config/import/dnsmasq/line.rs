@@ -6,6 +6,7 @@ use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
 use super::super::Left;
 use crate::dns::Name;
+use crate::resolve::domains;
 use crate::upstream::{Address, Upstream};
 
 /// Characters that mean nothing within quotes; each is hidden behind one of these meanwhile.
@@ -173,21 +174,7 @@ pub(super) fn upstream(text: &str) -> Result<String, Left> {
 
 /// The domains below which the reverse names of a network are.
 pub(super) fn reverse_zones(network: IpNet) -> Vec<String> {
-    let (bits_per_label, labels): (u8, Vec<u8>) = match network.network() {
-        IpAddr::V4(v4) => (8, v4.octets().to_vec()),
-        IpAddr::V6(v6) => (4, v6.octets().iter().flat_map(|octet| [octet >> 4, octet & 15]).collect()),
-    };
-    let whole = usize::from(network.prefix_len() / bits_per_label);
-    let rest = network.prefix_len() % bits_per_label;
-    let text = |label: u8| if bits_per_label == 8 { label.to_string() } else { format!("{label:x}") };
-    let (head, end) =
-        (labels.get(..whole).unwrap_or_default(), if bits_per_label == 8 { "in-addr.arpa." } else { "ip6.arpa." });
-    let above: String = head.iter().rev().map(|label| text(*label) + ".").chain([end.to_owned()]).collect();
-    match labels.get(whole).filter(|_| rest > 0) {
-        None => vec![above],
-        // A length off the labels' bounds is several domains.
-        Some(first) => (0..1u16 << (bits_per_label - rest)).map(|n| format!("{}.{above}", text(first | n as u8))).collect(),
-    }
+    domains::reverse(network).iter().map(Name::to_string).collect()
 }
 
 /// Text as character strings of at most 255 octets, as a zone file has them.
