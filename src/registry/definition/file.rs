@@ -228,8 +228,10 @@ impl Reading {
                 self.fault(Fault { is_warning: true, entry: None, key: Some(key.clone()), message, hint: SHAPE.to_owned() });
             }
         }
-        // An empty list says that there are none; a file that says nothing is rather a mistake.
-        let spoken = services_seen || top.keys().any(|key| Entry::of(key).is_some() || is_agents(key));
+        // An empty list says that there are none; a file that says nothing is rather a mistake, and so is one without services
+        // from which they are to be handed on.
+        let is_settings = self.written.is_none() && top.keys().any(|key| is_agents(key));
+        let spoken = services_seen || is_settings || top.keys().any(|key| Entry::of(key).is_some());
         if alone && !spoken && self.faults.is_empty() {
             let message = "this file defines no service and no check".to_owned();
             self.fault(Fault { is_warning: false, entry: None, key: None, message, hint: SHAPE.to_owned() });
@@ -534,7 +536,7 @@ mod tests {
             (r#"{"services": ["web"]}"#, "left out"),
             (r#"{"services": 5}"#, "a service, or a list of services"),
             ("[]", "an object with service"),
-            (r#"{"ports": {}}"#, "ports"),
+            (r#"{"ports": {}}"#, "defines no service"),
             ("/* open", "s.json:1:"),
             ("{\"service\": {\n", "s.json:"),
         ] {
