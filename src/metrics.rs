@@ -107,6 +107,14 @@ impl Histogram {
         self.buckets[place].raise(count);
         self.nanoseconds.raise(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).saturating_mul(count));
     }
+
+    /// Adds those of another.
+    pub fn absorb(&self, other: &Self) {
+        let each =
+            |histogram: &Self| histogram.buckets.iter().chain([&histogram.nanoseconds]).map(Count::get).collect::<Vec<_>>();
+        let own = self.buckets.iter().chain([&self.nanoseconds]);
+        own.zip(each(other)).for_each(|(count, by)| count.raise(by));
+    }
 }
 
 /// Labels of a sample. Names are ours, values may be anything.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::transport::Transport;
 use crate::dns::{Header, Rcode};
-use crate::metrics::{Count, Kind, Labels, Page};
+use crate::metrics::{Count, Histogram, Kind, Labels, Page};
 
 /// Who had the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,8 @@ const RCODES: usize = 17;
 pub(super) struct Tally {
     answers: [[Count; RCODES]; Source::ALL.len()],
     dropped: Count,
+    /// How long clients waited for answers that had to be asked for elsewhere.
+    pub(super) waits: Histogram,
 }
 
 impl Tally {
@@ -84,6 +86,7 @@ impl Tally {
         let each = |tally: &Self| tally.answers.iter().flatten().chain([&tally.dropped]).map(Count::get).collect::<Vec<_>>();
         let own = self.answers.iter().flatten().chain([&self.dropped]);
         own.zip(each(other)).for_each(|(count, by)| count.raise(by));
+        self.waits.absorb(&other.waits);
     }
 
     /// BADVERS does not fit the header, where it looks like success.
@@ -207,6 +210,15 @@ impl Tallies {
         );
         let answers = Source::ALL.map(|(source, name)| (vec![("source", name.to_owned())], self.answers(source)));
         page.family(Kind::Counter, "rollcall_answers_total", "Answers, by who had them.", answers);
+        let waits = Histogram::default();
+        waits.absorb(&self.former.waits);
+        for listened in &all {
+            waits.absorb(&listened.shared.waits);
+            let workers = listened.workers.lock().unwrap_or_else(PoisonError::into_inner);
+            workers.iter().for_each(|tally| waits.absorb(&tally.waits));
+        }
+        let help = "How long clients waited whose questions had to be asked elsewhere.";
+        page.histograms("rollcall_wait_seconds", help, [(Labels::new(), &waits)]);
         let streams = || all.iter().filter(|listened| listened.place.transport != Transport::Udp);
         let open = streams().map(|listened| (labels(listened), listened.opened.get().saturating_sub(listened.closed.get())));
         page.family(Kind::Gauge, "rollcall_connections", "Connections of clients that are open.", open);

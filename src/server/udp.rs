@@ -157,6 +157,7 @@ impl Listener {
                         }
                     };
                     let (client, since) = (who.address, flight.sent());
+                    self.worker.waited(now.saturating_duration_since(since));
                     self.worker.note(setup, &Noted { client, query: octets, since, source, upstream, answer: out });
                     self.worker.seal(octets, who, out);
                     self.put(origin);
@@ -363,6 +364,11 @@ mod tests {
         let text = page.into_text();
         let number = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.split(' ').nth(1)).map(str::to_owned);
         assert_eq!(number("rollcall_upstream_seconds_count"), number("rollcall_upstream_answered_total"), "each is measured");
+        assert_eq!(
+            number("rollcall_wait_seconds_count"),
+            number("rollcall_answers_total{source=\"forwarded\"}"),
+            "for each client"
+        );
         assert_eq!(setup.forwarder.counters.coalesced.get(), 2);
     }
 

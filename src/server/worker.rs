@@ -3,7 +3,7 @@
 
 use std::ptr;
 use std::sync::{Arc, Weak};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, Cache};
 
@@ -111,6 +111,12 @@ impl Worker {
             return;
         }
         setup.discovery.read_ahead(catalog, batch.filter_map(PlainQuery::parse));
+    }
+
+    /// Takes note of how long a client waited for upstreams.
+    pub(super) fn waited(&self, took: Duration) {
+        let Notes { tally, listened, .. } = &self.notes;
+        tally.as_deref().unwrap_or(&listened.shared).waits.note(took, 1);
     }
 
     /// Counts an answer that was written here, and logs it.

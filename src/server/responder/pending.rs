@@ -98,6 +98,9 @@ impl Responder {
         setup.introduce(query, *client, &mut answer);
         setup.tell(query, *client, source, &tries, &mut answer);
         listened.shared.note(source, &answer);
+        if source != Source::Zone {
+            listened.shared.waits.note(since.elapsed(), 1);
+        }
         if let Some(log) = &setup.log {
             let (client, since) = (client.address, *since);
             let mut batch = Batch::of(listened.place.clone());
