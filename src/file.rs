@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 /// Opens a regular file; anything else is an error, at once.
@@ -32,6 +32,28 @@ pub fn read(path: &Path, octets_max: u64) -> io::Result<Vec<u8>> {
 pub fn read_text(path: &Path, octets_max: u64) -> io::Result<String> {
     String::from_utf8(read(path, octets_max)?)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("text that is no UTF-8: {}", error.utf8_error())))
+}
+
+/// What tells whether a file is as it was, without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    place: (u64, u64),
+    octets: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// `None` for what is not there.
+    pub fn of(path: &Path) -> Option<Self> {
+        let metadata = path.metadata().ok()?;
+        Some(Self {
+            place: (metadata.dev(), metadata.ino()),
+            octets: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
 }
 
 #[cfg(test)]

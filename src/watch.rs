@@ -17,6 +17,8 @@ use tokio::time::timeout;
 #[derive(Debug)]
 pub struct Watch {
     watcher: RecommendedWatcher,
+    /// What could not be watched when it was last tried.
+    unwatched: BTreeSet<PathBuf>,
     changed: mpsc::Receiver<()>,
 }
 
@@ -29,16 +31,21 @@ impl Watch {
                 let _ = tell.try_send(());
             }
         })?;
-        Ok(Self { watcher, changed })
+        Ok(Self { watcher, unwatched: BTreeSet::new(), changed })
     }
 
-    /// Watches these folders, and those that these files are in. What cannot be watched is told.
+    /// Watches these folders, and those that these files are in. What cannot be watched is told once.
     pub fn over<'a>(&mut self, paths: impl Iterator<Item = &'a Path>) {
+        let mut unwatched = BTreeSet::new();
         for folder in folders(paths) {
             if let Err(error) = self.watcher.watch(&folder, RecursiveMode::NonRecursive) {
-                tracing::warn!("{} is not watched: {error}; send SIGHUP to have it read again", folder.display());
+                if !self.unwatched.contains(&folder) {
+                    tracing::warn!("{} is not watched: {error}; send SIGHUP to have it read again", folder.display());
+                }
+                unwatched.insert(folder);
             }
         }
+        self.unwatched = unwatched;
     }
 
     /// Waits until something changed. What changed before is not lost when the wait is given up.

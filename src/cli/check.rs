@@ -97,7 +97,7 @@ fn configuration(path: &Path) -> (String, Vec<Problem>) {
     };
     let mut problems = config.warnings;
     let mut holds = vec![format!("domain {}", config.settings.domain)];
-    problems.extend(Local::load(&config.local).1);
+    problems.extend(Local::load(&config.local, None).1);
     if let Some(folder) = &config.zones.folder {
         let (zones, more) = Zones::load(folder, None);
         problems.extend(more);

@@ -80,7 +80,7 @@ async fn parts(
     let local = match main.filter(|_| *local == config.local) {
         Some(main) => main.local.clone(),
         None => {
-            let (mut local, more) = Local::load(local);
+            let (mut local, more) = Local::load(local, former.map(|former| &*former.local));
             problems.extend(more);
             problems.extend(local.designate(&here.designations));
             Arc::new(local)

@@ -30,7 +30,7 @@ use super::seats::Seats;
 use super::tally::Listened;
 use super::tcp::{Reception, Speaks};
 use super::transport::Transport;
-use super::{batch, listen, lists, prefetch, quic, tcp, udp};
+use super::{batch, files, listen, prefetch, quic, tcp, udp};
 use crate::limits::LAST_ANSWERS_TIME_MAX;
 use crate::problem::Problem;
 
@@ -96,7 +96,7 @@ impl Waiting {
     /// Starts answering. Needs a tokio runtime around it.
     pub fn serve(self, responder: &Arc<Responder>) -> io::Result<Listeners> {
         tokio::spawn(prefetch::run(responder.due()));
-        tokio::spawn(lists::follow(responder.clone()));
+        tokio::spawn(files::follow(responder.clone()));
         let terms = Arc::new(ArcSwap::from_pointee(Terms::of(&self.listen)));
         let (responder, seats) = (responder.clone(), Arc::default());
         let certificates = self.certificates.map(Shown::watch);

@@ -37,7 +37,7 @@ use crate::limits;
 use crate::metrics::{Kind, Labels, Page};
 use crate::resolve::Room;
 use crate::resolve::answer::{Client, Step};
-use crate::resolve::block::{Blocks, Verdict};
+use crate::resolve::block::Verdict;
 use crate::resolve::cache::Key;
 use crate::resolve::open_alias;
 use crate::resolve::passing::{OTHER_VERSION, truncated, write_kept};
@@ -166,12 +166,13 @@ impl Responder {
         self.replaced.notify_one();
     }
 
-    /// Puts other block lists in force in the place of these, unless others are already. What workers have near is void then.
-    pub(super) fn replace_blocks(&self, former: &Arc<Blocks>, blocks: Blocks) {
-        let blocks = Arc::new(blocks);
+    /// Puts another form of a part in force in its place, unless another is already. What workers have near is void then.
+    pub(super) fn replace_part<T>(&self, part: fn(&mut Setup) -> &mut Arc<T>, former: &Arc<T>, new: &Arc<T>) {
         let replace = |setup: &mut Setup| {
-            if Arc::ptr_eq(&setup.blocks, former) {
-                setup.blocks = blocks.clone();
+            let part = part(setup);
+            if Arc::ptr_eq(part, former) {
+                part.clone_from(new);
+                setup.settle();
             }
         };
         self.setup.rcu(|setup| setup.changed(replace));
@@ -179,13 +180,7 @@ impl Responder {
 
     /// Puts another forwarder of the same routes in force in the place of this one.
     pub fn replace_forwarder(&self, former: &Arc<Forwarder>, forwarder: Forwarder) {
-        let forwarder = Arc::new(forwarder);
-        let replace = |setup: &mut Setup| {
-            if Arc::ptr_eq(&setup.forwarder, former) {
-                setup.forwarder = forwarder.clone();
-            }
-        };
-        self.setup.rcu(|setup| setup.changed(replace));
+        self.replace_part(|setup| &mut setup.forwarder, former, &Arc::new(forwarder));
         self.replaced.notify_one();
     }
 
@@ -531,6 +526,7 @@ mod tests {
     use crate::catalog::{Change, Instance, Node};
     use crate::dns::{Class, Edns, Flags, Question, Record, Type};
     use crate::resolve::answer::Settings;
+    use crate::resolve::block::Blocks;
     use crate::upstream;
     use crate::upstream::udp_peer::{Peer, right};
 

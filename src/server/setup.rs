@@ -48,7 +48,7 @@ pub struct Setup {
     pub(super) discovery: Discovery,
     /// No local data stands in front of names of the discovery domain.
     pub(super) at_once: bool,
-    pub(super) local: Arc<Local>,
+    pub local: Arc<Local>,
     /// Names without data of their own that have local names below them, in domains that a route answers by itself.
     pub(super) parents: Arc<HashSet<Name>>,
     pub(super) clients: Arc<Clients>,
@@ -83,21 +83,9 @@ impl Setup {
     fn alone(parts: Parts, common: Common) -> Self {
         let Parts { discovery, local, zones, blocks, forwarder } = parts;
         let Common { clients, rewrites, cookies, log, nsid } = common;
-        let Settings { domain, alt_domain, .. } = discovery.settings();
-        let in_zones = zones.covers(domain) || zones.apexes().iter().any(|apex| apex.is_within(domain));
-        let is_rewritten = alt_domain.iter().chain([domain]).any(|domain| rewrites.has_within(domain));
-        let at_once = !in_zones && !local.has_within(domain) && !is_rewritten;
-        let mut parents = HashSet::new();
-        for name in local.names().chain(&zones.apexes()) {
-            let mut above = name.parent();
-            while let Some(name) = above.filter(|name| forwarder.is_answered_here(name)) {
-                above = name.parent();
-                parents.insert(name);
-            }
-        }
-        let parents = Arc::new(parents);
         let (views, view, place) = (Vec::new(), None, 0);
-        Self {
+        let (at_once, parents) = (false, Arc::default());
+        let mut setup = Self {
             discovery,
             at_once,
             local,
@@ -113,7 +101,27 @@ impl Setup {
             blocks,
             rewrites,
             forwarder,
+        };
+        setup.settle();
+        setup
+    }
+
+    /// Finds again what follows from its parts, of which one is another now.
+    pub(super) fn settle(&mut self) {
+        let Settings { domain, alt_domain, .. } = self.discovery.settings();
+        let apexes = self.zones.apexes();
+        let in_zones = self.zones.covers(domain) || apexes.iter().any(|apex| apex.is_within(domain));
+        let is_rewritten = alt_domain.iter().chain([domain]).any(|domain| self.rewrites.has_within(domain));
+        self.at_once = !in_zones && !self.local.has_within(domain) && !is_rewritten;
+        let mut parents = HashSet::new();
+        for name in self.local.names().chain(&apexes) {
+            let mut above = name.parent();
+            while let Some(name) = above.filter(|name| self.forwarder.is_answered_here(name)) {
+                above = name.parent();
+                parents.insert(name);
+            }
         }
+        self.parents = Arc::new(parents);
     }
 
     /// The same, but for what is done to it and to each of its views; with nothing done, one by which nobody has anything
@@ -148,13 +156,18 @@ impl Setup {
 
     /// The forwarders of all of them, each with the name of the first view that has it.
     pub fn forwarders(&self) -> Vec<(Option<&str>, &Arc<Forwarder>)> {
-        let mut forwarders: Vec<(Option<&str>, &Arc<Forwarder>)> = Vec::new();
+        self.each(|setup| &setup.forwarder)
+    }
+
+    /// A part of all of them, each once, with the name of the first view that has it.
+    pub(super) fn each<T>(&self, part: fn(&Self) -> &Arc<T>) -> Vec<(Option<&str>, &Arc<T>)> {
+        let mut parts: Vec<(Option<&str>, &Arc<T>)> = Vec::new();
         for setup in self.all() {
-            if !forwarders.iter().any(|(_, other)| Arc::ptr_eq(other, &setup.forwarder)) {
-                forwarders.push((setup.view(), &setup.forwarder));
+            if !parts.iter().any(|(_, other)| Arc::ptr_eq(other, part(setup))) {
+                parts.push((setup.view(), part(setup)));
             }
         }
-        forwarders
+        parts
     }
 
     /// Is this the name that an upstream of any of them was asked for only to see whether it leads here? It comes back as a
@@ -165,13 +178,8 @@ impl Setup {
 
     /// The block lists of all of them, where there are any, each with the name of the first view that has them.
     pub(super) fn block_lists(&self) -> Vec<(Option<&str>, &Arc<Blocks>)> {
-        let mut lists: Vec<(Option<&str>, &Arc<Blocks>)> = Vec::new();
-        for setup in self.all() {
-            if !setup.blocks.is_empty() && !lists.iter().any(|(_, other)| Arc::ptr_eq(other, &setup.blocks)) {
-                lists.push((setup.view(), &setup.blocks));
-            }
-        }
-        lists
+        let lists = self.each(|setup| &setup.blocks);
+        lists.into_iter().filter(|(_, blocks)| !blocks.is_empty()).collect()
     }
 
     pub fn log(&self) -> Option<&Arc<QueryLog>> {
@@ -239,7 +247,7 @@ impl Setup {
 impl Setup {
     /// With no data of its own but discovery's.
     pub(super) fn before(forwarder: Forwarder, settings: Settings) -> Self {
-        let (local, _) = Local::load(&crate::resolve::local::Config { hosts: Vec::new(), ..Default::default() });
+        let (local, _) = Local::load(&crate::resolve::local::Config { hosts: Vec::new(), ..Default::default() }, None);
         let (discovery, zones, blocks) = (Discovery::new(settings), Zones::none(), Blocks::default());
         let (local, zones, blocks, forwarder) = (local.into(), zones.into(), blocks.into(), forwarder.into());
         Self::new(Parts { discovery, local, zones, blocks, forwarder }, Vec::new(), Common::default())

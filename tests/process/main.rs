@@ -22,6 +22,7 @@ mod forwarder_rfcs;
 mod forwarding;
 mod importing;
 mod listening;
+mod local_files;
 mod loops;
 mod metrics;
 mod namespace;

@@ -1,7 +1,6 @@
 //! The file of a block list, read line by line, so that it takes no memory but that of its names.
 
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::Form;
@@ -9,28 +8,6 @@ use super::list::{self, Entry, Fault, Reading};
 use super::rpz::{self, Effect, Trigger};
 use crate::limits::{BLOCK_LINE_OCTETS_MAX, BLOCK_OCTETS_MAX, PROBLEMS_PER_FILE_MAX, ZONE_OCTETS_MAX};
 use crate::problem::{Place, Problem};
-
-/// What tells whether a file is as it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
-    place: (u64, u64),
-    octets: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    /// `None` for what is not there.
-    pub(super) fn of(path: &Path) -> Option<Self> {
-        let metadata = path.metadata().ok()?;
-        Some(Self {
-            place: (metadata.dev(), metadata.ino()),
-            octets: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        })
-    }
-}
 
 /// What a file says.
 #[derive(Debug)]

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::file::{self, Item, Stamp};
+use super::file::{self, Item};
 use super::list::{Entry, Reading};
 use super::names::{Action, Hasher, Reach, Rule};
 use super::rpz::Effect;
 use super::rules::Rows;
 use super::{Block, Blocks, Config};
+use crate::file::Stamp;
 use crate::limits::{BLOCK_NAMES_MAX, BLOCK_OCTETS_MAX, BLOCKS_MAX};
 use crate::metrics::Sum;
 use crate::problem::Problem;

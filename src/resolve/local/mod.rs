@@ -2,28 +2,32 @@
 //! standards keep on the host.
 //!
 //! Not here: zone files (`zone`), the discovery domain, anything that changes while the program runs. A [`Local`] is
-//! built once and never changes; a reload builds another.
+//! built once and never changes; when a file has changed, [`Local::reload`] builds another.
 //!
 //! Two questions, asked at two places of the route, because what a person wrote wins over what a standard says:
 //! [`Local::answer`] comes first of all, [`Local::special`] after zones, discovery and configured routes, before anything
 //! goes to a default upstream. Neither is asked with `compat = "consul"`, which forwards both kinds.
 
 mod hosts;
+mod sources;
 mod special;
+
+pub(super) use self::sources::files;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
+use self::sources::Source;
 use super::domains;
 use super::passing::{OTHER_CLASS, ROUND, own_edns};
 use super::presentation::{DataError, read_data};
 use super::route::Here;
 use crate::dns::{Class, ExtendedError, Message, Name, Query, RData, Rcode, Record, Soa, Type};
-use crate::file;
-use crate::limits::{ALIASES_MAX, HOSTS_FILES_MAX, HOSTS_OCTETS_MAX};
+use crate::limits::ALIASES_MAX;
 use crate::problem::Problem;
 
 /// Seconds that an address of a hosts file may be remembered, and a "no such name" of local data: short, for an edited
@@ -69,6 +73,7 @@ impl Config {
     }
 }
 
+/// Where the system has its own.
 const SYSTEM_HOSTS: &str = "/etc/hosts";
 
 /// One `[[record]]`.
@@ -111,6 +116,10 @@ pub enum PrivateNames {
 /// All exact local data.
 #[derive(Debug, Default)]
 pub struct Local {
+    config: Config,
+    files: Vec<Source>,
+    /// What [`Local::designate`] was told.
+    designations: Vec<String>,
     names: HashMap<Name, Vec<Datum>, foldhash::fast::RandomState>,
     private_names: PrivateNames,
     ttl: u32,
@@ -123,30 +132,53 @@ struct Datum {
 }
 
 impl Local {
-    /// Reads the hosts files and the records. What is wrong is told, and the rest is there.
-    pub fn load(config: &Config) -> (Self, Vec<Problem>) {
-        let mut local = Self { private_names: config.private_names, ttl: config.local_ttl, ..Self::default() };
+    /// Reads the hosts files and the records. What is wrong is told, and the rest is there; of a file that cannot be read, what
+    /// `former` had of it.
+    pub fn load(config: &Config, former: Option<&Self>) -> (Self, Vec<Problem>) {
+        let known = former.map_or(&[][..], |former| &former.files);
+        let (files, mut problems) = sources::read(&config.hosts, known, |_| true);
+        let (local, more) = Self::of(config, files, &[]);
+        problems.extend(more);
+        (local, problems)
+    }
+
+    /// The same as its files are now, when any of them has changed; the others are not read again.
+    pub fn reload(&self) -> Option<(Self, Vec<Problem>)> {
+        let (files, mut problems) = sources::read(&self.config.hosts, &self.files, Source::has_changed);
+        if files == self.files {
+            return None;
+        }
+        let (mut local, more) = Self::of(&self.config, files, &self.files);
+        problems.extend(more);
+        problems.extend(local.designate(&self.designations));
+        Some((local, problems))
+    }
+
+    /// What it is made of: the files and folders of the configuration.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.config.hosts.iter().map(PathBuf::as_path)
+    }
+
+    /// What these files and the records say. Of files that are among those `known` it was told already what is wrong.
+    fn of(config: &Config, files: Vec<Source>, known: &[Source]) -> (Self, Vec<Problem>) {
+        let (config, private_names, ttl) = (config.clone(), config.private_names, config.local_ttl);
+        let mut local = Self { private_names, ttl, ..Self::default() };
         let mut problems = Vec::new();
         local.add_localhost();
         for record in &config.record {
-            problems.extend(local.add_record(record).err());
+            let problem = local.add_record(record).err();
+            problems.extend(problem.filter(|_| known.is_empty()));
         }
-        let mut room = HOSTS_OCTETS_MAX;
-        for path in config.hosts.iter().flat_map(|path| files(path)) {
-            match read_bounded(&path, room) {
-                Ok(text) => {
-                    room = room.saturating_sub(text.len() as u64);
-                    local.add_hosts(&path, &text, config.hosts_domain.as_ref(), &mut problems);
-                }
-                // A container may well have none.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound && path == Path::new(SYSTEM_HOSTS) => {}
-                Err(error) => {
-                    let problem = Problem::new(format!("cannot read this hosts file, its names are not answered: {error}"));
-                    problems.push(problem.in_file(path).hint("`hosts = [...]` of the configuration lists these files"));
-                }
+        let known: HashMap<&Path, &Source> = known.iter().map(|source| (&*source.path, source)).collect();
+        let is_known = |file: &Source| known.get(&*file.path).is_some_and(|known| Arc::ptr_eq(&known.text, &file.text));
+        for file in &files {
+            let told = problems.len();
+            local.add_hosts(&file.path, &file.text, config.hosts_domain.as_ref(), &mut problems);
+            if is_known(file) {
+                problems.truncate(told);
             }
         }
-        (local, problems)
+        (Self { config, files, ..local }, problems)
     }
 
     /// All names.
@@ -158,6 +190,7 @@ impl Local {
     pub fn designate(&mut self, values: &[String]) -> Vec<Problem> {
         let Ok(name) = DESIGNATIONS.parse::<Name>() else { return Vec::new() };
         self.names.entry(name.clone()).or_default();
+        self.designations = values.to_vec();
         let record = |value: &String| RecordConfig {
             name: name.clone(),
             record_type: "SVCB".into(),
@@ -390,29 +423,6 @@ fn reverse_name(address: IpAddr) -> Option<Name> {
     domains::reverse(address.into()).pop()
 }
 
-/// The file itself, or those of a folder in the order of their names. What cannot be read is told when it is read.
-pub(super) fn files(path: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(path) else { return vec![path.to_owned()] };
-    let is_hidden = |path: &PathBuf| path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-    let entries = entries.flatten().map(|entry| entry.path()).filter(|path| !is_hidden(path) && path.is_file());
-    let mut files: Vec<PathBuf> = entries.take(HOSTS_FILES_MAX).collect();
-    files.sort();
-    files
-}
-
-/// The text of a file that has at most `room` octets. Octets that are no UTF-8 can stand in comments only; elsewhere
-/// they are reported with their line.
-fn read_bounded(path: &Path, room: u64) -> std::io::Result<String> {
-    let octets = file::read(path, room).map_err(|error| match error.kind() {
-        std::io::ErrorKind::FileTooLarge => std::io::Error::other(format!(
-            "expected hosts files of at most {} MB together, and this one goes above that",
-            HOSTS_OCTETS_MAX >> 20
-        )),
-        _ => error,
-    })?;
-    Ok(String::from_utf8(octets).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -432,7 +442,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hosts");
         std::fs::write(&path, hosts).unwrap();
-        Local::load(&Config { hosts: vec![path], record, ..Config::default() })
+        Local::load(&Config { hosts: vec![path], record, ..Config::default() }, None)
     }
 
     fn data(message: &Message) -> Vec<RData> {
@@ -563,7 +573,7 @@ mod tests {
             local_ttl: 7,
             ..Config::default()
         };
-        let (local, problems) = Local::load(&config);
+        let (local, problems) = Local::load(&config, None);
         assert_eq!(problems, []);
         for name in ["web.", "web.corp.test.", "web.example.", "second."] {
             let message = local.answer(&query(name, Type::A)).unwrap();
@@ -594,9 +604,58 @@ mod tests {
     #[test]
     fn a_missing_file_is_told() {
         let config = Config { hosts: vec![PathBuf::from("/nonexistent/hosts")], ..Config::default() };
-        let (local, problems) = Local::load(&config);
+        let (local, problems) = Local::load(&config, None);
         assert_eq!((local.len(), problems.len()), (3, 1));
         assert!(problems[0].message.contains("cannot read"), "{problems:?}");
+    }
+
+    #[test]
+    fn what_has_changed_is_read_again_and_what_cannot_be_read_says_on_what_it_said() {
+        let root = tempfile::tempdir().unwrap();
+        let (single, folder) = (root.path().join("single"), root.path().join("folder"));
+        let write = |path: &Path, text: &str| {
+            // Another file each time, whatever the clock's tick is.
+            std::fs::write(path.with_extension("new"), text).unwrap();
+            std::fs::rename(path.with_extension("new"), path).unwrap();
+        };
+        std::fs::create_dir(&folder).unwrap();
+        write(&single, "192.0.2.1 one\nnowhere bad\n");
+        write(&folder.join("a"), "192.0.2.2 two\n");
+        let config = Config { hosts: vec![single.clone(), folder.clone()], ..Config::default() };
+        let (local, problems) = Local::load(&config, None);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let knows = |local: &Local| {
+            let names = ["one.", "two.", "three."].into_iter();
+            names.filter(|name| local.answer(&query(name, Type::A)).is_some()).collect::<Vec<_>>()
+        };
+        assert_eq!(knows(&local), ["one.", "two."]);
+        assert!(local.reload().is_none(), "nothing has changed");
+
+        write(&folder.join("b"), "192.0.2.3 three\n");
+        let (local, problems) = local.reload().unwrap();
+        assert_eq!((knows(&local), problems), (vec!["one.", "two.", "three."], vec![]), "what was told is not told again");
+        std::fs::remove_file(folder.join("b")).unwrap();
+        std::fs::remove_file(&single).unwrap();
+        let (local, problems) = local.reload().unwrap();
+        assert_eq!(knows(&local), ["one.", "two."], "a file of a folder may go, one that is asked for may not");
+        assert!(problems.len() == 1 && problems[0].message.contains("what it said last counts"), "{problems:?}");
+        assert!(local.reload().is_none());
+
+        std::fs::rename(&folder, root.path().join("away")).unwrap();
+        let (local, problems) = local.reload().unwrap();
+        assert_eq!((knows(&local), problems.len()), (vec!["one.", "two."], 1), "{problems:?}");
+        assert!(local.reload().is_none());
+        std::fs::create_dir(&folder).unwrap();
+        write(&single, "192.0.2.3 three\n");
+        let (local, problems) = local.reload().unwrap();
+        assert_eq!((knows(&local), problems), (vec!["three."], vec![]));
+
+        // A person asked for all to be read again.
+        std::fs::remove_file(&single).unwrap();
+        let (local, problems) = Local::load(&config, Some(&local));
+        assert_eq!((knows(&local), problems.len()), (vec!["three."], 1), "{problems:?}");
+        let (local, _) = Local::load(&Config { hosts: vec![folder], ..Config::default() }, Some(&local));
+        assert_eq!(knows(&local), [""; 0]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! Entries, owners, origins and TTLs are read here, because the library's own reader does not say where it failed, splits
 //! quoted strings in parentheses and knows no generic form; the data of each record is read through `presentation`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::super::presentation::{DataError, read_data};
 use crate::dns::{Name, RData, Record, Type};
-use crate::file;
+use crate::file::{self, Stamp};
 use crate::limits::{PROBLEMS_PER_FILE_MAX, RRSET_RECORDS_MAX, ZONE_INCLUDES_MAX, ZONE_OCTETS_MAX};
 use crate::problem::{Place, Problem};
 
@@ -24,8 +24,8 @@ pub(super) struct Master {
 }
 
 /// Reads a zone from its file. Names without a dot at their end are below `origin` until `$ORIGIN` says otherwise; the
-/// zone starts at the owner of the SOA record.
-pub(super) fn read(path: &Path, origin: &Name) -> Result<Master, Vec<Problem>> {
+/// zone starts at the owner of the SOA record. `files` is told of each file that is read, as it was before.
+pub(super) fn read(path: &Path, origin: &Name, files: &mut Files) -> Result<Master, Vec<Problem>> {
     let mut records = Vec::new();
     let mut take = |record, source| {
         records.push((record, source));
@@ -33,6 +33,7 @@ pub(super) fn read(path: &Path, origin: &Name) -> Result<Master, Vec<Problem>> {
     };
     let mut reader = Reader::new(origin, &mut take);
     reader.read_file(path, 0);
+    *files = std::mem::take(&mut reader.files);
     let problems = reader.problems;
     finish(records, problems, path)
 }
@@ -57,6 +58,9 @@ pub(in crate::resolve) fn each_record(
 /// Seconds that a record of such a text may be remembered when it says nothing.
 const LIST_TTL: u32 = 60;
 
+/// Files and what they were when they were read.
+pub(super) type Files = BTreeMap<PathBuf, Option<Stamp>>;
+
 struct Reader<'t> {
     origin: Name,
     /// The owner of the last record: an indented entry has the same.
@@ -66,6 +70,7 @@ struct Reader<'t> {
     last_ttl: Option<u32>,
     /// Who gets the records, and says what is wrong with one.
     take: &'t mut dyn FnMut(Record, Source) -> Result<(), String>,
+    files: Files,
     problems: Vec<Problem>,
     /// Further ones of their kind.
     more: usize,
@@ -100,12 +105,13 @@ impl Fault {
 
 impl<'t> Reader<'t> {
     fn new(origin: &Name, take: &'t mut dyn FnMut(Record, Source) -> Result<(), String>) -> Self {
-        let (owner, default_ttl, last_ttl, problems, more) = Default::default();
+        let (owner, default_ttl, last_ttl, files, problems, more) = Default::default();
         let (origin, room) = (origin.clone(), ZONE_OCTETS_MAX);
-        Self { origin, owner, default_ttl, last_ttl, take, problems, more, is_whole: true, room }
+        Self { origin, owner, default_ttl, last_ttl, take, files, problems, more, is_whole: true, room }
     }
 
     fn read_file(&mut self, path: &Path, depth: usize) {
+        self.files.entry(path.to_owned()).or_insert_with(|| Stamp::of(path));
         let text = file::read(path, self.room as u64).map_err(|error| match error.kind() {
             io::ErrorKind::FileTooLarge => format!("expected at most {} MB of one zone", ZONE_OCTETS_MAX >> 20),
             _ => format!("cannot read this file: {error}"),

@@ -13,7 +13,7 @@
 mod authority;
 mod master;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,10 +22,12 @@ use moka::sync::Cache;
 use serde::Deserialize;
 
 use self::authority::Authority;
+use self::master::Files;
 pub(super) use self::master::each_record;
 use super::open_alias;
 use super::passing::{NO_DATA_TYPE, OTHER_CLASS, ROUND, own_edns, truncated};
 use crate::dns::{Class, ExtendedError, Message, Name, Opcode, Query, Rcode, Type};
+use crate::file::Stamp;
 use crate::limits::{ALIASES_MAX, ZONE_ANSWERS_OCTETS_MAX, ZONES_MAX};
 use crate::problem::Problem;
 
@@ -42,11 +44,28 @@ pub struct Config {
 
 /// All zones of a folder.
 pub struct Zones {
+    folder: Option<PathBuf>,
+    /// Could it be seen which files it has?
+    is_listed: bool,
     /// By apex, in wire form and lower case.
     by_apex: HashMap<Box<[u8]>, Arc<Authority>, foldhash::fast::RandomState>,
-    /// Which file each zone came from, so that a bad edit leaves its last good form.
-    by_file: HashMap<PathBuf, Arc<Authority>>,
+    by_file: BTreeMap<PathBuf, ZoneFile>,
     answers: Cache<Box<[u8]>, Arc<[u8]>, foldhash::fast::RandomState>,
+}
+
+/// A file of the folder.
+#[derive(Clone)]
+struct ZoneFile {
+    /// It, and what it includes.
+    read: Files,
+    /// What it said when it was last good.
+    zone: Option<Arc<Authority>>,
+}
+
+impl ZoneFile {
+    fn has_changed(&self) -> bool {
+        self.read.iter().any(|(path, stamp)| Stamp::of(path) != *stamp)
+    }
 }
 
 impl Zones {
@@ -56,38 +75,63 @@ impl Zones {
             .weigher(|key, octets| u32::try_from(key.len() + octets.len() + KEPT_OVERHEAD).unwrap_or(u32::MAX))
             .max_capacity(ZONE_ANSWERS_OCTETS_MAX)
             .build_with_hasher(foldhash::fast::RandomState::default());
-        Self { by_apex: HashMap::default(), by_file: HashMap::new(), answers }
+        Self { folder: None, is_listed: false, by_apex: HashMap::default(), by_file: BTreeMap::new(), answers }
     }
 
     /// Reads every `NAME.zone` of `folder`. A bad file is told; what `previous` had of it is served on.
     pub fn load(folder: &Path, previous: Option<&Zones>) -> (Self, Vec<Problem>) {
-        let mut zones = Self::none();
+        Self::load_with(folder, previous, |_| true)
+    }
+
+    /// The zones as their files are now, when any of these has changed; the others are not read again.
+    pub fn reload(&self) -> Option<(Self, Vec<Problem>)> {
+        let folder = self.folder.as_deref()?;
+        let has_changed = match zone_files(folder) {
+            Ok((files, _)) => {
+                !self.is_listed || !files.iter().eq(self.by_file.keys()) || self.by_file.values().any(ZoneFile::has_changed)
+            }
+            Err(_) => self.is_listed,
+        };
+        has_changed.then(|| Self::load_with(folder, Some(self), ZoneFile::has_changed))
+    }
+
+    /// What is made of them: the folder, and all files that were read.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let files = self.by_file.values().flat_map(|file| file.read.keys());
+        self.folder.iter().chain(files).map(PathBuf::as_path)
+    }
+
+    fn load_with(folder: &Path, previous: Option<&Zones>, is_due: fn(&ZoneFile) -> bool) -> (Self, Vec<Problem>) {
+        let mut zones = Self { folder: Some(folder.to_owned()), is_listed: true, ..Self::none() };
         let mut problems = Vec::new();
-        let mut files = match zone_files(folder) {
-            Ok(files) => files,
+        let (files, left_out) = match zone_files(folder) {
+            Ok(listed) => listed,
             Err(error) => {
                 let problem = Problem::new(format!("cannot read the folder of zone files: {error}")).in_file(folder);
                 problems.push(problem.hint("`folder` of [zones] names it"));
-                // The files may be there again at the next reload; until then nothing is taken away.
-                return (previous.map_or(zones, Zones::with_nothing_kept), problems);
+                // The files may be there again later; until then nothing is taken away.
+                if let Some(previous) = previous {
+                    (zones.by_apex, zones.by_file) = (previous.by_apex.clone(), previous.by_file.clone());
+                }
+                return (Self { is_listed: false, ..zones }, problems);
             }
         };
-        files.sort();
-        if files.len() > ZONES_MAX {
-            problems.push(
-                Problem::new(format!(
-                    "expected at most {ZONES_MAX} zone files, got {}; the last ones are left out",
-                    files.len()
-                ))
-                .in_file(folder),
-            );
-            files.truncate(ZONES_MAX);
+        if left_out > 0 {
+            let got = files.len() + left_out;
+            let problem = format!("expected at most {ZONES_MAX} zone files, got {got}; the last ones are left out");
+            problems.push(Problem::new(problem).in_file(folder));
         }
         for file in files {
-            match read_zone(&file) {
-                Ok(zone) => zones.add(file, Arc::new(zone), &mut problems),
+            let former = previous.and_then(|previous| previous.by_file.get(&file));
+            if let Some(former) = former.filter(|former| !is_due(former)) {
+                zones.add(file, former.clone(), &mut problems);
+                continue;
+            }
+            let mut read = Files::new();
+            let zone = match read_zone(&file, &mut read) {
+                Ok(zone) => Some(Arc::new(zone)),
                 Err(told) => {
-                    let last_good = previous.and_then(|previous| previous.by_file.get(&file)).cloned();
+                    let last_good = former.and_then(|former| former.zone.clone());
                     let meanwhile = match &last_good {
                         Some(zone) => format!("the last good form of {} is served meanwhile", zone.apex()),
                         None => "nothing of this file is served".to_owned(),
@@ -96,30 +140,29 @@ impl Zones {
                         .into_iter()
                         .map(|problem| Problem { message: format!("{}; {meanwhile}", problem.message), ..problem });
                     problems.extend(told);
-                    if let Some(zone) = last_good {
-                        zones.add(file, zone, &mut problems);
-                    }
+                    last_good
                 }
-            }
+            };
+            zones.add(file, ZoneFile { read, zone }, &mut problems);
         }
         (zones, problems)
     }
 
-    fn with_nothing_kept(&self) -> Self {
-        Self { by_apex: self.by_apex.clone(), by_file: self.by_file.clone(), ..Self::none() }
-    }
-
-    fn add(&mut self, file: PathBuf, zone: Arc<Authority>, problems: &mut Vec<Problem>) {
-        let key: Box<[u8]> = zone.apex().to_lowercase().wire().into();
-        if let Some(present) = self.by_apex.get(&key) {
-            let other = self.by_file.iter().find(|(_, zone)| Arc::ptr_eq(zone, present));
-            let other = other.map_or_else(|| Path::new("another file").display(), |(other, _)| other.display());
-            let message = format!("the zone {} is in {other} already; nothing of this file is served", zone.apex());
-            problems.push(Problem::new(message).in_file(file).hint("keep one file a zone, or give it another $ORIGIN"));
-            return;
+    fn add(&mut self, path: PathBuf, file: ZoneFile, problems: &mut Vec<Problem>) {
+        if let Some(zone) = &file.zone {
+            let key: Box<[u8]> = zone.apex().to_lowercase().wire().into();
+            if let Some(present) = self.by_apex.get(&key) {
+                let is_its = |file: &ZoneFile| file.zone.as_ref().is_some_and(|zone| Arc::ptr_eq(zone, present));
+                let other = self.by_file.iter().find(|(_, file)| is_its(file));
+                let other = other.map_or_else(|| Path::new("another file").display(), |(other, _)| other.display());
+                let message = format!("the zone {} is in {other} already; nothing of this file is served", zone.apex());
+                let problem = Problem::new(message).in_file(&path);
+                problems.push(problem.hint("keep one file a zone, or give it another $ORIGIN"));
+            } else {
+                self.by_apex.insert(key, zone.clone());
+            }
         }
-        self.by_apex.insert(key, zone.clone());
-        self.by_file.insert(file, zone);
+        self.by_file.insert(path, file);
     }
 
     /// The names at which zones start.
@@ -220,8 +263,8 @@ impl std::fmt::Debug for Zones {
     }
 }
 
-/// The `NAME.zone` files of a folder.
-fn zone_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+/// The `NAME.zone` files of a folder in the order of their names, and how many there are beyond as many as may be.
+fn zone_files(folder: &Path) -> std::io::Result<(Vec<PathBuf>, usize)> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -229,15 +272,20 @@ fn zone_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
             files.push(path);
         }
     }
-    Ok(files)
+    files.sort();
+    let left_out = files.len().saturating_sub(ZONES_MAX);
+    files.truncate(ZONES_MAX);
+    Ok((files, left_out))
 }
 
 /// What is wrong with a zone file.
 pub fn check(file: &Path) -> Vec<Problem> {
-    read_zone(file).err().unwrap_or_default()
+    read_zone(file, &mut Files::new()).err().unwrap_or_default()
 }
 
-fn read_zone(file: &Path) -> Result<Authority, Vec<Problem>> {
+/// Reads a zone; `files` is told of all that was read for it.
+fn read_zone(file: &Path, files: &mut Files) -> Result<Authority, Vec<Problem>> {
+    files.insert(file.to_owned(), Stamp::of(file));
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let origin = Name::from_idn(stem).map_err(|error| {
         vec![
@@ -246,7 +294,7 @@ fn read_zone(file: &Path) -> Result<Authority, Vec<Problem>> {
                 .hint("for example example.com.zone"),
         ]
     })?;
-    let master = master::read(file, &origin)?;
+    let master = master::read(file, &origin, files)?;
     Authority::new(master).map_err(|error| vec![Problem::new(error).in_file(file)])
 }
 

@@ -58,7 +58,7 @@ fn record(text: &str) {
     let name: Name = "a.example".parse().expect("a name");
     let config = RecordConfig { name: name.clone(), record_type: record_type.into(), value: value.into(), ttl: Some(5) };
     let Ok(data) = config.data() else { return };
-    let (local, problems) = Local::load(&Config { hosts: Vec::new(), record: vec![config], ..Config::default() });
+    let (local, problems) = Local::load(&Config { hosts: Vec::new(), record: vec![config], ..Config::default() }, None);
     assert_eq!(problems, [], "{text:?}");
     let query = Query::of(Question { name, qtype: data.record_type(), qclass: Class::IN });
     let answer = local.answer(&query).expect("it is known");
@@ -69,7 +69,7 @@ fn record(text: &str) {
 fn hosts(octets: &[u8]) {
     super::file("hosts", octets, |path| {
         let config = Config { hosts: vec![path.to_owned()], hosts_domain: "corp.test".parse().ok(), ..Config::default() };
-        let (local, problems) = Local::load(&config);
+        let (local, problems) = Local::load(&config, None);
         assert!(problems.len() <= 32, "{} problems", problems.len());
         for name in local.names() {
             let query = Query::of(Question { name: name.clone(), qtype: Type::A, qclass: Class::IN });

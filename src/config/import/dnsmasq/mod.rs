@@ -204,7 +204,7 @@ impl Dnsmasq {
                 self.resolv_files.push((absolute(&plain(value)), origin.clone()));
                 Ok(())
             }
-            "addn-hosts" | "hostsdir" => self.hosts_file(origin, name, value),
+            "addn-hosts" | "hostsdir" => self.hosts_file(origin, value),
             "listen-address" => self.listen_address(origin, value),
             "interface" | "except-interface" => {
                 let list = if name == "interface" { &mut self.interfaces } else { &mut self.excepted };
@@ -345,15 +345,12 @@ impl Dnsmasq {
         Ok(())
     }
 
-    fn hosts_file(&mut self, origin: &Origin, name: &str, value: &str) -> Taken {
+    fn hosts_file(&mut self, origin: &Origin, value: &str) -> Taken {
         let path = absolute(&plain(value));
         match fs::metadata(&path) {
             Err(error) => self.remarks.changed(origin, format!("it is carried over, but cannot be read now: {error}")),
             Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => {
                 return Err(Left::new("expected a regular file or a folder").hint("write its lines into a file"));
-            }
-            Ok(_) if name == "hostsdir" => {
-                self.remarks.changed(origin, "the folder is read at the start and on SIGHUP, not watched");
             }
             Ok(_) => {}
         }

@@ -1,0 +1,106 @@
+//! The files that local data is read from: found, read within bounds, and known again when they have not changed. Not what
+//! their lines mean.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::SYSTEM_HOSTS;
+use crate::file::{self, Stamp};
+use crate::limits::{HOSTS_FILES_MAX, HOSTS_OCTETS_MAX};
+use crate::problem::Problem;
+
+/// One file.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    /// As it was before it was last tried.
+    stamp: Option<Stamp>,
+    /// What it said when it could last be read.
+    pub(super) text: Arc<str>,
+}
+
+impl PartialEq for Source {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path && self.stamp == other.stamp
+    }
+}
+
+impl Source {
+    pub(super) fn has_changed(&self) -> bool {
+        Stamp::of(&self.path) != self.stamp
+    }
+
+    fn read(path: PathBuf, known: Option<&Self>, room: u64, problems: &mut Vec<Problem>) -> Self {
+        let stamp = Stamp::of(&path);
+        let text = match read_bounded(&path, room) {
+            Ok(text) => text.into(),
+            // A container may well have none.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path == Path::new(SYSTEM_HOSTS) => "".into(),
+            Err(error) => {
+                problems.push(unreadable(&path, known.is_some_and(|known| !known.text.is_empty()), &error));
+                known.map_or_else(|| "".into(), |known| known.text.clone())
+            }
+        };
+        Self { path, stamp, text }
+    }
+}
+
+/// Reads the files that are written, and those of folders. One that is `known` is read again when it `is_due`; what cannot be
+/// read says on what it said, until it is taken out of the configuration or of its folder.
+pub(super) fn read(written: &[PathBuf], known: &[Source], is_due: fn(&Source) -> bool) -> (Vec<Source>, Vec<Problem>) {
+    let (mut sources, mut problems) = (Vec::new(), Vec::new());
+    let mut room = HOSTS_OCTETS_MAX;
+    let known_by_path: HashMap<&Path, &Source> = known.iter().map(|source| (&*source.path, source)).collect();
+    for written in written {
+        // A folder that is gone has the files that it had.
+        let had = || known.iter().filter(|source| source.path.parent() == Some(written) && source.path != *written);
+        let is_gone = !written.exists() && had().next().is_some();
+        if is_gone {
+            let is_new = had().any(|source| source.stamp.is_some());
+            problems.extend(is_new.then(|| unreadable(written, true, &io::ErrorKind::NotFound.into())));
+            sources.extend(had().map(|source| Source { stamp: None, ..source.clone() }));
+            continue;
+        }
+        for path in files(written) {
+            let known = known_by_path.get(&*path).copied();
+            let source = match known.filter(|known| !is_due(known)) {
+                Some(known) => known.clone(),
+                None => Source::read(path, known, room, &mut problems),
+            };
+            room = room.saturating_sub(source.text.len() as u64);
+            sources.push(source);
+        }
+    }
+    (sources, problems)
+}
+
+fn unreadable(path: &Path, is_known: bool, error: &io::Error) -> Problem {
+    let meanwhile = if is_known { "what it said last counts meanwhile" } else { "its names are not answered" };
+    let problem = Problem::new(format!("cannot read this hosts file, {meanwhile}: {error}")).in_file(path);
+    problem.hint("`hosts = [...]` of the configuration lists these files")
+}
+
+/// The file itself, or those of a folder in the order of their names. What cannot be read is told when it is read.
+pub(in crate::resolve) fn files(path: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(path) else { return vec![path.to_owned()] };
+    let is_hidden = |path: &PathBuf| path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+    let entries = entries.flatten().map(|entry| entry.path()).filter(|path| !is_hidden(path) && path.is_file());
+    let mut files: Vec<PathBuf> = entries.take(HOSTS_FILES_MAX).collect();
+    files.sort();
+    files
+}
+
+/// The text of a file that has at most `room` octets. Octets that are no UTF-8 can stand in comments only; elsewhere
+/// they are reported with their line.
+fn read_bounded(path: &Path, room: u64) -> io::Result<String> {
+    let octets = file::read(path, room).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => io::Error::other(format!(
+            "expected hosts files of at most {} MB together, and this one goes above that",
+            HOSTS_OCTETS_MAX >> 20
+        )),
+        _ => error,
+    })?;
+    Ok(String::from_utf8(octets).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
