@@ -66,6 +66,10 @@ struct Dnsmasq {
     listen: Vec<(IpAddr, Origin)>,
     interfaces: Vec<(String, Origin)>,
     excepted: Vec<(String, Origin)>,
+    /// `local-service`, and whether it is for this host alone.
+    local_service: Option<(bool, Origin)>,
+    /// The fields of `dhcp-range`, with the place of the remark on it.
+    dhcp_ranges: Vec<(usize, Vec<String>)>,
     port: Option<(u16, Origin)>,
     resolv_files: Vec<(PathBuf, Origin)>,
     hosts: Vec<Item>,
@@ -109,6 +113,8 @@ impl Dnsmasq {
             listen: Vec::new(),
             interfaces: Vec::new(),
             excepted: Vec::new(),
+            local_service: None,
+            dhcp_ranges: Vec::new(),
             port: None,
             resolv_files: Vec::new(),
             hosts: Vec::new(),
@@ -165,7 +171,14 @@ impl Dnsmasq {
                 self.remarks.needless(origin, why);
                 return Ok(());
             }
-            Some(Err(left)) => return Err(self.unanswered(origin, name, &fields(value.unwrap_or_default()), left)),
+            Some(Err(left)) => {
+                let fields = fields(value.unwrap_or_default());
+                let left = self.unanswered(origin, name, &fields, left);
+                if name == "dhcp-range" {
+                    self.dhcp_ranges.push((self.remarks.0.len(), fields));
+                }
+                return Err(left);
+            }
             None => {}
         }
         let Some(name) = options::carried(name) else {
@@ -211,6 +224,13 @@ impl Dnsmasq {
                 list.extend(fields(value).into_iter().filter(|name| !name.is_empty()).map(|name| (name, origin.clone())));
                 Ok(())
             }
+            "local-service" => match value {
+                "" | "net" | "host" => {
+                    self.local_service = Some((value == "host", origin.clone()));
+                    Ok(())
+                }
+                other => Err(Left::new(format!("expected net or host, got {:?}", shown(other))).refused()),
+            },
             "port" => match number::<u16>(value)? {
                 0 => {
                     Err(Left::new("port=0 switches DNS off").hint("this dnsmasq may stay as it is, beside rollcall").refused())
@@ -696,6 +716,28 @@ mod tests {
     }
 
     #[test]
+    fn whoever_gives_addresses_is_told_how_their_names_are_answered_on() {
+        let hint = |text: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("dnsmasq.conf");
+            fs::write(&file, text).unwrap();
+            let import = dnsmasq(&[file]).unwrap();
+            let hints: Vec<String> = import.remarks.into_iter().filter_map(|remark| remark.instead).collect();
+            hints.join("\n")
+        };
+        let said = hint("domain=lan\nlocal=/lan/\ndhcp-range=set:lan,192.168.1.100,192.168.1.249,255.255.255.0,12h\n");
+        for part in [
+            "port=5353",
+            "in the place of the one that asks nobody about lan",
+            r#"domains = ["lan", "1.168.192.in-addr.arpa"]"#,
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        let said = hint("dhcp-range=10.1.0.10,10.1.0.99\ndhcp-range=::,constructor:eth0\n");
+        assert!(said.contains(r#"domains = ["0.1.10.in-addr.arpa"]"#) && said.contains("with single_label = true"), "{said}");
+    }
+
+    #[test]
     fn interfaces_are_listened_on_by_their_names() {
         let listen = |text: &str| {
             let (table, lost) = import(text);
@@ -706,11 +748,17 @@ mod tests {
             ("interface=eth0,eth1\nexcept-interface=eth1\nbind-dynamic\n", &["eth0:53", "lo:53"], 0),
             ("interface=eth0\nexcept-interface=lo\n", &["eth0:53"], 0),
             ("interface=lo\nbind-interfaces\n", &["lo:53"], 0),
-            ("interface=l*\n", &["lo:53"], 0),
-            ("interface=nosuch*\nlisten-address=127.0.0.5,::1\n", &["127.0.0.5:53", "[::1]:53", "lo:53"], 1),
+            ("interface=l*\n", &["l*:53"], 0),
+            ("interface=nosuch*\nlisten-address=127.0.0.5,::1\n", &["127.0.0.5:53", "[::1]:53", "nosuch*:53", "lo:53"], 0),
+            ("interface=l*,nosuch0\nexcept-interface=nosuch*\n", &["l*:53"], 0),
+            ("interface=l*\nexcept-interface=lan7\n", &["lo:53"], 0),
+            ("interface=*\n", &["0.0.0.0:53", "[::]:53"], 0),
             ("interface=eth0:1\n", &["lo:53"], 1),
             ("listen-address=127.0.0.5\nexcept-interface=eth0\n", &["127.0.0.5:53"], 0),
-            ("port=5353\n", &["127.0.0.1:5353"], 0),
+            ("port=5353\n", &["0.0.0.0:5353", "[::]:5353"], 0),
+            ("local-service\n", &["0.0.0.0:53", "[::]:53"], 0),
+            ("local-service=host\n", &["127.0.0.1:53", "[::1]:53"], 0),
+            ("local-service=host\ninterface=eth0\n", &["eth0:53", "lo:53"], 0),
             // What dnsmasq does not bind it answers nothing at.
             ("interface=eth0\nlisten-address=0.0.0.0,::\n", &["eth0:53", "lo:53"], 0),
             ("listen-address=0.0.0.0,127.0.0.5\n", &["127.0.0.5:53"], 0),

@@ -10,14 +10,13 @@ const AUTHORITY: &str = "put the zone's master file into `zones.folder`, and tra
 /// Options that become something here.
 const CARRIED: &str = "address addn-hosts alias bind-dynamic bind-interfaces bogus-nxdomain bogus-priv caa-record cache-size cname conf-dir conf-file dns-rr dnssec \
     domain domain-needed domain-suffix edns-packet-max except-interface expand-hosts filter-A filter-AAAA \
-    filter-rr host-record hostsdir ignore-address interface interface-name listen-address local local-ttl \
+    filter-rr host-record hostsdir ignore-address interface interface-name listen-address local local-service local-ttl \
     log-facility log-queries max-cache-ttl max-port max-ttl min-cache-ttl min-port mx-host naptr-record no-0x20-encode no-hosts no-negcache no-resolv port ptr-record \
     rebind-domain-ok rebind-localhost-ok resolv-file rev-server server servers-file srv-host stop-dns-rebind \
     strict-order all-servers trust-anchor txt-record";
 
 /// Those that dnsmasq takes once; a second one is an error there, and left out here.
-const ONCE: &str =
-    "cache-size edns-packet-max local-ttl max-cache-ttl max-port max-ttl min-cache-ttl min-port port servers-file";
+const ONCE: &str = "cache-size edns-packet-max local-service local-ttl max-cache-ttl max-port max-ttl min-cache-ttl min-port port servers-file";
 
 /// Flags, which take no value.
 const FLAGS: &str = "all-servers bind-dynamic bind-interfaces bogus-priv dnssec domain-needed expand-hosts filter-A filter-AAAA no-0x20-encode no-hosts no-negcache no-resolv \
@@ -132,7 +131,6 @@ const NEEDLESS: &[(&str, &str)] = &[
     ("dnssec-limits", "rollcall has its own limits"),
     ("no-poll clear-on-reload", "resolv.conf is looked at every few seconds, and what is kept goes with other upstreams"),
     ("test help version", "it is for the command line"),
-    ("local-service", "who may ask is in `[clients]`: other names are for local clients alone, as this would have it"),
 ];
 
 /// Those of them that decide who gets which answer, or what a firewall lets pass, or whose absence shows only later.

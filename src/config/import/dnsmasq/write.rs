@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+
+use ipnet::IpNet;
 
 use super::super::draft::{Item, Section, quoted, quoted_name};
 use super::super::{Import, Left, Origin, finish};
+use super::line::reverse_zones;
 use super::servers::Domain;
 use super::{Dnsmasq, is_like};
 use crate::dns::Name;
@@ -19,12 +22,25 @@ use crate::upstream::Ports;
 
 /// What dnsmasq listens on besides whatever interfaces it is told.
 const LOOPBACK: &str = "lo";
+/// All addresses.
+const WILDCARDS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+/// Where a dnsmasq that knows the names of its DHCP clients may go on beside rollcall.
+const PORT_BESIDE: u16 = 5_353;
 
 /// The interfaces of now that have a name like this, once each.
 fn interfaces_like(pattern: &str) -> Vec<String> {
     let all = if_addrs::get_if_addrs().unwrap_or_default().into_iter().map(|interface| interface.name);
     let names: BTreeSet<String> = all.filter(|name| is_like(pattern, name)).collect();
     names.into_iter().collect()
+}
+
+/// The network of a `dhcp-range`, as far as the line says it.
+fn network_of(fields: &[String]) -> Option<IpNet> {
+    let mut addresses = fields.iter().filter_map(|field| field.parse::<Ipv4Addr>().ok());
+    let first = addresses.next()?;
+    let mask = addresses.find(|address| address.octets()[0] == 255).unwrap_or(Ipv4Addr::new(255, 255, 255, 0));
+    let network = IpNet::with_netmask(first.into(), mask.into()).ok()?;
+    Some(network.trunc())
 }
 
 impl Dnsmasq {
@@ -35,6 +51,7 @@ impl Dnsmasq {
                 self.remarks.left_out(&origin, left);
             }
         }
+        self.hint_at_leases();
         self.write_listen();
         self.write_local();
         self.write_upstreams();
@@ -69,6 +86,29 @@ impl Dnsmasq {
 
     fn take(&mut self, flag: &str) -> Vec<Origin> {
         self.flags.remove(flag).unwrap_or_default()
+    }
+
+    /// Says with each range of DHCP how the names of its clients go on being answered.
+    fn hint_at_leases(&mut self) {
+        let domain = self.domain.as_ref().map(|(domain, _)| domain.clone());
+        let is_nobodys = domain.as_ref().and_then(|domain| self.domains.get(&*domain.to_lowercase().to_string()));
+        let is_nobodys = is_nobodys.is_some_and(|entry| entry.nobody && entry.upstreams.is_empty());
+        for (at, fields) in std::mem::take(&mut self.dhcp_ranges) {
+            let domains = domain.iter().map(ToString::to_string).chain(network_of(&fields).into_iter().flat_map(reverse_zones));
+            let domains: Vec<String> = domains.map(|domain| quoted(domain.trim_end_matches('.'))).collect();
+            let domains = if domains.is_empty() { String::new() } else { format!("domains = [{}], ", domains.join(", ")) };
+            let instead = match (&domain, is_nobodys) {
+                (Some(domain), true) => format!(" in the place of the one that asks nobody about {domain}"),
+                _ => String::new(),
+            };
+            let hint = format!(
+                "keep dnsmasq for it beside rollcall; that the names of its clients are answered, give it port={PORT_BESIDE} and write \
+                 the route{instead}: [[forward.route]] with {domains}single_label = true and upstreams = [\"127.0.0.1:{PORT_BESIDE}\"]"
+            );
+            if let Some(remark) = self.remarks.0.get_mut(at) {
+                remark.instead = Some(hint);
+            }
+        }
     }
 
     fn write_listen(&mut self) {
@@ -110,18 +150,25 @@ impl Dnsmasq {
             }
         }
         let excepting = |name: &str| excepted.iter().find(|(pattern, _)| is_like(pattern, name)).map(|(_, origin)| origin);
+        let mut has_loopback = false;
         for (pattern, origin) in &interfaces {
-            let names = match pattern.contains('*') {
-                true => interfaces_like(pattern),
-                false => vec![pattern.clone()],
+            let start = pattern.strip_suffix('*');
+            let is_whole = !excepted.iter().any(|(other, _)| is_like(pattern, other) || is_like(other, pattern));
+            let names = match start {
+                // All that there are, now and later.
+                Some("") if is_whole => {
+                    WILDCARDS.iter().for_each(|address| add(SocketAddr::new(*address, port).to_string(), Some(origin)));
+                    has_loopback = true;
+                    continue;
+                }
+                Some(_) if !is_whole => interfaces_like(pattern),
+                _ => vec![pattern.clone()],
             };
-            if pattern.contains('*') && !names.is_empty() {
-                self.remarks
-                    .changed(origin, "these are the interfaces that it fits now; one that comes later is not listened on");
-            }
-            if names.is_empty() {
-                let left = Left::new(format!("no interface of this machine is like {pattern} now"));
-                self.remarks.left_out(origin, left.hint("write its name, or its addresses, into `dns.listen`"));
+            if start.is_some() && !is_whole {
+                self.remarks.changed(
+                    origin,
+                    "these are the interfaces that it fits now, but for those of except-interface; one that comes later is not listened on",
+                );
             }
             for name in names {
                 if excepting(&name).is_some() {
@@ -130,7 +177,10 @@ impl Dnsmasq {
                 }
                 let place = format!("{name}:{port}");
                 match place.parse::<ListenAddress>() {
-                    Ok(_) => add(place, Some(origin)),
+                    Ok(_) => {
+                        has_loopback |= is_like(&name, LOOPBACK);
+                        add(place, Some(origin));
+                    }
                     Err(_) => {
                         let left = Left::new(format!("{name:?} is no interface that rollcall can follow"));
                         self.remarks.left_out(origin, left.hint("write its addresses into `dns.listen`"));
@@ -138,7 +188,7 @@ impl Dnsmasq {
                 }
             }
         }
-        if !interfaces.is_empty() && excepting(LOOPBACK).is_none() {
+        if !interfaces.is_empty() && !has_loopback && excepting(LOOPBACK).is_none() {
             // dnsmasq adds it by itself.
             add(format!("{LOOPBACK}:{port}"), None);
         }
@@ -156,11 +206,34 @@ impl Dnsmasq {
                 others.for_each(|name| add(format!("{name}:{port}"), Some(origin)));
             }
         }
+        let service = self.local_service.take();
+        let is_open = interfaces.is_empty() && excepted.is_empty() && addresses.is_empty();
+        if is_open {
+            let is_of_host = service.as_ref().is_some_and(|(is_of_host, _)| *is_of_host);
+            let places = if is_of_host { [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] } else { WILDCARDS };
+            match &service {
+                Some((true, _)) => {}
+                Some((false, origin)) => self.remarks.needless(
+                    origin,
+                    "who may ask is in `[clients]`: names of others are for local clients alone, as this would have it",
+                ),
+                None => self.remarks.changed(
+                    &self.start,
+                    "no line says where to listen, which is on every address, as with dnsmasq; names of others are for local \
+                     clients alone, unless `clients.forwarding_allowed` has more",
+                ),
+            }
+            let from: Vec<Origin> =
+                service.into_iter().filter(|_| is_of_host).map(|(_, origin)| origin).chain(from_port).collect();
+            items.extend(
+                places.map(|address| Item { value: quoted(SocketAddr::new(address, port).to_string()), from: from.clone() }),
+            );
+        } else if let Some((_, origin)) = service {
+            self.remarks.needless(&origin, "other lines say where to listen, which switches it off");
+        }
         if items.is_empty() {
-            // Whom to serve is a decision that an import does not make.
-            let why = "no line says where to listen: dnsmasq would do so on every address, and this does on 127.0.0.1";
-            self.remarks.changed(&self.start, why);
-            items.push(Item { value: quoted(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port).to_string()), from: from_port });
+            // None of those places can be had: this host itself is always served.
+            items.push(Item { value: quoted(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port).to_string()), from: Vec::new() });
         }
         self.draft.add(Section::Dns, "listen", items);
     }
