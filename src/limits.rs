@@ -12,6 +12,10 @@ pub const UDP_QUERY_MAX: usize = 4_096;
 /// time.
 pub const STREAM_QUERY_MAX: usize = UDP_QUERY_MAX;
 
+/// Secrets by which clients' cookies are known: the one in use, the former, the next, and one to spare. Each costs a hash for a cookie
+/// that is of none of those before it.
+pub const COOKIE_SECRETS_MAX: usize = 4;
+
 /// Threads that answer on one address; each has a few sockets and some megabytes.
 pub const WORKERS_MAX: usize = 1_024;
 

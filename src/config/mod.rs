@@ -70,7 +70,7 @@ pub struct Config {
     /// What tells this instance from others (RFC 5001).
     pub nsid: Option<String>,
     /// What clients' cookies are made with; without it, by chance at each start.
-    pub cookie_secret: Option<server::Secret>,
+    pub cookie_secret: Option<server::Secrets>,
     pub http: Option<SocketAddr>,
     /// Without what follows from the rest: who we are, and whether others are asked.
     pub settings: Settings,

@@ -94,7 +94,7 @@ struct Dns {
     #[serde(deserialize_with = "server::networks_alone")]
     proxy_protocol_from: Vec<IpNet>,
     nsid: Option<String>,
-    cookie_secret: Option<server::Secret>,
+    cookie_secret: Option<server::Secrets>,
     encrypted: Option<server::Config>,
 }
 

@@ -51,7 +51,7 @@ fn common(config: &Config, former: Option<&Setup>) -> (Common, Vec<Problem>) {
     let networks = config.views.iter().map(|view| view.clients.clone()).collect();
     let clients = Clients::new(&config.clients, networks, &host::networks());
     let cookies = match (&config.cookie_secret, former) {
-        (Some(secret), _) => Cookies::new(secret.clone()),
+        (Some(secrets), _) => Cookies::new(secrets),
         (None, Some(former)) => former.cookies().clone(),
         (None, None) => Cookies::default(),
     };

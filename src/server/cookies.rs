@@ -2,14 +2,19 @@
 //!
 //! Pure: the time is told, in seconds of Unix time.
 
+use std::fmt;
 use std::hash::Hasher as _;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, de};
 use siphasher::sip::SipHasher24;
 
 use crate::dns::{add_option, is_cookie, option};
+use crate::limits::COOKIE_SECRETS_MAX;
 
 /// Octets of a client's cookie.
 const CLIENT: usize = 8;
@@ -23,11 +28,15 @@ const RENEWED: i32 = 1_800;
 
 /// Gives cookies and knows them again.
 #[derive(Debug, Clone)]
-pub struct Cookies(Secret);
+pub struct Cookies(Arc<[Secret]>);
 
 /// What the cookies of all servers of one address are made with: 32 hexadecimal digits.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret([u8; 16]);
+struct Secret([u8; 16]);
+
+/// One secret, or a list of them: cookies are made with the first, and those of all are known (RFC 9018, 5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secrets(Vec<Secret>);
 
 impl Default for Cookies {
     /// With a secret of its own.
@@ -35,7 +44,7 @@ impl Default for Cookies {
         let mut secret = [0; 16];
         // Without chance there is no secret, and a cookie shows nothing; it is as if there were none.
         let _ = getrandom::fill(&mut secret);
-        Self(Secret(secret))
+        Self([Secret(secret)].into())
     }
 }
 
@@ -43,20 +52,22 @@ impl Cookies {
     /// Octets that a cookie takes in an answer.
     pub(super) const ROOM: usize = 4 + CLIENT + SERVER;
 
-    pub fn new(secret: Secret) -> Self {
-        Self(secret)
+    pub fn new(secrets: &Secrets) -> Self {
+        Self(secrets.0.as_slice().into())
     }
 
     /// Puts the cookie that is due into an answer, if that has an OPT record: `brought` is what the client sent, its own
     /// cookie and maybe one of ours.
     pub(super) fn grant(&self, brought: &[u8], client: IpAddr, now: u32, answer: &mut Vec<u8>) {
         let Some(own) = brought.first_chunk::<CLIENT>().filter(|_| is_cookie(brought.len())) else { return };
+        let Some(secret) = self.0.first() else { return };
         let mut cookie = [0; CLIENT + SERVER];
         let (first, second) = cookie.split_at_mut(CLIENT);
         first.copy_from_slice(own);
         match brought.get(CLIENT..) {
-            Some(young) if self.age(brought, client, now).is_some_and(|age| age <= RENEWED) => second.copy_from_slice(young),
-            _ => second.copy_from_slice(&self.made(*own, [VERSION, 0, 0, 0], now, client)),
+            // One of another secret is renewed at once, so that this one may go.
+            Some(young) if secret.age(brought, client, now).is_some_and(|age| age <= RENEWED) => second.copy_from_slice(young),
+            _ => second.copy_from_slice(&secret.made(*own, [VERSION, 0, 0, 0], now, client)),
         }
         add_option(answer, option::COOKIE, &cookie);
     }
@@ -66,6 +77,12 @@ impl Cookies {
         self.age(brought, client, now).is_some()
     }
 
+    fn age(&self, brought: &[u8], client: IpAddr, now: u32) -> Option<i32> {
+        self.0.iter().find_map(|secret| secret.age(brought, client, now))
+    }
+}
+
+impl Secret {
     /// Seconds since we gave this cookie to this client; `None` for what is not ours or not his, too old or not yet.
     fn age(&self, brought: &[u8], client: IpAddr, now: u32) -> Option<i32> {
         let (own, ours) = brought.split_first_chunk::<CLIENT>()?;
@@ -79,7 +96,7 @@ impl Cookies {
     }
 
     fn made(&self, own: [u8; CLIENT], head: [u8; 4], time: u32, client: IpAddr) -> [u8; SERVER] {
-        let mut hasher = SipHasher24::new_with_key(&self.0.0);
+        let mut hasher = SipHasher24::new_with_key(&self.0);
         let time = time.to_be_bytes();
         hasher.write(&own);
         hasher.write(&head);
@@ -100,22 +117,56 @@ impl FromStr for Secret {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, &'static str> {
-        let wrong = "expected 32 hexadecimal digits, as `openssl rand -hex 16` prints them";
+        // What was written is not repeated where a log may hold it.
+        let wrong = "expected 32 hexadecimal digits, as `openssl rand -hex 16` prints them, got something else";
         let is_right = text.len() == 32 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
         let secret = u128::from_str_radix(text, 16).ok().filter(|_| is_right).ok_or(wrong)?;
         Ok(Self(secret.to_be_bytes()))
     }
 }
 
+impl<'de> Deserialize<'de> for Secrets {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMore;
+
+        impl<'de> Visitor<'de> for OneOrMore {
+            type Value = Secrets;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(
+                    f,
+                    "a secret, or a list of 1 to {COOKIE_SECRETS_MAX}: the one that makes cookies, and others that are still good"
+                )
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Secrets, E> {
+                text.parse().map(|secret| Secrets(vec![secret])).map_err(E::custom)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Secrets, A::Error> {
+                let secrets = Vec::deserialize(SeqAccessDeserializer::new(list))?;
+                let count = secrets.len();
+                let is_right = (1..=COOKIE_SECRETS_MAX).contains(&count);
+                if is_right {
+                    Ok(Secrets(secrets))
+                } else {
+                    Err(de::Error::custom(format!("expected 1 to {COOKIE_SECRETS_MAX} secrets, got {count}")))
+                }
+            }
+        }
+
+        deserializer.deserialize_any(OneOrMore)
+    }
+}
+
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // What was written is not repeated where a log may hold it.
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret")
     }
 }
@@ -131,7 +182,7 @@ mod tests {
     }
 
     fn cookies(secret: &str) -> Cookies {
-        Cookies::new(secret.parse().unwrap())
+        Cookies::new(&Secrets(secret.split(' ').map(|secret| secret.parse().unwrap()).collect()))
     }
 
     /// What a client gets that brought this.
@@ -184,6 +235,44 @@ mod tests {
     }
 
     #[test]
+    fn rfc9018_5_a_secret_is_rolled_over_in_three_steps_and_no_cookie_is_refused() {
+        let (old, new) = ("dd3bdf9344b678b185a6f5cb60fca715", "445536bcd2513298075a5d379663c962");
+        let (own, client, now) = ("22681ab97d52c298", "2001:db8::7", 1_800_000_000);
+        let text = |octets: &[u8]| octets.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+        let [before, staged, rolled, after] =
+            [old.into(), format!("{old} {new}"), format!("{new} {old}"), new.into()].map(|secrets: String| cookies(&secrets));
+        let first = granted(&before, own, client, now);
+        let renewed = granted(&rolled, &text(&first), client, now + 1);
+        // Servers of one address roll over one after the other.
+        assert_eq!(
+            granted(&staged, &text(&first), client, now + 1),
+            first,
+            "those of the first secret stay while they are young"
+        );
+        assert_ne!(renewed, first, "those of another become the first's");
+        let knows = |cookies: &Cookies, cookie: &[u8]| cookies.knows(cookie, client.parse().unwrap(), now + 2);
+        assert!([&before, &staged, &rolled].iter().all(|cookies| knows(cookies, &first)) && !knows(&after, &first));
+        assert!([&staged, &rolled, &after].iter().all(|cookies| knows(cookies, &renewed)) && !knows(&before, &renewed));
+        assert_eq!(granted(&after, &text(&renewed), client, now + 3), renewed);
+    }
+
+    #[test]
+    fn secrets_are_one_or_a_few() {
+        #[derive(Debug, Deserialize)]
+        struct Sample {
+            s: Secrets,
+        }
+        let read = |value: &str| toml::from_str::<Sample>(&format!("s = {value}"));
+        let of = |count: usize| format!("{:?}", vec![SECRET; count]);
+        assert_eq!(read(&format!("{SECRET:?}")).unwrap().s, read(&of(1)).unwrap().s);
+        assert_eq!(read(&of(COOKIE_SECRETS_MAX)).unwrap().s.0.len(), COOKIE_SECRETS_MAX);
+        for wrong in [of(0), of(COOKIE_SECRETS_MAX + 1), "7".into(), "[\"e5e9\"]".into()] {
+            let error = read(&wrong).unwrap_err();
+            assert!(error.message().contains("expected") && !error.message().contains("e5e9"), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
     fn rfc9018_4_3_a_cookie_holds_for_an_hour_and_is_renewed_after_half_of_it() {
         let (cookies, client, now) = (Cookies::default(), "192.0.2.1", 1_800_000_000);
         let own = "0102030405060708";
@@ -203,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_secret_is_32_hexadecimal_digits_and_is_shown_to_nobody() {
-        assert_eq!(format!("{:?}", cookies(SECRET)), "Cookies(Secret)");
+        assert_eq!(format!("{:?}", cookies(SECRET)), "Cookies([Secret])");
         for wrong in ["", "e5e9", "+5e973e5a6b2a43f48e7dc849e37bfcf", "g5e973e5a6b2a43f48e7dc849e37bfcf"] {
             assert!(wrong.parse::<Secret>().unwrap_err().contains("32 hexadecimal digits"));
         }

@@ -37,7 +37,7 @@ mod worker;
 
 pub use bind::{BindError, Holder, bind_http};
 pub use clients::{Clients, Config as ClientsConfig, Network, networks_alone};
-pub use cookies::{Cookies, Secret};
+pub use cookies::{Cookies, Secrets};
 pub use encrypted::{Config, Way};
 #[doc(hidden)]
 pub use https::asked_in_url;
