@@ -27,14 +27,14 @@ use crate::api::Api;
 use crate::config::{self, Config};
 use crate::problem::Problem;
 use crate::registry::{self, Registry};
-use crate::server::{self, BindError, Interfaces, ListenError, Listeners, Responder, Waiting, Way};
+use crate::server::{self, BindError, Interfaces, ListenError, Listeners, Responder, Serials, Waiting, Way};
 use crate::tls;
 use crate::upstream::{self, Forwarder};
 use http::Http;
 use insight::Insight;
 use setup::{Here, setup};
 use system::{Signals, Wanted, feed_watchdog, log_to_stderr, raise_open_files, tell_systemd};
-use upkeep::{keep_answers, look_around, watch_upstreams};
+use upkeep::{SERIALS_AHEAD, keep_answers, keep_serials, look_around, watch_upstreams};
 
 /// How long the last requests may take when the process ends.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -126,7 +126,12 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
         }
     };
     warn(&problems);
-    let responder = Responder::new(setup, registry.latest());
+    let data = config.registry.data.clone();
+    let serials = data.as_deref().map_or_else(Serials::default, Serials::restore);
+    if let Some(folder) = &data {
+        warn(serials.promise(folder, SERIALS_AHEAD).err().as_slice());
+    }
+    let responder = Responder::new(setup, registry.latest(), serials);
     let listeners = waiting.serve(&responder).map_err(start("a DNS listener"))?;
 
     warn(&registry.reload().await);
@@ -140,8 +145,9 @@ async fn run(options: &Options, config: Config, ready: impl FnOnce(&Ready)) -> R
     tasks.spawn(feed_watchdog(stop.clone()));
     tasks.spawn(watch_upstreams(responder.clone(), stop.clone()));
     tasks.spawn(look_around(responder.clone(), stop.clone()));
-    if let Some(folder) = config.registry.data.clone() {
-        tasks.spawn(keep_answers(responder.clone(), folder, stop.clone()));
+    if let Some(folder) = data {
+        tasks.spawn(keep_answers(responder.clone(), folder.clone(), stop.clone()));
+        tasks.spawn(keep_serials(serials, folder, stop.clone()));
     }
     ready(&told);
     tell_systemd(&[NotifyState::Ready]);

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::host;
 use crate::problem::Problem;
-use crate::server::Responder;
+use crate::server::{Responder, Serials};
 use crate::upstream::Forwarder;
 
 /// How often it is seen which networks this host is in: it costs some 50 us, and who has just come there asks again.
@@ -20,6 +20,9 @@ const LOOK_AROUND_EVERY: Duration = Duration::from_secs(2);
 
 /// How often upstreams' answers are written to the disk, so that a crash costs few of them.
 const SAVE_EVERY: Duration = Duration::from_secs(600);
+
+/// By how much serials of our zone may go ahead of what is on the disk: a start after a crash takes them so far ahead of the clock.
+pub(super) const SERIALS_AHEAD: Duration = Duration::from_secs(600);
 
 /// Sees which upstreams lead back here, whichever configuration they are of.
 pub(super) async fn watch_upstreams(responder: Arc<Responder>, stop: CancellationToken) {
@@ -70,6 +73,20 @@ pub(super) async fn keep_answers(responder: Arc<Responder>, folder: PathBuf, sto
     loop {
         let ends = tokio::time::timeout(SAVE_EVERY, stop.cancelled()).await.is_ok();
         each("saved", Forwarder::save).await;
+        if ends {
+            return;
+        }
+    }
+}
+
+/// Keeps the serial of our zone over a restart, also one that comes without an end.
+pub(super) async fn keep_serials(serials: Serials, folder: PathBuf, stop: CancellationToken) {
+    loop {
+        let ends = tokio::time::timeout(SERIALS_AHEAD / 2, stop.cancelled()).await.is_ok();
+        let (folder, ahead) = (folder.clone(), if ends { Duration::ZERO } else { SERIALS_AHEAD });
+        if let Ok(Err(problem)) = tokio::task::spawn_blocking(move || serials.promise(&folder, ahead)).await {
+            tracing::warn!("{problem}");
+        }
         if ends {
             return;
         }

@@ -13,7 +13,6 @@ use super::clients::Standing;
 use super::holder::Holder;
 use super::responder::Responder;
 use super::setup::Setup;
-use super::worker::unix_time;
 use crate::dns::{Names, Query, Question};
 use crate::resolve::Room;
 use crate::resolve::answer::{Client, Step};
@@ -60,7 +59,7 @@ impl Responder {
         }
         let client = told_to(client);
         let catalog = self.catalog();
-        let holder = setup.holder(&catalog, &query, client, &mut fastrand::Rng::new(), unix_time());
+        let holder = setup.holder(&catalog, &query, client, &mut fastrand::Rng::new(), self.serials.at(Instant::now()));
         let name = &question.name;
         let (source, because, rcode) = match &holder {
             Holder::Local(message) if open_alias(message).is_some() => {

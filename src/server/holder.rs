@@ -33,7 +33,7 @@ pub(super) enum Holder<'a> {
 }
 
 impl Setup {
-    /// `now` is Unix time, in seconds.
+    /// `now` is Unix time in seconds, which never goes back: the serial of our SOA record.
     pub(super) fn holder(&self, catalog: &Catalog, query: &Query, client: Client, rng: &mut Rng, now: u64) -> Holder<'_> {
         let name = &query.question.name;
         let (consul, is_ours) = (self.is_consul(), self.is_ours(name));

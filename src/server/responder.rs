@@ -28,6 +28,7 @@ use super::holder::Holder;
 use super::places::Places;
 use super::prefetch::{Due, Queue};
 use super::query_log::Noted;
+use super::serials::Serials;
 use super::setup::Setup;
 use super::tally::{Listened, Source, Tallies};
 use super::worker::{NearOf, Worker};
@@ -51,6 +52,7 @@ pub struct Responder {
     places: Arc<Places>,
     /// Who has clients to answer yet: connections, threads, look-ups for who asked over UDP.
     pub(super) under_way: TaskTracker,
+    pub(super) serials: Serials,
     pub(super) tallies: Tallies,
     prefetch: Queue,
     /// Tells whoever watches what a setup is made of that another is in force.
@@ -97,10 +99,19 @@ pub(super) enum Found {
 }
 
 impl Responder {
-    pub fn new(setup: Setup, catalog: Arc<ArcSwap<Catalog>>) -> Arc<Self> {
+    pub fn new(setup: Setup, catalog: Arc<ArcSwap<Catalog>>, serials: Serials) -> Arc<Self> {
         let (setup, tallies, prefetch) = (Arc::new(ArcSwap::from_pointee(setup)), Tallies::default(), Queue::default());
         let under_way = TaskTracker::new();
-        Arc::new(Self { setup, catalog, places: Arc::default(), under_way, tallies, prefetch, replaced: Notify::new() })
+        Arc::new(Self {
+            setup,
+            catalog,
+            places: Arc::default(),
+            under_way,
+            serials,
+            tallies,
+            prefetch,
+            replaced: Notify::new(),
+        })
     }
 
     /// The setup in force.
@@ -199,7 +210,7 @@ impl Responder {
 
     /// For a thread of this listener, which has a tally of its own then, or for one of its many connections.
     pub(super) fn worker(&self, listened: &Arc<Listened>, is_thread: bool) -> Worker {
-        Worker::new(self.setup.clone(), self.catalog.clone(), listened, is_thread)
+        Worker::new(self.setup.clone(), self.catalog.clone(), self.serials, listened, is_thread)
     }
 
     /// Answers into `out`, which stays empty when there is no answer; or says what has to be waited for.
@@ -222,7 +233,7 @@ impl Responder {
         client: Client,
         out: &mut Vec<u8>,
     ) -> Outcome {
-        let Worker { notes, setup, catalog, near, rng, now, clock } = worker;
+        let Worker { notes, setup, catalog, near, rng, now, clock, serial, .. } = worker;
         let setup = setup.load().of_client(client.address);
         let since = *now;
         let noted = |source| Noted { client: client.address, query: octets, since, source, upstream: None, answer: &[] };
@@ -233,7 +244,7 @@ impl Responder {
             && standing != Standing::Nothing
             && !too_often
         {
-            if setup.at_once && setup.discovery.answer_at_once(catalog.load(), plain, client.room, rng, *clock, out) {
+            if setup.at_once && setup.discovery.answer_at_once(catalog.load(), plain, client.room, rng, *serial, out) {
                 notes.note(setup, &Noted { answer: out, ..noted(Source::Discovery) });
                 return Outcome::Answered;
             }
@@ -453,7 +464,7 @@ impl Responder {
                 return Some(Found::Answered(Source::Local));
             }
         }
-        let found = match setup.holder(worker.catalog.load(), query, client, &mut worker.rng, worker.clock) {
+        let found = match setup.holder(worker.catalog.load(), query, client, &mut worker.rng, worker.serial) {
             Holder::Local(message) if open_alias(&message).is_some() => {
                 Found::Elsewhere(Wait::Complete(Source::Local, Box::new(message)))
             }
@@ -560,7 +571,7 @@ mod tests {
         let (forwarder, problems) = Forwarder::new(&config, None, &[]).await;
         assert!(problems.is_empty());
         let setup = Setup::before(forwarder, Settings { recursors: true, ..Settings::default() });
-        Responder::new(setup, Arc::new(ArcSwap::from_pointee(catalog())))
+        Responder::new(setup, Arc::new(ArcSwap::from_pointee(catalog())), Serials::default())
     }
 
     fn query(name: &str, qtype: Type, edns: bool) -> Vec<u8> {

@@ -214,6 +214,7 @@ mod tests {
 
     use arc_swap::ArcSwap;
 
+    use super::super::serials::Serials;
     use super::*;
     use crate::dns::{Class, Edns, Flags, Message, Opcode, Query, Question, Rcode, Record, Type};
     use crate::resolve::answer::Settings;
@@ -266,7 +267,8 @@ mod tests {
             let addresses = upstreams.iter().map(|upstream| upstream.address.into()).collect();
             let config = upstream::Config { upstreams: Some(addresses), ..Default::default() };
             let (forwarder, _) = Forwarder::new(&config, None, &[]).await;
-            let responder = Responder::new(Setup::before(forwarder, Settings::default()), Arc::new(ArcSwap::default()));
+            let responder =
+                Responder::new(Setup::before(forwarder, Settings::default()), Arc::new(ArcSwap::default()), Serials::default());
             let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
             socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
             let client = UdpSocket::bind("127.0.0.1:0").unwrap();

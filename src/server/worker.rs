@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::{ArcSwap, Cache};
 
 use super::query_log::{Batch, Noted};
+use super::serials::Serials;
 use super::setup::Setup;
 use super::tally::{Listened, Tally};
 use crate::catalog::Catalog;
@@ -31,6 +32,9 @@ pub(super) struct Worker {
     pub(super) now: Instant,
     /// Unix time, in seconds.
     pub(super) clock: u64,
+    /// The same for who must not see it go back.
+    pub(super) serial: u64,
+    serials: Serials,
 }
 
 /// What is near of one setup's answers.
@@ -73,9 +77,11 @@ impl Worker {
     pub(super) fn new(
         setup: Arc<ArcSwap<Setup>>,
         catalog: Arc<ArcSwap<Catalog>>,
+        serials: Serials,
         listened: &Arc<Listened>,
         is_thread: bool,
     ) -> Self {
+        let now = Instant::now();
         let (tally, batch) = (is_thread.then(|| listened.for_worker()), Batch::of(listened.place.clone()));
         Self {
             notes: Notes { tally, listened: listened.clone(), batch },
@@ -83,8 +89,10 @@ impl Worker {
             catalog: Cache::new(catalog),
             near: Vec::new(),
             rng: fastrand::Rng::new(),
-            now: Instant::now(),
+            now,
             clock: unix_time(),
+            serial: serials.at(now),
+            serials,
         }
     }
 
@@ -92,6 +100,7 @@ impl Worker {
     pub(super) fn refresh(&mut self) {
         self.now = Instant::now();
         self.clock = unix_time();
+        self.serial = self.serials.at(self.now);
     }
 
     /// The time of which it last took note.

@@ -439,6 +439,14 @@ fn rfc1982_3_2_our_serial_grows_over_a_crash() {
     stage.rollcall = Launch::serve(stage.directory.path()).start();
     let after = serial(stage.rollcall.dns);
     assert!(after.wrapping_sub(before) < 1 << 31, "{before}, then {after}");
+    // As if the host's clock had been an hour ahead until then.
+    stage.rollcall.kill();
+    let file = stage.directory.path().join("data/serial");
+    let promised: u32 = std::fs::read_to_string(&file).expect("kept").trim().parse().expect("a number");
+    assert!(promised >= after, "a crash is no reason to go back: {promised} after {after}");
+    std::fs::write(&file, (promised + 3_600).to_string()).expect("written");
+    stage.rollcall = Launch::serve(stage.directory.path()).start();
+    assert!(serial(stage.rollcall.dns) >= promised + 3_600, "whatever the clock says");
 }
 
 #[test]

@@ -80,7 +80,7 @@ impl Discovery {
         self.is_ours(name) || reverse::is_reverse(name)
     }
 
-    /// Answers a query from a snapshot. `now` is Unix time in seconds.
+    /// Answers a query from a snapshot. `now` is Unix time in seconds, which never goes back: the serial of the SOA record.
     pub fn answer(&self, catalog: &Catalog, query: &Query, client: Client, rng: &mut Rng, now: u64) -> Step {
         let seed = rng.u64(..);
         match self.ask(catalog, query, client, seed, now, &[]) {

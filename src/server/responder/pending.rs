@@ -205,7 +205,8 @@ impl Responder {
     async fn known(&self, setup: &Arc<Setup>, client: Client, question: &Question) -> Option<Message> {
         let query = Query::of(question.clone());
         let client = Client { room: Room::Stream, ..client };
-        let mut holder = setup.holder(&self.catalog(), &query, client, &mut fastrand::Rng::new(), unix_time());
+        let mut holder =
+            setup.holder(&self.catalog(), &query, client, &mut fastrand::Rng::new(), self.serials.at(Instant::now()));
         // What data of our own leads to is not blocked, nor what a block list does.
         if matches!(holder, Holder::Blocked(_)) {
             holder = setup.elsewhere(&query);
