@@ -52,6 +52,9 @@ pub struct Config {
     /// Seconds that an answer is kept beyond its TTL, for when nobody else answers (RFC 8767); 0 for none.
     #[serde(deserialize_with = "duration::deserialize_seconds")]
     pub max_stale: u32,
+    /// How long a client waits for a fresh answer that could have such a one (RFC 8767, 5); 0 for not at all.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub stale_after: Duration,
     /// Seconds that a failure is remembered at most, when it comes again and again; from 1 to 300 (RFC 9520, 3.2). Few of
     /// them unless asked for: when the upstreams' own upstreams were away, nobody tells us that they are back.
     #[serde(deserialize_with = "duration::deserialize_seconds")]
@@ -68,6 +71,7 @@ impl Default for Config {
             max_ttl: 86_400,
             max_negative_ttl: 3_600,
             max_stale: 86_400,
+            stale_after: Duration::from_millis(200),
             max_failure_ttl: 5,
             prefetch: true,
         }

@@ -37,9 +37,6 @@ use crate::resolve::forward::is_good;
 use crate::resolve::passing::{SILENCE, completed, failure, fitted, passed_on, stale, with_proofs, write_kept};
 use crate::resolve::route::Way;
 
-/// How long a client waits for a fresh answer when a stale one is at hand.
-const STALE_AFTER: Duration = Duration::from_millis(200);
-
 /// How often a question is waited for that others ask, and who come to an end without an outcome.
 const TURNS: usize = 3;
 
@@ -487,11 +484,13 @@ impl Forwarder {
         let outcome = match &kept {
             None => told.outcome().await,
             // Whoever joins a look-up later waits for less: it is the look-up that is late.
-            Some(entry) => match tokio::time::timeout_at((begun + STALE_AFTER).into(), told.outcome()).await {
-                Ok(Some(outcome)) if outcome.answer.as_deref().is_ok_and(is_good) => Some(outcome),
-                // RFC 8767, 4: an error refreshes nothing. A look-up that is only late goes on and refreshes the cache.
-                _ => return Some(stale(entry)),
-            },
+            Some(entry) => {
+                match tokio::time::timeout_at((begun + self.cache.config().stale_after).into(), told.outcome()).await {
+                    Ok(Some(outcome)) if outcome.answer.as_deref().is_ok_and(is_good) => Some(outcome),
+                    // RFC 8767, 4: an error refreshes nothing. A look-up that is only late goes on and refreshes the cache.
+                    _ => return Some(stale(entry)),
+                }
+            }
         };
         let Outcome { answer, tries } = outcome?;
         Some(answered(query, octets, answer.as_deref().map_err(|reason| *reason), room, tries))
@@ -941,7 +940,23 @@ mod tests {
         assert_eq!(extended_error(&ask(&forwarder, &asked).await), Some(3));
         let begun = Instant::now();
         assert_eq!(extended_error(&ask(&forwarder, &asked).await), Some(3));
-        assert!(begun.elapsed() < STALE_AFTER / 2, "it waited for {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_millis(100), "it waited for {:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn rfc8767_5_who_wants_stale_answers_at_once_has_them_and_they_are_refreshed() {
+        let slow = Peer::start(100, right).await;
+        let cache = cache::Config { stale_after: Duration::ZERO, ..Default::default() };
+        let forwarder = forwarder(&Config { cache, ..config(&[&slow]) }).await;
+        let asked = query("www.example.net", true);
+        keep_stale(&forwarder, &asked, &right(&asked).unwrap());
+        assert_eq!(extended_error(&ask(&forwarder, &asked).await), Some(3));
+        let begun = Instant::now();
+        while !matches!(forwarder.kept(&asked, None, Instant::now()), Kept::Fresh(_)) {
+            assert!(begun.elapsed() < Duration::from_secs(5), "the look-up did not go on");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(slow.asked(), 1);
     }
 
     #[tokio::test]

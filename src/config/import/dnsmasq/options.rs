@@ -112,7 +112,7 @@ const LEFT_OUT: &[(&str, &str, &str)] = &[
     (
         "use-stale-cache",
         "rollcall gives expired answers only when no fresh one comes within 200 ms",
-        "`forward.cache.max_stale` says for how long they are kept",
+        "`forward.cache` has `stale_after = \"0s\"` for expired answers at once, and `max_stale` for how long they are kept",
     ),
 ];
 
