@@ -17,6 +17,7 @@ use crate::resolve::block::Blocks;
 use crate::resolve::local::Local;
 use crate::resolve::rewrite::Rewrites;
 use crate::resolve::zone::{self, Zones};
+use crate::server::QueryLogConfig;
 
 /// Find mistakes in configuration, services files and zones, without starting.
 ///
@@ -98,6 +99,7 @@ fn configuration(path: &Path) -> (String, Vec<Problem>) {
     let mut problems = config.warnings;
     let mut holds = vec![format!("domain {}", config.settings.domain)];
     problems.extend(Local::load(&config.local, None).1);
+    problems.extend(config.query_log.as_ref().and_then(QueryLogConfig::obstacle));
     if let Some(folder) = &config.zones.folder {
         let (zones, more) = Zones::load(folder, None);
         problems.extend(more);

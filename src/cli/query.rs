@@ -256,7 +256,7 @@ impl Answer {
             Meaning::DeadAlias => {
                 format!("NOERROR without data: the name is an alias, and what it leads to has no {kind} record")
             }
-            Meaning::NoName => "NXDOMAIN: there is no such name, and nothing below it".to_owned(),
+            Meaning::NoName => "NXDOMAIN: there is no such name".to_owned(),
             Meaning::Failed => match self.message.metadata.response_code {
                 ResponseCode::ServFail => "SERVFAIL: the server could not find out; the name may exist".to_owned(),
                 ResponseCode::Refused => "REFUSED: the server does not answer this name, or not this client".to_owned(),

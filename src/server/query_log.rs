@@ -10,13 +10,14 @@ mod writer;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::fs::Access;
 use serde::Deserialize;
 
 use super::tally::{Place, Source};
@@ -84,6 +85,21 @@ impl Config {
             let problem = Problem::new("[log]: expected a file or a socket for dnstap, which is no text, got \"stderr\"");
             problem.hint("write queries = \"unix:/run/dnstap.sock\", or a path")
         })
+    }
+
+    /// Why this user could not write there now, as far as that can be seen without opening it. Of a socket nothing is said: who
+    /// reads from it may come later.
+    pub fn obstacle(&self) -> Option<Problem> {
+        let Target::File(path) = &self.target else { return None };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let place = if path.exists() { path } else { folder };
+        let error = rustix::fs::access(place, Access::WRITE_OK).err()?;
+        let problem = Problem::new(format!(
+            "the query log cannot be written by this user: {}: {}",
+            place.display(),
+            io::Error::from(error)
+        ));
+        Some(problem.hint("the unit of systemd has /var/log/rollcall for it (LogsDirectory=)").warning())
     }
 }
 

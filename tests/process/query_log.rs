@@ -138,6 +138,11 @@ fn what_cannot_be_written_is_counted_and_told_once_and_dns_goes_on() {
             assert!(rollcall.stderr().contains("queries are logged again"), "{}", rollcall.stderr());
         }
     }
+    for (target, warns) in [("nowhere/queries.log", true), ("queries.log", false), ("unix:nobody.sock", false)] {
+        configure(directory.path(), &format!("queries = \"{target}\""));
+        let output = Launch::bare(directory.path()).with("check").option("--config", "rollcall.toml").run();
+        assert_eq!((output.status, output.stderr.contains("the query log cannot be written")), (0, warns), "{output:?}");
+    }
     configure(directory.path(), "queries = \"stderr\"\nformat = \"dnstap\"");
     let output = Launch::bare(directory.path()).with("check").option("--config", "rollcall.toml").run();
     assert!(output.stderr.contains("expected a file or a socket for dnstap"), "{output:?}");
