@@ -105,6 +105,9 @@ pub const ALIASES_MAX: usize = 8;
 /// name takes some four times its line.
 pub const HOSTS_OCTETS_MAX: u64 = 64 << 20;
 
+/// Octets of all lease files together: a lease takes some 100, and dnsmasq gives 1,000 unless it is told otherwise.
+pub const LEASES_OCTETS_MAX: u64 = 16 << 20;
+
 /// Hosts files of one folder.
 pub const HOSTS_FILES_MAX: usize = 10_000;
 

@@ -39,6 +39,8 @@ pub(super) struct File {
     rewrite: Vec<rewrite::Config>,
     hosts: Vec<PathBuf>,
     hosts_domain: Option<Name>,
+    leases: Vec<PathBuf>,
+    leases_domain: Option<Name>,
     #[serde(deserialize_with = "duration::deserialize_seconds")]
     local_ttl: u32,
     private_names: local::PrivateNames,
@@ -63,6 +65,8 @@ impl Default for File {
             rewrite: Vec::new(),
             hosts: local.hosts,
             hosts_domain: local.hosts_domain,
+            leases: local.leases,
+            leases_domain: local.leases_domain,
             local_ttl: local.local_ttl,
             private_names: local.private_names,
             zones: zone::Config::default(),
@@ -138,7 +142,10 @@ fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error>
 fn read(path: &Path) -> Result<(File, Table), Problem> {
     let (mut file, table): (File, _) = file::load(path)?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    relative_to(folder, file.hosts.iter_mut().chain(&mut file.zones.folder).chain(&mut file.forward.resolv_conf));
+    relative_to(
+        folder,
+        file.hosts.iter_mut().chain(&mut file.leases).chain(&mut file.zones.folder).chain(&mut file.forward.resolv_conf),
+    );
     if let Some(encrypted) = &mut file.dns.encrypted {
         relative_to(folder, encrypted.certificate.iter_mut().chain(&mut encrypted.key));
     }
@@ -247,6 +254,8 @@ pub(super) fn load(options: &Options) -> Result<Config, Vec<Problem>> {
             false => local::Config {
                 hosts: file.hosts,
                 hosts_domain: file.hosts_domain,
+                leases: file.leases,
+                leases_domain: file.leases_domain,
                 record: file.record,
                 private_names: file.private_names,
                 local_ttl: file.local_ttl,

@@ -34,7 +34,8 @@ pub(super) struct Section {
 }
 
 /// What a view may have of its own.
-const KEYS: [&str; 8] = ["forward", "block", "record", "hosts", "hosts_domain", "local_ttl", "private_names", "zones"];
+const KEYS: [&str; 10] =
+    ["forward", "block", "record", "hosts", "hosts_domain", "leases", "leases_domain", "local_ttl", "private_names", "zones"];
 
 /// The same, read.
 #[derive(Debug, Default, Deserialize)]
@@ -88,7 +89,10 @@ fn view(section: Section, whole: &Table, folder: &Path, options: &Options) -> Re
             return Err(problems);
         }
     };
-    relative_to(folder, local.hosts.iter_mut().chain(&mut zones.folder).chain(&mut forward.resolv_conf));
+    relative_to(
+        folder,
+        local.hosts.iter_mut().chain(&mut local.leases).chain(&mut zones.folder).chain(&mut forward.resolv_conf),
+    );
     relative_to(folder, forward.files());
     relative_to(folder, block.iter_mut().flat_map(block::Config::files));
     if !has_upstreams {

@@ -1,4 +1,4 @@
-//! Hosts files, zone files and block lists are read anew when they change, in the background, and nothing but what has
+//! Hosts files, leases, zone files and block lists are read anew when they change, in the background, and nothing but what has
 //! changed: until it is read, what was read before counts.
 
 use std::path::{Path, PathBuf};
@@ -52,19 +52,21 @@ pub(super) async fn follow(responder: Arc<Responder>) {
         let Some(watch) = &mut watch else { continue };
         // Folders, and what those that do not exist would be in.
         watch.over(paths.iter().map(PathBuf::as_path));
+        let mut look_again = Instant::now() + LOOK_EVERY;
         // What changed between the reading of the files and the watch is seen now.
         for local in locals {
-            renew(
+            let local = renew(
                 &responder,
                 |setup| &mut setup.local,
                 local,
                 |local| {
                     let (local, problems) = local.reload()?;
-                    let told = format!("hosts files were read again; {} names are known of them and of records", local.len());
+                    let told = format!("local data was read again; {} names are known now", local.len());
                     Some((local, problems, told))
                 },
             )
             .await;
+            look_again = local.changes_at().map_or(look_again, |at| at.min(look_again));
         }
         for zones in zones {
             renew(
@@ -79,7 +81,6 @@ pub(super) async fn follow(responder: Arc<Responder>) {
             )
             .await;
         }
-        let mut look_again = Instant::now() + LOOK_EVERY;
         for lists in lists {
             let lists = renew(
                 &responder,

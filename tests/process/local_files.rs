@@ -1,12 +1,16 @@
-//! Hosts files and zone files that change while questions are asked: as editors, deployments and mishaps change them.
+//! Hosts files, leases and zone files that change while questions are asked: as editors, deployments, DHCP servers and mishaps
+//! change them.
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use hickory_proto::op::ResponseCode;
 
+use crate::support::namespace;
 use crate::support::rollcall::{Launch, Rollcall, directory};
+use crate::support::tools::run;
 use crate::support::upstream::Witness;
 use crate::support::{slack, within};
 
@@ -150,4 +154,47 @@ fn zone_files_are_followed() {
     fs::rename(directory.path().join("away"), directory.path().join("zones")).expect("renamed");
     replace(&path("other.example.zone"), &zone("192.0.2.8"));
     becomes(&rollcall, "www.other.example", &["192.0.2.8"]);
+}
+
+/// dnsmasq gives addresses to a machine, here at the other end of a cable, and rollcall answers its name from then on.
+#[test]
+fn leases_of_a_dhcp_server_are_followed() {
+    let cable =
+        "ip link add v0 type veth peer name v1\nip addr add 198.51.100.1/24 dev v0\nip link set v0 up\nip link set v1 up";
+    if !namespace::enter("local_files::leases_of_a_dhcp_server_are_followed", cable) {
+        return;
+    }
+    let directory = directory();
+    let leases = directory.path().join("leases");
+    let witness = Witness::start();
+    let toml = "hosts = []\nleases = [\"leases\"]\nleases_domain = \"lan\"\n";
+    let rollcall = start(directory.path(), &witness, toml);
+    // The file is not there yet.
+    says(&rollcall, "leases: cannot read this lease file");
+    assert_eq!(rollcall.ask("laptop.lan", "A").answers(), [Witness::ANSWER]);
+
+    let arguments = ["--keep-in-foreground", "--log-facility=-", "--pid-file=", "--user=root", "-C", "/dev/null", "--port=0"];
+    let mut dnsmasq = Command::new("env");
+    dnsmasq.args(["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "dnsmasq"]).args(arguments);
+    dnsmasq.args(["--interface=v0", "--bind-interfaces", "--no-ping", "--dhcp-range=198.51.100.50,198.51.100.50,2m"]);
+    let mut dnsmasq = dnsmasq.arg(format!("--dhcp-leasefile={}", leases.display())).spawn().expect("dnsmasq starts");
+    // It asks until dnsmasq is there.
+    let ask = "busybox udhcpc -i v1 -f -q -n -t 30 -T 1 -s /bin/true -x hostname:laptop";
+    let asked = run(Command::new("sh").args(["-c", ask]));
+    asked.ok();
+    becomes(&rollcall, "laptop.lan", &["198.51.100.50"]);
+    becomes(&rollcall, "laptop", &["198.51.100.50"]);
+    assert_eq!(rollcall.ask("50.100.51.198.in-addr.arpa", "PTR").answers(), ["laptop.lan."]);
+    dnsmasq.kill().expect("it ends");
+    dnsmasq.wait().expect("it has ended");
+
+    // A lease ends, though nobody is there to take it out of the file.
+    let now = SystemTime::UNIX_EPOCH.elapsed().expect("a time after 1970").as_secs();
+    let text = format!("{} 02:00:00:00:00:01 198.51.100.51 phone *\nnobody knows\n0 x 198.51.100.52 stays *\n", now + 4);
+    replace(&leases, &text);
+    becomes(&rollcall, "phone.lan", &["198.51.100.51"]);
+    says(&rollcall, "leases:2:1: expected four words at least, got \"nobody knows\"");
+    becomes(&rollcall, "phone.lan", &[Witness::ANSWER]);
+    assert_eq!(rollcall.ask("stays", "A").answers(), ["198.51.100.52"]);
+    assert_eq!(rollcall.ask("laptop.lan", "A").answers(), [Witness::ANSWER]);
 }

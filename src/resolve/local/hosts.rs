@@ -1,6 +1,7 @@
 //! Hosts files: an address, then its names, a line each (hosts(5)). Not the decision what is answered of them.
 
 use std::net::IpAddr;
+use std::ops::Range;
 use std::path::Path;
 
 use crate::dns::Name;
@@ -16,7 +17,7 @@ pub(super) struct Entry {
 /// Reads all lines. A bad address costs its line, a bad name only itself.
 pub(super) fn entries(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Vec<Entry> {
     let mut entries = Vec::new();
-    let mut wrong = Vec::new();
+    let mut wrong: Vec<Wrong> = Vec::new();
     let mut at = 0;
     for line in text.split_inclusive('\n') {
         let start = at;
@@ -63,15 +64,22 @@ pub(super) fn entries(path: &Path, text: &str, problems: &mut Vec<Problem>) -> V
         }
         entries.push(Entry { address, names });
     }
+    tell(path, text, wrong, "is this a hosts file? Each line is `ADDRESS NAME [NAME ...]`", problems);
+    entries
+}
+
+/// What is wrong with a part of a text, where, and what to do or what becomes of the rest.
+pub(super) type Wrong = (Range<usize>, String, &'static str);
+
+/// Tells what is wrong with lines of a file, as much of it as anybody reads; `hint` is for the rest.
+pub(super) fn tell(path: &Path, text: &str, wrong: Vec<Wrong>, hint: &str, problems: &mut Vec<Problem>) {
     let more = wrong.len().saturating_sub(PROBLEMS_PER_FILE_MAX);
     for (span, message, hint) in wrong.into_iter().take(PROBLEMS_PER_FILE_MAX) {
         problems.push(Problem::new(message).in_file(path).at(Place::of(text, span)).hint(hint));
     }
     if more > 0 {
-        let problem = Problem::new(format!("{more} more lines of this kind")).in_file(path);
-        problems.push(problem.hint("is this a hosts file? Each line is `ADDRESS NAME [NAME ...]`"));
+        problems.push(Problem::new(format!("{more} more lines of this kind")).in_file(path).hint(hint));
     }
-    entries
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What is known without asking anybody? Hosts files, the configuration's `[[record]]` entries, and the names that the
-//! standards keep on the host.
+//! What is known without asking anybody? Hosts files, the leases of a DHCP server, the configuration's `[[record]]` entries, and
+//! the names that the standards keep on the host.
 //!
 //! Not here: zone files (`zone`), the discovery domain, anything that changes while the program runs. A [`Local`] is
 //! built once and never changes; when a file has changed, [`Local::reload`] builds another.
@@ -9,6 +9,7 @@
 //! goes to a default upstream. Neither is asked with `compat = "consul"`, which forwards both kinds.
 
 mod hosts;
+mod leases;
 mod sources;
 mod special;
 
@@ -18,9 +19,11 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Deserialize;
 
+use self::leases::Lease;
 use self::sources::Source;
 use super::domains;
 use super::passing::{OTHER_CLASS, ROUND, own_edns};
@@ -33,6 +36,8 @@ use crate::problem::Problem;
 /// Seconds that an address of a hosts file may be remembered, and a "no such name" of local data: short, for an edited
 /// file should soon be seen.
 const TTL: u32 = 60;
+/// Seconds that a lease may be remembered at most: its machine moves on, or comes back elsewhere.
+const LEASE_TTL: u32 = 10;
 /// Where a client of plain DNS looks for encrypted listeners. Others' answers to it lead past us, so that it is never
 /// forwarded, by a route of its own neither (RFC 9462, 4.2 and 6.4).
 const DESIGNATIONS: &str = "_dns.resolver.arpa";
@@ -47,6 +52,10 @@ pub struct Config {
     pub hosts: Vec<PathBuf>,
     /// Names of one label in hosts files have this domain too.
     pub hosts_domain: Option<Name>,
+    /// Lease files of dnsmasq.
+    pub leases: Vec<PathBuf>,
+    /// The same for their names; that of hosts files when unset.
+    pub leases_domain: Option<Name>,
     pub record: Vec<RecordConfig>,
     pub private_names: PrivateNames,
     /// Seconds that local data may be remembered, where it says nothing itself.
@@ -59,6 +68,8 @@ impl Default for Config {
         Self {
             hosts: vec![PathBuf::from(SYSTEM_HOSTS)],
             hosts_domain: None,
+            leases: Vec::new(),
+            leases_domain: None,
             record: Vec::new(),
             private_names: PrivateNames::default(),
             local_ttl: TTL,
@@ -113,16 +124,22 @@ pub enum PrivateNames {
     BlockReverse,
 }
 
+type Names = HashMap<Name, Vec<Datum>, foldhash::fast::RandomState>;
+
 /// All exact local data.
 #[derive(Debug, Default)]
 pub struct Local {
     config: Config,
-    files: Vec<Source>,
+    hosts: Vec<Source>,
+    leases: Vec<Source>,
+    /// Of hosts files and records.
+    names: Arc<Names>,
+    /// Of leases, which come and go: what is above wins over them, type by type.
+    leased: Names,
+    /// When the next lease ends, in seconds since 1970.
+    leased_until: Option<u64>,
     /// What [`Local::designate`] was told.
     designations: Vec<String>,
-    names: HashMap<Name, Vec<Datum>, foldhash::fast::RandomState>,
-    private_names: PrivateNames,
-    ttl: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,64 +149,113 @@ struct Datum {
 }
 
 impl Local {
-    /// Reads the hosts files and the records. What is wrong is told, and the rest is there; of a file that cannot be read, what
+    /// Reads the files and the records. What is wrong is told, and the rest is there; of a file that cannot be read, what
     /// `former` had of it.
     pub fn load(config: &Config, former: Option<&Self>) -> (Self, Vec<Problem>) {
-        let known = former.map_or(&[][..], |former| &former.files);
-        let (files, mut problems) = sources::read(&config.hosts, known, |_| true);
-        let (local, more) = Self::of(config, files, &[]);
+        let known = former.map_or((&[][..], &[][..]), |former| (&former.hosts, &former.leases));
+        let (hosts, mut problems) = sources::read(&sources::HOSTS, &config.hosts, known.0, |_| true);
+        let (leases, more) = sources::read(&sources::LEASES, &config.leases, known.1, |_| true);
         problems.extend(more);
+        let mut local = Self { config: config.clone(), ..Self::default() };
+        local.take_hosts(hosts, &mut problems);
+        local.take_leases(leases, unix_time(), &mut problems);
         (local, problems)
     }
 
-    /// The same as its files are now, when any of them has changed; the others are not read again.
+    /// The same as its files are now, when any of them has changed, or a lease has ended; what has not changed is not read
+    /// again.
     pub fn reload(&self) -> Option<(Self, Vec<Problem>)> {
-        let (files, mut problems) = sources::read(&self.config.hosts, &self.files, Source::has_changed);
-        if files == self.files {
+        let (hosts, mut problems) = sources::read(&sources::HOSTS, &self.config.hosts, &self.hosts, Source::has_changed);
+        let (leases, more) = sources::read(&sources::LEASES, &self.config.leases, &self.leases, Source::has_changed);
+        problems.extend(more);
+        let now = unix_time();
+        let has_ended = self.leased_until.is_some_and(|until| until <= now);
+        if hosts == self.hosts && leases == self.leases && !has_ended {
             return None;
         }
-        let (mut local, more) = Self::of(&self.config, files, &self.files);
-        problems.extend(more);
-        problems.extend(local.designate(&self.designations));
+        let mut local = Self {
+            config: self.config.clone(),
+            hosts: self.hosts.clone(),
+            leases: self.leases.clone(),
+            names: self.names.clone(),
+            designations: self.designations.clone(),
+            ..Self::default()
+        };
+        if hosts != self.hosts {
+            local.take_hosts(hosts, &mut problems);
+            problems.extend(local.designate(&self.designations));
+        }
+        local.take_leases(leases, now, &mut problems);
         Some((local, problems))
+    }
+
+    /// When the next lease ends, if there is one that does.
+    pub fn changes_at(&self) -> Option<Instant> {
+        let left = self.leased_until?.saturating_sub(unix_time());
+        Instant::now().checked_add(Duration::from_secs(left))
     }
 
     /// What it is made of: the files and folders of the configuration.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.config.hosts.iter().map(PathBuf::as_path)
+        self.config.hosts.iter().chain(&self.config.leases).map(PathBuf::as_path)
     }
 
-    /// What these files and the records say. Of files that are among those `known` it was told already what is wrong.
-    fn of(config: &Config, files: Vec<Source>, known: &[Source]) -> (Self, Vec<Problem>) {
-        let (config, private_names, ttl) = (config.clone(), config.private_names, config.local_ttl);
-        let mut local = Self { private_names, ttl, ..Self::default() };
-        let mut problems = Vec::new();
-        local.add_localhost();
-        for record in &config.record {
-            let problem = local.add_record(record).err();
-            problems.extend(problem.filter(|_| known.is_empty()));
+    /// Knows what these hosts files and the records say. Of files that it has it was told already what is wrong.
+    fn take_hosts(&mut self, files: Vec<Source>, problems: &mut Vec<Problem>) {
+        self.names = Arc::default();
+        self.add_localhost();
+        for record in &self.config.clone().record {
+            let problem = self.add_record(record).err();
+            problems.extend(problem.filter(|_| self.hosts.is_empty()));
         }
-        let known: HashMap<&Path, &Source> = known.iter().map(|source| (&*source.path, source)).collect();
-        let is_known = |file: &Source| known.get(&*file.path).is_some_and(|known| Arc::ptr_eq(&known.text, &file.text));
+        let known = std::mem::take(&mut self.hosts);
+        let known = sources::by_path(&known);
         for file in &files {
             let told = problems.len();
-            local.add_hosts(&file.path, &file.text, config.hosts_domain.as_ref(), &mut problems);
-            if is_known(file) {
+            self.add_hosts(file, problems);
+            if file.is_told_by(&known) {
                 problems.truncate(told);
             }
         }
-        (Self { config, files, ..local }, problems)
+        self.hosts = files;
+    }
+
+    /// Knows the names of the leases of these files that have not ended; likewise.
+    fn take_leases(&mut self, files: Vec<Source>, now: u64, problems: &mut Vec<Problem>) {
+        (self.leased, self.leased_until) = Default::default();
+        let known = std::mem::take(&mut self.leases);
+        let known = sources::by_path(&known);
+        for file in &files {
+            let told = problems.len();
+            for lease in leases::leases(&file.path, &file.text, problems) {
+                if lease.until.is_none_or(|until| until > now) {
+                    self.leased_until = self.leased_until.into_iter().chain(lease.until).min();
+                    self.add_lease(lease);
+                }
+            }
+            if file.is_told_by(&known) {
+                problems.truncate(told);
+            }
+        }
+        self.leases = files;
     }
 
     /// All names.
     pub fn names(&self) -> impl Iterator<Item = &Name> {
-        self.names.keys()
+        self.names.keys().chain(self.leased.keys())
+    }
+
+    /// What a name has, if it is here.
+    fn data<'a>(&'a self, name: &Name) -> Option<impl Iterator<Item = &'a Datum> + Clone + use<'a>> {
+        // Without leases the second one is not even hashed.
+        let (fixed, leased) = (self.names.get(name), self.leased.get(name));
+        (fixed.is_some() || leased.is_some()).then(|| fixed.into_iter().chain(leased).flatten())
     }
 
     /// Has these SVCB records, as a master file has their data, tell clients how else we can be asked (RFC 9462, 4).
     pub fn designate(&mut self, values: &[String]) -> Vec<Problem> {
         let Ok(name) = DESIGNATIONS.parse::<Name>() else { return Vec::new() };
-        self.names.entry(name.clone()).or_default();
+        Arc::make_mut(&mut self.names).entry(name.clone()).or_default();
         self.designations = values.to_vec();
         let record = |value: &String| RecordConfig {
             name: name.clone(),
@@ -202,7 +268,7 @@ impl Local {
 
     /// Is there any name in this domain?
     pub fn has_within(&self, domain: &Name) -> bool {
-        self.names.keys().any(|name| name.is_within(domain))
+        self.names().any(|name| name.is_within(domain))
     }
 
     /// The answer to a question about a name that is here exactly. A known name without the wanted type is NODATA: what is
@@ -211,7 +277,7 @@ impl Local {
     /// An alias is followed as far as local data goes; where it leads on, [`crate::resolve::open_alias`] says to what.
     pub fn answer(&self, query: &Query) -> Option<Message> {
         let question = &query.question;
-        let mut data = self.names.get(&question.name)?;
+        let mut data = self.data(&question.name)?;
         if let Some(refusal) = of_other_class(query) {
             return Some(refusal);
         }
@@ -220,11 +286,11 @@ impl Local {
         for _ in 0..=ALIASES_MAX {
             let wanted = |datum: &&Datum| question.qtype == Type::ANY || datum.data.record_type() == question.qtype;
             let before = message.answers.len();
-            message.answers.extend(data.iter().filter(wanted).map(|datum| datum.to_record(&owner)));
+            message.answers.extend(data.clone().filter(wanted).map(|datum| datum.to_record(&owner)));
             if message.answers.len() > before {
                 return Some(message);
             }
-            let Some((alias, target)) = data.iter().find_map(|datum| match &datum.data {
+            let Some((alias, target)) = data.clone().find_map(|datum| match &datum.data {
                 RData::Cname(target) => Some((datum.to_record(&owner), target.clone())),
                 _ => None,
             }) else {
@@ -233,7 +299,7 @@ impl Local {
                 return Some(message);
             };
             message.answers.push(alias);
-            let Some(next) = self.names.get(&target) else { return Some(message) };
+            let Some(next) = self.data(&target) else { return Some(message) };
             (owner, data) = (target, next);
         }
         let mut message = respond(query, Rcode::SERVFAIL);
@@ -243,7 +309,7 @@ impl Local {
 
     /// The answer to a question about a name that must not leave the host, or that was told not to.
     pub fn special(&self, query: &Query) -> Option<Message> {
-        let (zone, meaning) = special::meaning(&query.question, self.private_names)?;
+        let (zone, meaning) = special::meaning(&query.question, self.config.private_names)?;
         if let Some(refusal) = of_other_class(query) {
             return Some(refusal);
         }
@@ -276,7 +342,8 @@ impl Local {
         let mut message = respond(query, Rcode::NOERROR);
         match here {
             Here::Addresses(addresses) => {
-                let records = addresses.iter().map(|ip| Record::address(query.question.name.clone(), self.ttl, *ip));
+                let records =
+                    addresses.iter().map(|ip| Record::address(query.question.name.clone(), self.config.local_ttl, *ip));
                 message.answers.extend(records);
             }
             Here::Nothing { domain, has_addresses } => {
@@ -299,11 +366,11 @@ impl Local {
 
     /// How many names there are.
     pub fn len(&self) -> usize {
-        self.names.len()
+        self.names.len() + self.leased.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
+        self.len() == 0
     }
 
     fn add_record(&mut self, record: &RecordConfig) -> Result<(), Problem> {
@@ -313,7 +380,7 @@ impl Local {
             return Err(told("expected one exact name, got a wildcard".into())
                 .hint("wildcards are for zone files: `*.apps A 192.0.2.1`"));
         }
-        let ttl = record.ttl.unwrap_or(self.ttl);
+        let ttl = record.ttl.unwrap_or(self.config.local_ttl);
         if ttl > i32::MAX.cast_unsigned() {
             return Err(told(format!("expected a ttl of at most 2147483647 seconds (RFC 2181, 8), got {ttl}")));
         }
@@ -331,16 +398,16 @@ impl Local {
         Ok(())
     }
 
-    fn add_hosts(&mut self, path: &Path, text: &str, domain: Option<&Name>, problems: &mut Vec<Problem>) {
+    fn add_hosts(&mut self, file: &Source, problems: &mut Vec<Problem>) {
         let localhost = "localhost".parse::<Name>().ok();
         // `localhost` is said already, and an alias is the only record of its name: the configuration wins.
         let is_taken = |local: &Self, name: &Name| {
             Some(name) == localhost.as_ref() || local.names.get(name).is_some_and(|data| data.iter().any(Datum::is_alias))
         };
-        let ttl = self.ttl;
-        for mut entry in hosts::entries(path, text, problems) {
+        let (ttl, domain) = (self.config.local_ttl, self.config.hosts_domain.clone());
+        for mut entry in hosts::entries(&file.path, &file.text, problems) {
             // The long form stands first: it is what the address is called.
-            let long = |name: &Name| domain.filter(|_| name.label_count() == 1)?.prefixed(name.labels());
+            let long = |name: &Name| domain.as_ref().filter(|_| name.label_count() == 1)?.prefixed(name.labels());
             entry.names = entry.names.into_iter().flat_map(|name| long(&name).into_iter().chain([name])).collect();
             let reverse = reverse_name(entry.address);
             if let (Some(first), Some(reverse)) = (entry.names.first(), reverse)
@@ -368,17 +435,41 @@ impl Local {
         }
     }
 
-    /// Adds a datum once, and keeps one TTL for each RRset (RFC 2181, 5.2): the lowest.
+    /// A name of one label has the domain too, and that is what the address is called. What hosts files and records say of the
+    /// same name and type, or address, counts instead.
+    fn add_lease(&mut self, lease: Lease) {
+        let Lease { name, address, .. } = lease;
+        let domain = self.config.leases_domain.as_ref().or(self.config.hosts_domain.as_ref());
+        let long = domain.filter(|_| name.label_count() == 1).and_then(|domain| domain.prefixed(name.labels()));
+        let ttl = self.config.local_ttl.min(LEASE_TTL);
+        let called = long.as_ref().unwrap_or(&name).clone();
+        if let Some(reverse) = reverse_name(address).filter(|reverse| self.data(reverse).is_none()) {
+            add(&mut self.leased, reverse, ttl, RData::Ptr(called));
+        }
+        for name in long.into_iter().chain([name]) {
+            let data = RData::from(address);
+            let fixed = self.names.get(&name).into_iter().flatten();
+            if !fixed.into_iter().any(|datum| datum.is_alias() || datum.data.record_type() == data.record_type()) {
+                add(&mut self.leased, name, ttl, data);
+            }
+        }
+    }
+
     fn add(&mut self, name: Name, ttl: u32, data: RData) {
-        let present = self.names.entry(name).or_default();
-        if !present.iter().any(|datum| datum.data == data) {
-            present.push(Datum { ttl, data: data.clone() });
-        }
-        let set = || present.iter().filter(|datum| datum.data.record_type() == data.record_type());
-        let lowest = set().map(|datum| datum.ttl).min().unwrap_or(ttl).min(ttl);
-        for datum in present.iter_mut().filter(|datum| datum.data.record_type() == data.record_type()) {
-            datum.ttl = lowest;
-        }
+        add(Arc::make_mut(&mut self.names), name, ttl, data);
+    }
+}
+
+/// Adds a datum once, and keeps one TTL for each RRset (RFC 2181, 5.2): the lowest.
+fn add(names: &mut Names, name: Name, ttl: u32, data: RData) {
+    let present = names.entry(name).or_default();
+    if !present.iter().any(|datum| datum.data == data) {
+        present.push(Datum { ttl, data: data.clone() });
+    }
+    let set = || present.iter().filter(|datum| datum.data.record_type() == data.record_type());
+    let lowest = set().map(|datum| datum.ttl).min().unwrap_or(ttl).min(ttl);
+    for datum in present.iter_mut().filter(|datum| datum.data.record_type() == data.record_type()) {
+        datum.ttl = lowest;
     }
 }
 
@@ -416,6 +507,11 @@ pub(super) fn soa(zone: Name, ttl: u32) -> Record {
     let rname = Name::from_labels([&b"nobody"[..], b"invalid"]).unwrap_or_else(Name::root);
     let soa = Soa { mname: zone.clone(), rname, serial: 1, refresh: 3600, retry: 1200, expire: 604_800, minimum: ttl };
     Record::new(zone, ttl, RData::Soa(Box::new(soa)))
+}
+
+/// Seconds since 1970.
+fn unix_time() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs())
 }
 
 /// The name that leads from an address back to a name (RFC 1035, 3.5; RFC 3596, 2.5).
@@ -607,6 +703,47 @@ mod tests {
         let (local, problems) = Local::load(&config, None);
         assert_eq!((local.len(), problems.len()), (3, 1));
         assert!(problems[0].message.contains("cannot read"), "{problems:?}");
+    }
+
+    #[test]
+    fn leases_are_answered_both_ways_until_they_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let (hosts, leases) = (folder.path().join("hosts"), folder.path().join("leases"));
+        std::fs::write(&hosts, "192.0.2.1 laptop\n").unwrap();
+        let soon = unix_time() + 100;
+        let text = format!(
+            "{soon} 02:00:00:00:00:01 192.0.2.50 printer *\n{soon} 02:00:00:00:00:02 192.0.2.51 laptop *\n1 x 192.0.2.52 old *\n\
+             duid 00:01\n0 12 2001:db8::50 laptop 00:02\n"
+        );
+        std::fs::write(&leases, text).unwrap();
+        let config = Config {
+            hosts: vec![hosts],
+            leases: vec![leases.clone()],
+            leases_domain: Some("lan".parse().unwrap()),
+            ..Config::default()
+        };
+        let (local, problems) = Local::load(&config, None);
+        assert_eq!((problems, local.leased_until), (vec![], Some(soon)));
+        for name in ["printer.", "PRINTER.lan."] {
+            let message = local.answer(&query(name, Type::A)).unwrap();
+            assert_eq!((data(&message), message.answers[0].ttl), (vec![RData::A([192, 0, 2, 50].into())], LEASE_TTL));
+        }
+        let reverse = |name: &str| data(&local.answer(&query(name, Type::PTR)).unwrap());
+        assert_eq!(reverse("50.2.0.192.in-addr.arpa."), [RData::Ptr("printer.lan.".parse().unwrap())]);
+        // A hosts file wins, type by type.
+        assert_eq!(data(&local.answer(&query("laptop.", Type::A)).unwrap()), [RData::A([192, 0, 2, 1].into())]);
+        let six = [RData::Aaaa("2001:db8::50".parse().unwrap())];
+        assert_eq!(data(&local.answer(&query("laptop.", Type::AAAA)).unwrap()), six);
+        assert_eq!(local.answer(&query("old.", Type::A)), None);
+        assert!(local.reload().is_none());
+
+        // Time goes by; one has no end.
+        let mut later = Local { config, names: local.names.clone(), ..Local::default() };
+        later.take_leases(local.leases.clone(), soon, &mut Vec::new());
+        assert_eq!((later.answer(&query("printer.", Type::A)), later.leased_until), (None, None));
+        assert_eq!(data(&later.answer(&query("laptop.lan.", Type::AAAA)).unwrap()), six);
+        let ended = Local { leased_until: Some(1), ..local };
+        assert!(ended.reload().is_some());
     }
 
     #[test]

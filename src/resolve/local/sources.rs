@@ -8,8 +8,20 @@ use std::sync::Arc;
 
 use super::SYSTEM_HOSTS;
 use crate::file::{self, Stamp};
-use crate::limits::{HOSTS_FILES_MAX, HOSTS_OCTETS_MAX};
+use crate::limits::{HOSTS_FILES_MAX, HOSTS_OCTETS_MAX, LEASES_OCTETS_MAX};
 use crate::problem::Problem;
+
+/// What the files of a key of the configuration are.
+#[derive(Debug)]
+pub(super) struct Kind {
+    name: &'static str,
+    key: &'static str,
+    /// Of all together.
+    octets_max: u64,
+}
+
+pub(super) const HOSTS: Kind = Kind { name: "hosts file", key: "hosts", octets_max: HOSTS_OCTETS_MAX };
+pub(super) const LEASES: Kind = Kind { name: "lease file", key: "leases", octets_max: LEASES_OCTETS_MAX };
 
 /// One file.
 #[derive(Debug, Clone)]
@@ -28,18 +40,23 @@ impl PartialEq for Source {
 }
 
 impl Source {
+    /// Is what it says what one of these said?
+    pub(super) fn is_told_by(&self, known: &HashMap<&Path, &Self>) -> bool {
+        known.get(&*self.path).is_some_and(|known| Arc::ptr_eq(&known.text, &self.text))
+    }
+
     pub(super) fn has_changed(&self) -> bool {
         Stamp::of(&self.path) != self.stamp
     }
 
-    fn read(path: PathBuf, known: Option<&Self>, room: u64, problems: &mut Vec<Problem>) -> Self {
+    fn read(kind: &Kind, path: PathBuf, known: Option<&Self>, room: u64, problems: &mut Vec<Problem>) -> Self {
         let stamp = Stamp::of(&path);
-        let text = match read_bounded(&path, room) {
+        let text = match read_bounded(kind, &path, room) {
             Ok(text) => text.into(),
             // A container may well have none.
             Err(error) if error.kind() == io::ErrorKind::NotFound && path == Path::new(SYSTEM_HOSTS) => "".into(),
             Err(error) => {
-                problems.push(unreadable(&path, known.is_some_and(|known| !known.text.is_empty()), &error));
+                problems.push(kind.unreadable(&path, known.is_some_and(|known| !known.text.is_empty()), &error));
                 known.map_or_else(|| "".into(), |known| known.text.clone())
             }
         };
@@ -49,17 +66,22 @@ impl Source {
 
 /// Reads the files that are written, and those of folders. One that is `known` is read again when it `is_due`; what cannot be
 /// read says on what it said, until it is taken out of the configuration or of its folder.
-pub(super) fn read(written: &[PathBuf], known: &[Source], is_due: fn(&Source) -> bool) -> (Vec<Source>, Vec<Problem>) {
+pub(super) fn read(
+    kind: &Kind,
+    written: &[PathBuf],
+    known: &[Source],
+    is_due: fn(&Source) -> bool,
+) -> (Vec<Source>, Vec<Problem>) {
     let (mut sources, mut problems) = (Vec::new(), Vec::new());
-    let mut room = HOSTS_OCTETS_MAX;
-    let known_by_path: HashMap<&Path, &Source> = known.iter().map(|source| (&*source.path, source)).collect();
+    let mut room = kind.octets_max;
+    let known_by_path = by_path(known);
     for written in written {
         // A folder that is gone has the files that it had.
         let had = || known.iter().filter(|source| source.path.parent() == Some(written) && source.path != *written);
         let is_gone = !written.exists() && had().next().is_some();
         if is_gone {
             let is_new = had().any(|source| source.stamp.is_some());
-            problems.extend(is_new.then(|| unreadable(written, true, &io::ErrorKind::NotFound.into())));
+            problems.extend(is_new.then(|| kind.unreadable(written, true, &io::ErrorKind::NotFound.into())));
             sources.extend(had().map(|source| Source { stamp: None, ..source.clone() }));
             continue;
         }
@@ -67,7 +89,7 @@ pub(super) fn read(written: &[PathBuf], known: &[Source], is_due: fn(&Source) ->
             let known = known_by_path.get(&*path).copied();
             let source = match known.filter(|known| !is_due(known)) {
                 Some(known) => known.clone(),
-                None => Source::read(path, known, room, &mut problems),
+                None => Source::read(kind, path, known, room, &mut problems),
             };
             room = room.saturating_sub(source.text.len() as u64);
             sources.push(source);
@@ -76,10 +98,17 @@ pub(super) fn read(written: &[PathBuf], known: &[Source], is_due: fn(&Source) ->
     (sources, problems)
 }
 
-fn unreadable(path: &Path, is_known: bool, error: &io::Error) -> Problem {
-    let meanwhile = if is_known { "what it said last counts meanwhile" } else { "its names are not answered" };
-    let problem = Problem::new(format!("cannot read this hosts file, {meanwhile}: {error}")).in_file(path);
-    problem.hint("`hosts = [...]` of the configuration lists these files")
+pub(super) fn by_path(sources: &[Source]) -> HashMap<&Path, &Source> {
+    sources.iter().map(|source| (&*source.path, source)).collect()
+}
+
+impl Kind {
+    fn unreadable(&self, path: &Path, is_known: bool, error: &io::Error) -> Problem {
+        let Self { name, key, .. } = self;
+        let meanwhile = if is_known { "what it said last counts meanwhile" } else { "its names are not answered" };
+        let problem = Problem::new(format!("cannot read this {name}, {meanwhile}: {error}")).in_file(path);
+        problem.hint(format!("`{key} = [...]` of the configuration lists these files"))
+    }
 }
 
 /// The file itself, or those of a folder in the order of their names. What cannot be read is told when it is read.
@@ -94,11 +123,12 @@ pub(in crate::resolve) fn files(path: &Path) -> Vec<PathBuf> {
 
 /// The text of a file that has at most `room` octets. Octets that are no UTF-8 can stand in comments only; elsewhere
 /// they are reported with their line.
-fn read_bounded(path: &Path, room: u64) -> io::Result<String> {
+fn read_bounded(kind: &Kind, path: &Path, room: u64) -> io::Result<String> {
     let octets = file::read(path, room).map_err(|error| match error.kind() {
         io::ErrorKind::FileTooLarge => io::Error::other(format!(
-            "expected hosts files of at most {} MB together, and this one goes above that",
-            HOSTS_OCTETS_MAX >> 20
+            "expected {}s of at most {} MB together, and this one goes above that",
+            kind.name,
+            kind.octets_max >> 20
         )),
         _ => error,
     })?;
