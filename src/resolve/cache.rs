@@ -1,7 +1,7 @@
 //! Answers of others, kept as long as they may be.
 //!
 //! An entry is the response's own octets and the places of its TTLs; a hit copies them and patches the id, the flags that
-//! belong to the client, the spelling of the question, and the TTLs. One cache, bounded in octets, is shared by all;
+//! belong to the client, the spelling of the question, and the TTLs, and turns the addresses of one name. One cache, bounded in octets, is shared by all;
 //! before it stands a small one of each worker ([`Near`]), which needs no lock and allocates nothing on a hit.
 //!
 //! Start with [`Cache::get`].
@@ -25,6 +25,7 @@ use serde::{Deserialize, Deserializer};
 
 use self::key::{BEHIND, KEY_MAX};
 use self::times::Times;
+use super::rotation::Rotation;
 use crate::dns::{Name, Names};
 use crate::duration;
 use crate::limits;
@@ -61,6 +62,8 @@ pub struct Config {
     pub max_failure_ttl: u32,
     /// Answers that are asked for often are fetched anew shortly before their end.
     pub prefetch: bool,
+    /// Addresses of one name are given in another order each time (RFC 1794).
+    pub rotate: bool,
 }
 
 impl Default for Config {
@@ -74,6 +77,7 @@ impl Default for Config {
             stale_after: Duration::from_millis(200),
             max_failure_ttl: 5,
             prefetch: true,
+            rotate: true,
         }
     }
 }
@@ -276,7 +280,8 @@ impl Cache {
         let last_part = Duration::from_secs(ttl.into()) / LAST_PART;
         let due_at = if self.config.prefetch && ttl >= LIFE_MIN { fresh_until - last_part } else { fresh_until };
         let (given, is_claimed) = Default::default();
-        Entry { key, octets, ttls, stored: now, due_at, fresh_until, stale_until, given, is_claimed }
+        let rotation = self.config.rotate.then(|| Rotation::of(&octets)).flatten();
+        Entry { key, octets, ttls, rotation, stored: now, due_at, fresh_until, stale_until, given, is_claimed }
     }
 
     /// Forgets one entry, which is no longer so.
@@ -645,9 +650,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn only_ids_spelling_and_ttls_change(ttls in proptest::collection::vec(1u32..90_000, 1..20), age in 0u64..100, id: u16) {
+        fn only_ids_spelling_ttls_and_the_order_of_addresses_change(
+            ttls in proptest::collection::vec(1u32..90_000, 1..20), age in 0u64..100, id: u16, rotate: bool
+        ) {
             let (asked, now) = (query("a.b.example.net", true), Instant::now());
-            let cache = Cache::new(Config::default());
+            let cache = Cache::new(Config { rotate, ..Config::default() });
             let mut original = response(&asked, &ttls);
             original.authorities.push(soa(4000, 50));
             let Some(entry) = cache.put(Key::new(&asked, 0).unwrap(), &original.compose(true), now) else {
@@ -655,7 +662,7 @@ mod tests {
             };
             let mut out = Vec::new();
             entry.write(&Query { id, ..query("A.b.EXAMPLE.net", true) }.compose(), after(now, age), &mut out);
-            let got = Message::parse(&out).unwrap();
+            let mut got = Message::parse(&out).unwrap();
             // RFC 2181, 5.2: where the upstream's RRset has several TTLs, the least counts.
             let is_uneven = ttls.windows(2).any(|pair| pair[0] != pair[1]);
             let least = ttls.iter().min().filter(|_| is_uneven).map(|least| *least.min(&4_000));
@@ -663,6 +670,10 @@ mod tests {
             let expected = |ttl: u32| if entry.is_fresh(after(now, age)) { own(ttl) - age as u32 } else { STALE_TTL };
             original.answers.iter_mut().chain(&mut original.authorities).for_each(|record| record.ttl = expected(record.ttl));
             original.id = id;
+            if rotate {
+                let first = got.answers.iter().position(|record| *record == original.answers[0]);
+                got.answers.rotate_left(first.unwrap_or_default());
+            }
             prop_assert_eq!(got, original);
         }
     }

@@ -15,6 +15,7 @@ pub mod passing;
 mod presentation;
 pub mod rewrite;
 mod room;
+mod rotation;
 pub mod route;
 pub mod zone;
 

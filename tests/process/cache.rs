@@ -1,5 +1,6 @@
 //! What is kept of upstreams' answers: seen, forgotten, and there again after a restart.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::rollcall::{Launch, Rollcall, directory};
 use crate::support::upstream::{Scripted, Witness};
-use crate::support::{wire, within};
+use crate::support::{dns, wire, within};
 
 #[test]
 fn answers_outlive_a_restart_and_a_damaged_file_is_told() {
@@ -133,5 +134,35 @@ fn what_is_asked_for_often_is_fetched_anew_before_its_end() {
     let page = rollcall.http.get("/metrics").body;
     for (name, value) in [("rollcall_cache_misses_total", 1), ("rollcall_cache_prefetches_total", 1)] {
         assert!(page.lines().any(|line| line == format!("{name} {value}")), "no client waited for it: {name} in {page}");
+    }
+}
+
+/// Who takes the first address is shared out among all of them, in memory, near the worker and by TCP; an upstream's order stays
+/// where that is wanted.
+#[test]
+fn rfc1794_kept_addresses_take_turns() {
+    let directory = directory();
+    let addresses = [[192, 0, 2, 1], [192, 0, 2, 2], [192, 0, 2, 3]];
+    let upstream = Scripted::start(move |heard| {
+        let records = addresses.map(|address| wire::record(wire::A, 3600, &address));
+        vec![wire::reply(&heard.octets, [0, 0], [&records, &[], &[]])]
+    });
+    for (rotate, firsts) in [(true, 3), (false, 1)] {
+        let file = directory.path().join("rollcall.toml");
+        fs::write(&file, format!("hosts = []\n[forward.cache]\nrotate = {rotate}\n")).expect("written");
+        let launch = Launch::serve(directory.path()).option("--config", file);
+        let rollcall = launch.option("--upstream", upstream.address.to_string()).start();
+        let mut seen = BTreeSet::new();
+        for n in 0..60 {
+            let answers = match n % 2 {
+                0 => rollcall.ask("www.example.net", "A").answers(),
+                _ => dns::tcp(rollcall.dns, "www.example.net", "A").expect("an answer").answers(),
+            };
+            let all: BTreeSet<_> = answers.iter().cloned().collect();
+            assert_eq!(all.into_iter().collect::<Vec<_>>(), ["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+            seen.insert(answers[0].clone());
+        }
+        // By chance one of three is missing 60 times once in 10,000,000,000.
+        assert_eq!(seen.len(), firsts, "{seen:?}");
     }
 }

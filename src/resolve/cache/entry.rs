@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::super::rotation::Rotation;
 use super::key::{Behind, Key};
 use crate::dns::{Flags, Header, Message, Name, PlainQuery, Query, Rcode, Section, Type, question};
 
@@ -15,6 +16,8 @@ pub struct Entry {
     pub(super) octets: Box<[u8]>,
     /// Where its TTLs stand.
     pub(super) ttls: Box<[u16]>,
+    /// Addresses in it that take turns.
+    pub(super) rotation: Option<Rotation>,
     pub(super) stored: Instant,
     /// When it is due to be fetched anew, should it be popular.
     pub(super) due_at: Instant,
@@ -43,6 +46,7 @@ impl Entry {
             key: Key::of(query, 0),
             octets: octets.into(),
             ttls: Box::default(),
+            rotation: None,
             stored: now,
             due_at: until,
             fresh_until: until,
@@ -153,6 +157,9 @@ impl Entry {
         out.extend_from_slice(&self.octets);
         let Some(octets) = out.get_mut(start..) else { return };
         patch(octets, query);
+        if let Some(rotation) = self.rotation {
+            rotation.turn(octets);
+        }
         let age = u32::try_from(now.saturating_duration_since(self.stored).as_secs()).unwrap_or(u32::MAX);
         let fresh = self.is_fresh(now);
         if fresh && age == 0 {

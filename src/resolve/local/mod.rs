@@ -28,6 +28,7 @@ use self::sources::Source;
 use super::domains;
 use super::passing::{OTHER_CLASS, ROUND, own_edns};
 use super::presentation::{DataError, read_data};
+use super::rotation;
 use super::route::Here;
 use crate::dns::{Class, ExtendedError, Message, Name, Query, RData, Rcode, Record, Soa, Type};
 use crate::limits::ALIASES_MAX;
@@ -288,6 +289,7 @@ impl Local {
             let before = message.answers.len();
             message.answers.extend(data.clone().filter(wanted).map(|datum| datum.to_record(&owner)));
             if message.answers.len() > before {
+                rotation::turn(message.answers.get_mut(before..).unwrap_or_default());
                 return Some(message);
             }
             let Some((alias, target)) = data.clone().find_map(|datum| match &datum.data {
@@ -619,6 +621,31 @@ mod tests {
             local.answer(&query("web.example.", qtype)).unwrap().answers.iter().map(|record| record.ttl).collect::<Vec<_>>()
         };
         assert_eq!((ttls(Type::A), ttls(Type::TXT)), (vec![20; 3], vec![300]));
+    }
+
+    #[test]
+    fn rfc1794_local_addresses_take_turns() {
+        let hosts = "192.0.2.1 web\n192.0.2.2 web\n192.0.2.3 web\n2001:db8::1 web\n2001:db8::2 web\n";
+        let (local, _) = local(hosts, vec![record("mail.", "MX", "10 a."), record("mail.", "MX", "10 b.")]);
+        let firsts = |name, qtype| {
+            let first = |_| data(&local.answer(&query(name, qtype)).unwrap())[0].clone();
+            (0..300).map(first).collect::<Vec<_>>()
+        };
+        let shares = |name, qtype| {
+            let firsts = firsts(name, qtype);
+            let count = |datum: &RData| firsts.iter().filter(|first| *first == datum).count();
+            local.names[&name.parse::<Name>().unwrap()]
+                .iter()
+                .map(|datum| count(&datum.data))
+                .filter(|n| *n > 0)
+                .collect::<Vec<_>>()
+        };
+        // Each as often but for chance.
+        for (qtype, count, least) in [(Type::A, 3, 40), (Type::AAAA, 2, 80)] {
+            let shares = shares("web.", qtype);
+            assert!(shares.len() == count && shares.iter().all(|share| *share > least), "{qtype}: {shares:?}");
+        }
+        assert_eq!(shares("mail.", Type::MX), [300], "others stand as they were written");
     }
 
     #[test]

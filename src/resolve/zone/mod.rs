@@ -26,6 +26,7 @@ use self::master::Files;
 pub(super) use self::master::each_record;
 use super::open_alias;
 use super::passing::{NO_DATA_TYPE, OTHER_CLASS, ROUND, own_edns, truncated};
+use super::rotation::Rotation;
 use crate::dns::{Class, ExtendedError, Message, Name, Opcode, Query, Rcode, Type};
 use crate::file::Stamp;
 use crate::limits::{ALIASES_MAX, ZONE_ANSWERS_OCTETS_MAX, ZONES_MAX};
@@ -50,7 +51,14 @@ pub struct Zones {
     /// By apex, in wire form and lower case.
     by_apex: HashMap<Box<[u8]>, Arc<Authority>, foldhash::fast::RandomState>,
     by_file: BTreeMap<PathBuf, ZoneFile>,
-    answers: Cache<Box<[u8]>, Arc<[u8]>, foldhash::fast::RandomState>,
+    answers: Cache<Box<[u8]>, Prepared, foldhash::fast::RandomState>,
+}
+
+/// An answer, and the addresses in it that take turns.
+#[derive(Clone)]
+struct Prepared {
+    octets: Arc<[u8]>,
+    rotation: Option<Rotation>,
 }
 
 /// A file of the folder.
@@ -71,8 +79,8 @@ impl ZoneFile {
 impl Zones {
     /// No zones.
     pub fn none() -> Self {
-        let answers = Cache::<Box<[u8]>, Arc<[u8]>>::builder()
-            .weigher(|key, octets| u32::try_from(key.len() + octets.len() + KEPT_OVERHEAD).unwrap_or(u32::MAX))
+        let answers = Cache::<Box<[u8]>, Prepared>::builder()
+            .weigher(|key, Prepared { octets, .. }| u32::try_from(key.len() + octets.len() + KEPT_OVERHEAD).unwrap_or(u32::MAX))
             .max_capacity(ZONE_ANSWERS_OCTETS_MAX)
             .build_with_hasher(foldhash::fast::RandomState::default());
         Self { folder: None, is_listed: false, by_apex: HashMap::default(), by_file: BTreeMap::new(), answers }
@@ -205,22 +213,23 @@ impl Zones {
     /// this query. An answer above `limit` octets is cut down to its question with TC set.
     pub fn kept(&self, query: &Query, limit: usize, out: &mut Vec<u8>) -> bool {
         let mut buffer = [0; KEY_MAX];
-        let Some(octets) = key(query, &mut buffer).and_then(|key| self.answers.get(key)) else { return false };
-        write(query, &octets, limit, out)
+        let Some(prepared) = key(query, &mut buffer).and_then(|key| self.answers.get(key)) else { return false };
+        write(query, &prepared, limit, out)
     }
 
     /// Prepares an answer, keeps it, and writes it into `out` as [`Zones::kept`] does.
     pub async fn answer(&self, query: &Query, limit: usize, out: &mut Vec<u8>) {
         let message = self.message(query).await;
         let octets: Arc<[u8]> = message.compose(true).into();
+        let prepared = Prepared { rotation: Rotation::of(&octets), octets };
         // An alias that leads out of the zones is completed by others, whose part has a life of its own.
         if message.rcode != Rcode::REFUSED && open_alias(&message).is_none() {
             let mut buffer = [0; KEY_MAX];
             if let Some(key) = key(query, &mut buffer) {
-                self.answers.insert(key.into(), octets.clone());
+                self.answers.insert(key.into(), prepared.clone());
             }
         }
-        write(query, &octets, limit, out);
+        write(query, &prepared, limit, out);
     }
 
     /// The whole answer, whatever its size. Where its last alias leads out of all zones, [`open_alias`] says to what.
@@ -322,7 +331,7 @@ fn key<'a>(query: &Query, buffer: &'a mut [u8; KEY_MAX]) -> Option<&'a [u8]> {
 }
 
 /// Writes prepared octets as the answer to this query; `false` when they are none.
-fn write(query: &Query, octets: &[u8], limit: usize, out: &mut Vec<u8>) -> bool {
+fn write(query: &Query, Prepared { octets, rotation }: &Prepared, limit: usize, out: &mut Vec<u8>) -> bool {
     let name = query.question.name.wire();
     if octets.len() < Message::HEADER + name.len() + 4 {
         return false;
@@ -334,6 +343,9 @@ fn write(query: &Query, octets: &[u8], limit: usize, out: &mut Vec<u8>) -> bool 
     }
     out.extend_from_slice(octets);
     out[..2].copy_from_slice(&query.id.to_be_bytes());
+    if let Some(rotation) = rotation {
+        rotation.turn(out);
+    }
     out[2] = out[2] & !1 | u8::from(query.flags.recursion_desired);
     out[3] = out[3] & !0x10 | u8::from(query.flags.checking_disabled) << 4;
     // Every later owner of this name is a pointer to the question, and so has its case, too.
@@ -567,7 +579,8 @@ ns.sub  A       192.0.2.53
         let (zones, _) = Folder::with(&[("w.zone", "@ 60 SOA ns hostmaster 1 2 3 4 5\n* TXT x\n")]).load(None);
         let octets: Arc<[u8]> = vec![0; 60_000].into();
         for n in 0..1000u32 {
-            zones.answers.insert(n.to_be_bytes().into(), octets.clone());
+            let prepared = Prepared { octets: octets.clone(), rotation: None };
+            zones.answers.insert(n.to_be_bytes().into(), prepared);
         }
         zones.answers.run_pending_tasks();
         assert!(zones.answers.weighted_size() <= ZONE_ANSWERS_OCTETS_MAX, "{}", zones.answers.weighted_size());
