@@ -25,6 +25,8 @@ const DIFFERENCES: &[(&str, &str, &str, &str)] = &[
     ("min-cache-ttl", "www.example", "A", "the first answer has the TTL that the next ones have"),
     ("records", "h.out.example", "AAAA", "what is local is never mixed with what others say of a name"),
     ("records", "c.loc.example", "A", "an alias is followed to its end"),
+    ("special", "x.invalid", "A", "there is no such name (RFC 6761, 6.4)"),
+    ("special", "x.onion", "A", "such a name is never told to DNS (RFC 7686, 2)"),
     ("reverse", "8.100.51.198.in-addr.arpa", "PTR", "laboratories use the documentation ranges"),
 ];
 

@@ -76,6 +76,13 @@ struct Dnsmasq {
     domain: Option<(Name, Origin)>,
     /// `srv-host` of two labels waits for the domain.
     services: Vec<(Vec<String>, Origin)>,
+    /// `mx-host`, which waits for `mx-target`.
+    mail_hosts: Vec<(Vec<String>, Origin)>,
+    mail_target: Option<(String, Origin)>,
+    /// No server is left for names without a line of their own.
+    asks_nobody: bool,
+    /// `proxy-dnssec`: servers are believed what they say of signatures.
+    trusts: bool,
     ttls: HashMap<&'static str, (u32, Origin)>,
     /// `min-port` and `max-port`.
     ports: HashMap<&'static str, (u16, Origin)>,
@@ -120,6 +127,10 @@ impl Dnsmasq {
             hosts: Vec::new(),
             domain: None,
             services: Vec::new(),
+            mail_hosts: Vec::new(),
+            mail_target: None,
+            asks_nobody: false,
+            trusts: false,
             ttls: HashMap::new(),
             ports: HashMap::new(),
             log_queries: Vec::new(),
@@ -207,7 +218,10 @@ impl Dnsmasq {
             "rev-server" => self.rev_server(origin, value),
             "address" => self.address(origin, value),
             "conf-file" => self.conf_file(value, false),
-            "servers-file" => self.conf_file(value, true),
+            "servers-file" => {
+                self.remarks.changed(origin, "its lines are copied; dnsmasq reads the file again on SIGHUP");
+                self.conf_file(value, true)
+            }
             "conf-dir" => self.conf_dir(origin, value),
             "resolv-file" if value.is_empty() => {
                 self.flags.entry("no-resolv").or_default().push(origin.clone());
@@ -249,7 +263,30 @@ impl Dnsmasq {
                 self.services.push((fields, origin.clone()));
                 Ok(())
             }
-            "mx-host" => self.mx_host(origin, value),
+            "mx-host" => {
+                let fields = fields(value);
+                name_of(fields.first().map_or("", |name| name))?;
+                self.mail_hosts.push((fields, origin.clone()));
+                Ok(())
+            }
+            "mx-target" => {
+                line::host_of(&plain(value))?;
+                self.mail_target = Some((plain(value), origin.clone()));
+                Ok(())
+            }
+            "neg-ttl" => {
+                number::<u32>(value)?;
+                let why = "denials without an SOA record are not kept (RFC 2308, 5): whoever gives such is asked each time";
+                self.remarks.changed(origin, why);
+                Ok(())
+            }
+            "use-stale-cache" => {
+                let seconds = if value.is_empty() { 86_400 } else { number::<u32>(value)? };
+                let seconds = if seconds == 0 { i32::MAX.cast_unsigned() } else { seconds };
+                self.draft.set(Section::Cache, "stale_after", quoted("0s"), vec![origin.clone()]);
+                self.draft.set(Section::Cache, "max_stale", seconds.to_string(), vec![origin.clone()]);
+                Ok(())
+            }
             "txt-record" => {
                 // Blanks between strings are part of them.
                 let (owner, strings) = value.split_once(',').unwrap_or((value, ""));
@@ -555,14 +592,14 @@ mod tests {
         assert!(table["forward"].get("dnssec").is_none(), "without dnssec they have no effect");
     }
 
-    /// Each domain of a route, in order, with whom it asks.
+    /// Each domain of a route of its own servers, in order, with whom it asks.
     fn routes(table: &toml::Table) -> Vec<(String, Vec<String>)> {
         let routes = table["forward"].get("route").and_then(toml::Value::as_array).into_iter().flatten();
         let own = |list: &toml::Value| strings(list).into_iter().map(str::to_owned).collect::<Vec<_>>();
         let each = |route: &toml::Value| -> Vec<(String, Vec<String>)> {
             own(&route["domains"]).into_iter().map(|domain| (domain, own(&route["upstreams"]))).collect()
         };
-        let mut all: Vec<_> = routes.flat_map(each).collect();
+        let mut all: Vec<_> = routes.filter(|route| route["upstreams"].is_array()).flat_map(each).collect();
         all.sort();
         all
     }
@@ -645,7 +682,8 @@ mod tests {
             let forward = table.get("forward");
             let route = forward.and_then(|forward| Some(domains(forward.get("route")?.get(0)?.get("domains")?)));
             let allowed = forward.and_then(|forward| Some(domains(forward.get("filter")?.get("private_allowed")?)));
-            assert_eq!(route.or(allowed).or(table.get("record").map(domains)), Some(names), "{start}");
+            // The last route, of names that are forwarded as usual, is there in any case.
+            assert_eq!(allowed.or(table.get("record").map(domains)).or(route), Some(names), "{start}");
         }
     }
 
@@ -713,6 +751,34 @@ mod tests {
         ] {
             assert_eq!(ports(text), (expected.map(str::to_owned), lost), "{text}");
         }
+    }
+
+    #[test]
+    fn what_the_reference_has_a_place_for_comes_over() {
+        let (table, lost) = import(
+            "no-resolv\nserver=192.0.2.1\nserver=/corp.example/10.0.0.2\nproxy-dnssec\nuse-stale-cache=0\nneg-ttl=60\nstrip-subnet\n\
+             mx-target=mail.example\nmx-host=corp.example\nserver=/printers.local/10.0.0.2\n",
+        );
+        assert_eq!(lost, []);
+        let believed = |value: &toml::Value| (value["url"].as_str().map(str::to_owned), value["trust_ad"].as_bool());
+        assert_eq!(believed(&table["forward"]["upstreams"][0]), (Some("192.0.2.1".to_owned()), Some(true)));
+        assert_eq!(believed(&table["forward"]["route"][0]["upstreams"][0]), (Some("10.0.0.2".to_owned()), Some(true)));
+        assert_eq!(table["forward"]["cache"]["max_stale"].as_integer(), Some(i64::from(i32::MAX)));
+        assert_eq!(table["forward"]["cache"]["stale_after"].as_str(), Some("0s"));
+        assert_eq!(table["record"][0]["value"].as_str(), Some("1 mail.example."));
+        // Names that a private network may have go where they went.
+        let special = |text: &str| -> Vec<String> {
+            let (table, _) = import(text);
+            let routes = table.get("forward").and_then(|forward| forward.get("route")?.as_array().cloned()).unwrap_or_default();
+            let special = routes.iter().filter(|route| route.get("upstreams").and_then(toml::Value::as_str) == Some("default"));
+            special.flat_map(|route| strings(&route["domains"]).into_iter().map(str::to_owned).collect::<Vec<_>>()).collect()
+        };
+        assert_eq!(special("no-resolv\nserver=192.0.2.1\n"), ["local", "test"]);
+        assert_eq!(special("server=/local/10.0.0.2\n"), ["test"]);
+        assert_eq!(special("no-resolv\n"), [""; 0], "nobody is asked about any name");
+        assert_eq!(special("address=/#/192.0.2.1\n"), [""; 0], "all names have that address");
+        let (_, lost) = import("mx-target=mail.example\nlocalmx\n");
+        assert_eq!(lost.len(), 2, "{lost:?}");
     }
 
     #[test]

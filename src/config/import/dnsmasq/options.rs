@@ -8,7 +8,7 @@ const FIREWALL: &str = "what depends on it would fail open or shut: keep dnsmasq
 const AUTHORITY: &str = "put the zone's master file into `zones.folder`, and transfer zones with an authoritative server";
 
 /// Options that become something here.
-const CARRIED: &str = "address addn-hosts alias bind-dynamic bind-interfaces bogus-nxdomain bogus-priv caa-record cache-size cname conf-dir conf-file dns-rr dnssec \
+const CARRIED: &str = "mx-target neg-ttl proxy-dnssec use-stale-cache address addn-hosts alias bind-dynamic bind-interfaces bogus-nxdomain bogus-priv caa-record cache-size cname conf-dir conf-file dns-rr dnssec \
     domain domain-needed domain-suffix edns-packet-max except-interface expand-hosts filter-A filter-AAAA \
     filter-rr host-record hostsdir ignore-address interface interface-name listen-address local local-service local-ttl \
     log-facility log-queries max-cache-ttl max-port max-ttl min-cache-ttl min-port mx-host naptr-record no-0x20-encode no-hosts no-negcache no-resolv port ptr-record \
@@ -16,10 +16,10 @@ const CARRIED: &str = "address addn-hosts alias bind-dynamic bind-interfaces bog
     strict-order all-servers trust-anchor txt-record";
 
 /// Those that dnsmasq takes once; a second one is an error there, and left out here.
-const ONCE: &str = "cache-size edns-packet-max local-service local-ttl max-cache-ttl max-port max-ttl min-cache-ttl min-port port servers-file";
+const ONCE: &str = "mx-target neg-ttl use-stale-cache cache-size edns-packet-max local-service local-ttl max-cache-ttl max-port max-ttl min-cache-ttl min-port port servers-file";
 
 /// Flags, which take no value.
-const FLAGS: &str = "all-servers bind-dynamic bind-interfaces bogus-priv dnssec domain-needed expand-hosts filter-A filter-AAAA no-0x20-encode no-hosts no-negcache no-resolv \
+const FLAGS: &str = "proxy-dnssec all-servers bind-dynamic bind-interfaces bogus-priv dnssec domain-needed expand-hosts filter-A filter-AAAA no-0x20-encode no-hosts no-negcache no-resolv \
     rebind-localhost-ok stop-dns-rebind strict-order";
 
 /// Options of dnsmasq that have no effect here: names, why, and what to do instead.
@@ -57,11 +57,6 @@ const LEFT_OUT: &[(&str, &str, &str)] = &[
         "`forward.dnssec.exceptions` leaves the names of the time servers unvalidated, until the clock is right",
     ),
     (
-        "proxy-dnssec",
-        "the AD bit is passed on only from upstreams that are encrypted or on this host",
-        "write the others as { url = \"192.0.2.1\", trust_ad = true } in `forward.upstreams`",
-    ),
-    (
         "auth-server auth-zone auth-ttl auth-soa auth-sec-servers auth-peer",
         "rollcall is no public authority and gives no zone away",
         AUTHORITY,
@@ -73,8 +68,8 @@ const LEFT_OUT: &[(&str, &str, &str)] = &[
     ),
     ("conf-script", "no program is run by an import", "run it yourself, and import its output as a file"),
     (
-        "umbrella add-cpe-id add-mac strip-mac add-subnet strip-subnet",
-        "rollcall tells upstreams nothing of its clients, and takes nothing away from what they say themselves",
+        "umbrella add-cpe-id add-mac strip-mac add-subnet",
+        "rollcall tells upstreams nothing of its clients, and takes away of what they say themselves their network alone",
         "a filtering service that needs it has to be asked by the clients themselves",
     ),
     (
@@ -98,9 +93,8 @@ const LEFT_OUT: &[(&str, &str, &str)] = &[
         "let the firewall allow UDP and TCP to port 53 of the upstreams from any port, or from those of `forward.ports`",
     ),
     ("dumpfile dumpmask", "rollcall captures no packets", "tcpdump -w FILE port 53"),
-    ("neg-ttl", "negative answers without an SOA record are not kept (RFC 2308, 5)", "take the line out"),
     (
-        "mx-target localmx selfmx",
+        "localmx selfmx",
         "rollcall makes up no MX records",
         "write them: [[record]] with type = \"MX\" and value = \"1 mail.example.\"",
     ),
@@ -108,11 +102,6 @@ const LEFT_OUT: &[(&str, &str, &str)] = &[
         "fast-dns-retry",
         "rollcall asks another upstream as soon as the first one is late",
         "`forward.timeout` says how long a look-up may take",
-    ),
-    (
-        "use-stale-cache",
-        "rollcall gives expired answers only when no fresh one comes within 200 ms",
-        "`forward.cache` has `stale_after = \"0s\"` for expired answers at once, and `max_stale` for how long they are kept",
     ),
 ];
 
@@ -126,6 +115,7 @@ const NEEDLESS: &[(&str, &str)] = &[
     ("dns-loop-detect", "rollcall leaves its own addresses out of its upstreams"),
     ("dns-forward-max max-tcp-connections port-limit", "rollcall has its own limits"),
     ("cache-rr", "all types are kept"),
+    ("strip-subnet", "upstreams are not told of a client's network, whatever the client says"),
     ("do-0x20-encode no-ident no-round-robin", "rollcall does so anyway"),
     ("dnssec-check-unsigned", "what is not signed has to be proved to be so, whenever answers are validated"),
     ("dnssec-limits", "rollcall has its own limits"),

@@ -99,14 +99,15 @@ impl Dnsmasq {
         self.record(origin, name, "SRV", format!("{priority} {weight} {port} {target}"), None)
     }
 
-    /// `name[[,host],preference]`
-    pub(super) fn mx_host(&mut self, origin: &Origin, value: &str) -> Taken {
-        let fields = fields(value);
-        let (name, host, preference) = match &fields[..] {
-            [name, host] => (name, host, "1"),
-            [name, host, preference] => (name, host, &**preference),
+    /// `name[[,host],preference]`; the host of `mx-target` is meant where there is none.
+    pub(super) fn mx_host(&mut self, origin: &Origin, fields: &[String], target: Option<&str>) -> Taken {
+        let (name, host, preference) = match (fields, target) {
+            ([name], Some(target)) => (name, target, "1"),
+            ([name, host], _) => (name, &**host, "1"),
+            ([name, host, preference], _) => (name, &**host, &**preference),
             _ => {
-                return Err(expected("NAME,HOST,PREFERENCE", value).hint("dnsmasq would name its own host: write the host"));
+                let left = expected("NAME,HOST,PREFERENCE", &fields.join(","));
+                return Err(left.hint("dnsmasq would name its own host: write the host"));
             }
         };
         let value = format!("{} {}", number::<u16>(preference)?, host_of(host)?);

@@ -24,6 +24,8 @@ use crate::upstream::Ports;
 const LOOPBACK: &str = "lo";
 /// All addresses.
 const WILDCARDS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+/// Special-use names that a network may have for itself, and dnsmasq asks its servers about.
+const FORWARDED: [&str; 2] = ["local", "test"];
 /// Where a dnsmasq that knows the names of its DHCP clients may go on beside rollcall.
 const PORT_BESIDE: u16 = 5_353;
 
@@ -50,6 +52,26 @@ impl Dnsmasq {
             if let Err(left) = self.srv_host(&origin, &fields) {
                 self.remarks.left_out(&origin, left);
             }
+        }
+        let target = self.mail_target.take();
+        let is_used = self.mail_hosts.iter().any(|(fields, _)| fields.len() == 1);
+        for (fields, origin) in std::mem::take(&mut self.mail_hosts) {
+            let target = target.as_ref().map(|(target, _)| &**target);
+            if let Err(left) = self.mx_host(&origin, &fields, target) {
+                self.remarks.left_out(&origin, left);
+            }
+        }
+        match target {
+            Some((_, origin)) if is_used => {
+                self.remarks
+                    .changed(&origin, "it is for the lines of mx-host without a host, and not for the machine's own name");
+            }
+            Some((_, origin)) => {
+                let left = Left::new("rollcall makes up no MX records");
+                let hint = "write them: [[record]] with type = \"MX\" and value = \"1 mail.example.\"";
+                self.remarks.left_out(&origin, left.hint(hint));
+            }
+            None => {}
         }
         self.hint_at_leases();
         self.write_listen();
@@ -299,15 +321,33 @@ impl Dnsmasq {
         let no_resolv = self.take("no-resolv");
         let mut upstreams = std::mem::take(&mut self.general);
         let files = std::mem::take(&mut self.resolv_files);
+        let believed_in = self.take("proxy-dnssec");
+        self.trusts = !believed_in.is_empty();
+        for item in &mut upstreams {
+            item.value = believed(std::mem::take(&mut item.value), self.trusts);
+            item.from.extend_from_slice(&believed_in);
+        }
+        if upstreams.is_empty() {
+            for origin in &believed_in {
+                let why =
+                    "of servers that no line names, only those on this host are believed what they say of signatures (AD)";
+                self.remarks.changed(origin, why);
+            }
+        }
         let needed = self.take("domain-needed");
         if !needed.is_empty() {
+            for origin in &self.single_label.from {
+                let why = "with domain-needed, dnsmasq says of addresses of these names that there are none; this asks as the line says";
+                self.remarks.changed(origin, why);
+            }
             self.draft.set(Section::Forward, "domain_needed", "true", needed);
         }
         if !no_resolv.is_empty() {
             for (_, origin) in &files {
                 self.remarks.needless(origin, "no-resolv switches it off");
             }
-            match upstreams.is_empty() {
+            self.asks_nobody = upstreams.is_empty();
+            match self.asks_nobody {
                 true => self.draft.set(Section::Forward, "upstreams", "[]", no_resolv),
                 false => self.draft.add(Section::Forward, "upstreams", upstreams),
             }
@@ -355,6 +395,7 @@ impl Dnsmasq {
             }
         }
         if upstreams.is_empty() {
+            self.asks_nobody = true;
             return self.draft.set(Section::Forward, "upstreams", "[]", Vec::new());
         }
         self.draft.add(Section::Forward, "upstreams", upstreams);
@@ -368,6 +409,13 @@ impl Dnsmasq {
         let own = Settings::default().domain;
         // By their ways: domains, and the lines for names of one label.
         let mut routes: BTreeMap<Way, (Vec<Item>, Vec<Origin>)> = BTreeMap::new();
+        let trusts = self.trusts;
+        let is_named = |name: &str| self.domains.contains_key(name) || self.domains.contains_key(".");
+        let forwarded: Vec<Item> = FORWARDED
+            .iter()
+            .filter(|name| !self.asks_nobody && !is_named(&format!("{name}.")))
+            .map(|name| Item { value: quoted(name), from: vec![self.start.clone()] })
+            .collect();
         for (name, domain) in std::mem::take(&mut self.domains) {
             let Ok(name) = name.parse::<Name>() else { continue };
             if name.is_within(&own) {
@@ -379,12 +427,12 @@ impl Dnsmasq {
                 }
                 continue;
             }
-            let (way, from) = (domain.way(), domain.from);
+            let (way, from) = (domain.way(trusts), domain.from);
             routes.entry(way).or_default().0.push(Item { value: quoted_name(&name), from });
         }
         let single = std::mem::take(&mut self.single_label);
         if !single.from.is_empty() {
-            let (way, from) = (single.way(), single.from);
+            let (way, from) = (single.way(trusts), single.from);
             routes.entry(way).or_default().1.extend(from);
         }
         for ((addresses, upstreams), (domains, single_label)) in routes {
@@ -402,6 +450,16 @@ impl Dnsmasq {
             if let Some(upstreams) = upstreams {
                 self.draft.set(Section::Route, "upstreams", upstreams, Vec::new());
             }
+        }
+        if !forwarded.is_empty() {
+            self.draft.begin(Section::Route);
+            self.draft.list(Section::Route, "domains", forwarded);
+            self.draft.set(Section::Route, "upstreams", quoted("default"), Vec::new());
+        }
+        if !self.asks_nobody {
+            let why = "names below localhost, invalid, onion and alt are answered here, and dnsmasq forwards them (RFC 6761, 7686, \
+                       9476); those below local and test are forwarded, as by dnsmasq";
+            self.remarks.changed(&self.start, why);
         }
     }
 
@@ -496,13 +554,18 @@ impl Dnsmasq {
     }
 }
 
+/// An upstream as it is written, which is believed what it says of signatures if anybody is.
+fn believed(upstream: String, trusts: bool) -> String {
+    if trusts { format!("{{ url = {upstream}, trust_ad = true }}") } else { upstream }
+}
+
 /// Addresses, and whom a route asks, as it is written.
 type Way = (Vec<IpAddr>, Option<String>);
 
 impl Domain {
     /// Its addresses and whom a route asks, as dnsmasq decides between lines of one domain: an address without a value comes
     /// before servers, `#` before a server, and a server before nobody.
-    fn way(&self) -> Way {
+    fn way(&self, trusts: bool) -> Way {
         let mut seen = HashSet::new();
         let addresses = self.addresses.iter().copied().filter(|address| seen.insert(*address)).collect();
         let upstreams = if self.nothing {
@@ -511,7 +574,12 @@ impl Domain {
             Some(quoted("default"))
         } else if !self.upstreams.is_empty() {
             let mut seen = HashSet::new();
-            let upstreams: Vec<String> = self.upstreams.iter().filter(|upstream| seen.insert(*upstream)).map(quoted).collect();
+            let upstreams: Vec<String> = self
+                .upstreams
+                .iter()
+                .filter(|upstream| seen.insert(*upstream))
+                .map(|upstream| believed(quoted(upstream), trusts))
+                .collect();
             Some(format!("[{}]", upstreams.join(", ")))
         } else {
             (self.nobody || self.lost).then(|| "[]".to_owned())
