@@ -1,6 +1,7 @@
 //! `rollcall check`: find the mistakes of configuration, services files and zones, without starting.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -99,6 +100,14 @@ fn configuration(path: &Path) -> (String, Vec<Problem>) {
     let mut problems = config.warnings;
     let mut holds = vec![format!("domain {}", config.settings.domain)];
     problems.extend(Local::load(&config.local, None).1);
+    let own: Vec<SocketAddr> = config.dns.sockets().collect();
+    let views = config.views.iter().map(|view| &view.forward);
+    for problem in views.chain([&config.forward]).flat_map(|forward| forward.asks_itself(&own)) {
+        // A view has what it does not say itself from the rest.
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
     problems.extend(config.query_log.as_ref().and_then(QueryLogConfig::obstacle));
     if let Some(folder) = &config.zones.folder {
         let (zones, more) = Zones::load(folder, None);

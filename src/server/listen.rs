@@ -28,6 +28,14 @@ impl Listen {
         plain.chain(self.encrypted.iter().flat_map(Config::addresses))
     }
 
+    /// Where plain DNS is answered, as far as that does not depend on interfaces.
+    pub fn sockets(&self) -> impl Iterator<Item = SocketAddr> {
+        self.plain.iter().filter_map(|address| match address {
+            ListenAddress::Socket(address) => Some(*address),
+            ListenAddress::Interface { .. } => None,
+        })
+    }
+
     /// Addresses that overlap, the HTTP API's too, as far as that does not depend on interfaces: a warning where both are
     /// listened on in the same way, an error where one of them cannot be had.
     pub fn check(&self, http: Option<SocketAddr>) -> Vec<Problem> {

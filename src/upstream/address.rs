@@ -11,6 +11,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, de::Error as _};
 
+use crate::problem::Problem;
+
 /// Where DNS over HTTPS is, unless the URL says so: what the public resolvers and most servers have.
 const PATH: &str = "/dns-query";
 
@@ -333,6 +335,14 @@ impl FromStr for Pin {
 impl fmt::Display for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "sha256/{}", STANDARD.encode(self.0))
+    }
+}
+
+impl Upstream {
+    /// It is told that we would ask ourselves.
+    pub(super) fn is_us(&self) -> Problem {
+        let problem = Problem::new(format!("upstream {self} is this server itself; it is left out"));
+        problem.hint("name the servers that know what this one does not")
     }
 }
 

@@ -8,7 +8,7 @@ use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::address::Upstream;
+use super::address::{Host, Upstream};
 use super::sockets::Ports;
 use super::{system, tls, validator};
 use crate::dns::Name;
@@ -114,6 +114,17 @@ impl Config {
     /// Has it upstreams without connections that are written by name? Where they are has to be looked up again and again.
     pub fn has_names(&self) -> bool {
         self.all_upstreams().any(Upstream::is_to_be_found)
+    }
+
+    /// Upstreams that are these listeners of ours by their address; they are left out.
+    pub fn asks_itself(&self, own: &[SocketAddr]) -> Vec<Problem> {
+        let is_own = |upstream: &&Upstream| match &upstream.host {
+            Host::Address(address) => {
+                address.at(upstream.port).is_ok_and(|address| own.iter().any(|own| system::is_own(address, *own)))
+            }
+            Host::Name(_) => false,
+        };
+        self.all_upstreams().filter(is_own).map(Upstream::is_us).collect()
     }
 
     /// What is wrong with those files. Those of authorities are read again for each connection.

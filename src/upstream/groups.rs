@@ -205,7 +205,7 @@ fn links(
         for place in places {
             match place {
                 Place::At(address) if is_own(address) => {
-                    problems.push(Problem::new(format!("upstream {upstream} is this server itself; it is left out")));
+                    problems.push(upstream.is_us());
                 }
                 place if found.iter().any(|link| link.is_same(upstream, &place)) => {}
                 place => found.push(link(upstream.clone(), place, known)),

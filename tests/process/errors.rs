@@ -86,6 +86,10 @@ fn a_bad_configuration_ends_before_a_port_is_bound() {
         let checked = Launch::bare(directory.path()).with("check").option("--config", "bad.toml").run().failed();
         tells(&checked, &["bad.toml", place]);
     }
+    let itself = "[dns]\nlisten = [\"0.0.0.0:5300\"]\n[forward]\nupstreams = [\"127.0.0.1:5300\", \"192.0.2.1\"]\n";
+    fs::write(directory.path().join("itself.toml"), itself).expect("written");
+    let told = Launch::bare(directory.path()).with("check").option("--config", "itself.toml").run().failed();
+    assert_eq!(told.matches("upstream 127.0.0.1:5300 is this server itself").count(), 1, "{told}");
     fs::write(directory.path().join("good.toml"), "[dns]\ndomain = \"consul\"\n").expect("written");
     Launch::bare(directory.path()).with("check").option("--config", "good.toml").run().ok();
 }
