@@ -104,22 +104,22 @@ pub async fn bootstrap(host: &str, port: u16, via: &[SocketAddr]) -> Result<Vec<
 /// The `nameserver` lines of a resolv.conf.
 fn nameservers(path: &Path) -> std::io::Result<Vec<SocketAddr>> {
     let text = String::from_utf8_lossy(&crate::file::read(path, limits::CONFIG_OCTETS_MAX)?).into_owned();
-    // Only these lines: the library refuses the whole file for a search domain that it cannot read.
-    let lines: String = text
-        .lines()
-        .filter(|line| line.trim_start().starts_with("nameserver"))
-        .flat_map(|line| [line.trim_start(), "\n"])
-        .collect();
-    // The one error left is that there are none.
-    let servers =
-        parse_resolv_conf(lines.as_bytes()).map(|(config, _)| config.name_servers().iter().map(|server| server.ip).collect());
-    let servers: Vec<IpAddr> = servers.unwrap_or_default();
-    Ok(servers.into_iter().map(|ip| with_interface(ip, &lines)).collect())
+    // Only these lines, each by itself: the library refuses the whole file for a search domain that it cannot read, and routers on
+    // several links may have one address.
+    let lines = text.lines().map(str::trim_start).filter(|line| line.starts_with("nameserver"));
+    let servers = lines.flat_map(|line| {
+        // The one error left is that there are none.
+        let servers: Vec<IpAddr> = parse_resolv_conf(line.as_bytes())
+            .map(|(config, _)| config.name_servers().iter().map(|server| server.ip).collect())
+            .unwrap_or_default();
+        servers.into_iter().map(|ip| with_interface(ip, line)).collect::<Vec<_>>()
+    });
+    Ok(servers.collect())
 }
 
 /// The address with the interface that its line has: `fe80::1%eth0` is no address without it, and the library leaves it away.
-fn with_interface(ip: IpAddr, lines: &str) -> SocketAddr {
-    let mut words = lines.split_ascii_whitespace().filter_map(|word| word.parse::<Address>().ok());
+fn with_interface(ip: IpAddr, line: &str) -> SocketAddr {
+    let mut words = line.split_ascii_whitespace().filter_map(|word| word.parse::<Address>().ok());
     let address = words.find(|address| address.ip == ip && address.interface.is_some());
     address.and_then(|address| address.at(PORT).ok()).unwrap_or(SocketAddr::new(ip, PORT))
 }
@@ -154,7 +154,8 @@ mod tests {
     fn servers_are_taken_in_order_and_once() {
         let text = "# by hand\nsearch -- not..valid\nnameserver 192.0.2.1\nnameserver 2001:db8::1\nnameserver 192.0.2.1\noptions edns0";
         assert_eq!(read(Some(text), None, &[]).unwrap(), ["192.0.2.1:53", "[2001:db8::1]:53"]);
-        assert_eq!(read(Some("nameserver fe80::1%lo"), None, &[]).unwrap(), ["[fe80::1%1]:53"]);
+        let routers = "nameserver fe80::1%lo\nnameserver fe80::1%7\n";
+        assert_eq!(read(Some(routers), None, &[]).unwrap(), ["[fe80::1%1]:53", "[fe80::1%7]:53"]);
     }
 
     #[test]

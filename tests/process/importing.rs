@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::support::namespace::enter;
 use crate::support::rollcall::{BINARY, Launch, directory};
-use crate::support::tools::run;
+use crate::support::tools::{dig, run};
 use crate::support::upstream::{Oracle, Server};
 use crate::support::{dns, project};
 
@@ -244,4 +245,24 @@ fn an_imported_private_domain_never_reaches_the_public_server() {
     assert_eq!(public.asked(), [""; 0], "a private name was told to the public server");
     assert_eq!(rollcall.ask("www.example", "A").answers(), ["203.0.113.1"]);
     assert_eq!(public.asked().first().map(String::as_str), Some("www.example."));
+}
+
+/// A router's dnsmasq says nothing of where it listens, and its clients come from its network.
+#[test]
+fn who_says_nothing_of_where_is_reached_where_dnsmasq_was() {
+    let script = "ip link add lan7 type veth peer name lan8\nip link set lan7 up\nip link set lan8 up\n\
+        ip address add 192.168.7.1/24 dev lan7\nip address add 2001:db8::7/64 dev lan7 nodad\n";
+    if !enter("importing::who_says_nothing_of_where_is_reached_where_dnsmasq_was", script) {
+        return;
+    }
+    let directory = directory();
+    let (config, toml) = (directory.path().join("dnsmasq.conf"), directory.path().join("rollcall.toml"));
+    fs::write(&config, "no-resolv\nno-hosts\nhost-record=nas.lan,192.168.7.5\nlocal=/lan/\n").expect("written");
+    run(Command::new(BINARY).args(["import", "dnsmasq"]).arg(&config).arg("--output").arg(&toml)).ok();
+    let launch = Launch::bare(directory.path()).with("serve").with("--ready-json").option("--config", &toml);
+    let _rollcall = launch.option("--http", "127.0.0.1:0").option("--data", directory.path().join("data")).start();
+    for server in ["127.0.0.1:53", "192.168.7.1:53", "[2001:db8::7]:53"] {
+        let server = server.parse().expect("an address");
+        assert_eq!(dig(server, "+short nas.lan A").trim(), "192.168.7.5", "{server}");
+    }
 }

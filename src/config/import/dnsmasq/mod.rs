@@ -794,7 +794,7 @@ mod tests {
         let said = hint("domain=lan\nlocal=/lan/\ndhcp-range=set:lan,192.168.1.100,192.168.1.249,255.255.255.0,12h\n");
         for part in [
             "port=5353",
-            "in the place of the one that asks nobody about lan",
+            "in the place of the one that asks nobody about \"lan\"",
             r#"domains = ["lan", "1.168.192.in-addr.arpa"]"#,
         ] {
             assert!(said.contains(part), "{part}: {said}");

@@ -3,7 +3,7 @@
 use super::super::Left;
 use crate::problem::nearest;
 
-const KEEP_DNSMASQ: &str = "keep dnsmasq for it beside rollcall, with port=0, so that it leaves DNS alone";
+const KEEP_DNSMASQ: &str = "keep dnsmasq for it beside rollcall, on another port; port=0 switches its DNS off";
 const FIREWALL: &str = "what depends on it would fail open or shut: keep dnsmasq for this, or change the firewall first";
 const AUTHORITY: &str = "put the zone's master file into `zones.folder`, and transfer zones with an authoritative server";
 

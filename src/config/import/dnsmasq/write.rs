@@ -120,7 +120,7 @@ impl Dnsmasq {
             let domains: Vec<String> = domains.map(|domain| quoted(domain.trim_end_matches('.'))).collect();
             let domains = if domains.is_empty() { String::new() } else { format!("domains = [{}], ", domains.join(", ")) };
             let instead = match (&domain, is_nobodys) {
-                (Some(domain), true) => format!(" in the place of the one that asks nobody about {domain}"),
+                (Some(domain), true) => format!(" in the place of the one that asks nobody about {}", quoted_name(domain)),
                 _ => String::new(),
             };
             let hint = format!(
