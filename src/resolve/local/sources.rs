@@ -107,7 +107,9 @@ impl Kind {
         let Self { name, key, .. } = self;
         let meanwhile = if is_known { "what it said last counts meanwhile" } else { "its names are not answered" };
         let problem = Problem::new(format!("cannot read this {name}, {meanwhile}: {error}")).in_file(path);
-        problem.hint(format!("`{key} = [...]` of the configuration lists these files"))
+        let problem = problem.hint(format!("`{key} = [...]` of the configuration lists these files"));
+        // It comes with the first lease.
+        if error.kind() == io::ErrorKind::NotFound && *key == LEASES.key { problem.warning() } else { problem }
     }
 }
 

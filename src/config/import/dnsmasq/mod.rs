@@ -68,8 +68,9 @@ struct Dnsmasq {
     excepted: Vec<(String, Origin)>,
     /// `local-service`, and whether it is for this host alone.
     local_service: Option<(bool, Origin)>,
-    /// The fields of `dhcp-range`, with the place of the remark on it.
-    dhcp_ranges: Vec<(usize, Vec<String>)>,
+    /// Lines of `dhcp-range`, with the place of the remark on each.
+    dhcp_ranges: Vec<(usize, Origin)>,
+    lease_file: Option<(PathBuf, Origin)>,
     port: Option<(u16, Origin)>,
     resolv_files: Vec<(PathBuf, Origin)>,
     hosts: Vec<Item>,
@@ -122,6 +123,7 @@ impl Dnsmasq {
             excepted: Vec::new(),
             local_service: None,
             dhcp_ranges: Vec::new(),
+            lease_file: None,
             port: None,
             resolv_files: Vec::new(),
             hosts: Vec::new(),
@@ -186,7 +188,7 @@ impl Dnsmasq {
                 let fields = fields(value.unwrap_or_default());
                 let left = self.unanswered(origin, name, &fields, left);
                 if name == "dhcp-range" {
-                    self.dhcp_ranges.push((self.remarks.0.len(), fields));
+                    self.dhcp_ranges.push((self.remarks.0.len(), origin.clone()));
                 }
                 return Err(left);
             }
@@ -232,6 +234,10 @@ impl Dnsmasq {
                 Ok(())
             }
             "addn-hosts" | "hostsdir" => self.hosts_file(origin, value),
+            "dhcp-leasefile" | "dhcp-lease" => {
+                self.lease_file = Some((absolute(&plain(value)), origin.clone()));
+                Ok(())
+            }
             "listen-address" => self.listen_address(origin, value),
             "interface" | "except-interface" => {
                 let list = if name == "interface" { &mut self.interfaces } else { &mut self.excepted };
@@ -782,25 +788,27 @@ mod tests {
     }
 
     #[test]
-    fn whoever_gives_addresses_is_told_how_their_names_are_answered_on() {
-        let hint = |text: &str| {
+    fn names_of_dhcp_clients_are_answered_on_from_the_lease_file() {
+        let import = |text: &str| {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("dnsmasq.conf");
             fs::write(&file, text).unwrap();
             let import = dnsmasq(&[file]).unwrap();
             let hints: Vec<String> = import.remarks.into_iter().filter_map(|remark| remark.instead).collect();
-            hints.join("\n")
+            (import.toml, hints.join("\n"))
         };
-        let said = hint("domain=lan\nlocal=/lan/\ndhcp-range=set:lan,192.168.1.100,192.168.1.249,255.255.255.0,12h\n");
-        for part in [
-            "port=5353",
-            "in the place of the one that asks nobody about \"lan\"",
-            r#"domains = ["lan", "1.168.192.in-addr.arpa"]"#,
-        ] {
-            assert!(said.contains(part), "{part}: {said}");
-        }
-        let said = hint("dhcp-range=10.1.0.10,10.1.0.99\ndhcp-range=::,constructor:eth0\n");
-        assert!(said.contains(r#"domains = ["0.1.10.in-addr.arpa"]"#) && said.contains("with single_label = true"), "{said}");
+        let range = "dhcp-range=set:lan,192.168.1.100,192.168.1.249,255.255.255.0,12h\n";
+        let (toml, hints) = import(&format!("domain=lan\nlocal=/lan/\n{range}"));
+        assert!(toml.contains("leases = [") && toml.contains("\"/var/lib/misc/dnsmasq.leases\""), "{toml}");
+        assert!(toml.contains("leases_domain = \"lan\"") && hints.contains("port=0"), "{toml} {hints}");
+        let (toml, _) = import(&format!("domain=lan\nexpand-hosts\n{range}dhcp-leasefile=/tmp/dhcp.leases\n"));
+        assert!(
+            toml.contains("\"/tmp/dhcp.leases\"") && toml.contains("hosts_domain") && !toml.contains("leases_domain"),
+            "{toml}"
+        );
+        let (toml, _) = import("domain=lan\ndhcp-leasefile=/tmp/dhcp.leases\n");
+        assert!(!toml.contains("leases"), "{toml}");
+        assert!(import("no-round-robin\n").0.contains("rotate = false"));
     }
 
     #[test]

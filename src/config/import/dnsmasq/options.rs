@@ -8,10 +8,10 @@ const FIREWALL: &str = "what depends on it would fail open or shut: keep dnsmasq
 const AUTHORITY: &str = "put the zone's master file into `zones.folder`, and transfer zones with an authoritative server";
 
 /// Options that become something here.
-const CARRIED: &str = "mx-target neg-ttl proxy-dnssec use-stale-cache address addn-hosts alias bind-dynamic bind-interfaces bogus-nxdomain bogus-priv caa-record cache-size cname conf-dir conf-file dns-rr dnssec \
+const CARRIED: &str = "mx-target neg-ttl proxy-dnssec use-stale-cache address addn-hosts alias bind-dynamic bind-interfaces bogus-nxdomain bogus-priv caa-record cache-size cname conf-dir conf-file dhcp-lease dhcp-leasefile dns-rr dnssec \
     domain domain-needed domain-suffix edns-packet-max except-interface expand-hosts filter-A filter-AAAA \
     filter-rr host-record hostsdir ignore-address interface interface-name listen-address local local-service local-ttl \
-    log-facility log-queries max-cache-ttl max-port max-ttl min-cache-ttl min-port mx-host naptr-record no-0x20-encode no-hosts no-negcache no-resolv port ptr-record \
+    log-facility log-queries max-cache-ttl max-port max-ttl min-cache-ttl min-port mx-host naptr-record no-0x20-encode no-hosts no-negcache no-resolv no-round-robin port ptr-record \
     rebind-domain-ok rebind-localhost-ok resolv-file rev-server server servers-file srv-host stop-dns-rebind \
     strict-order all-servers trust-anchor txt-record";
 
@@ -20,7 +20,7 @@ const ONCE: &str = "mx-target neg-ttl use-stale-cache cache-size edns-packet-max
 
 /// Flags, which take no value.
 const FLAGS: &str = "proxy-dnssec all-servers bind-dynamic bind-interfaces bogus-priv dnssec domain-needed expand-hosts filter-A filter-AAAA no-0x20-encode no-hosts no-negcache no-resolv \
-    rebind-localhost-ok stop-dns-rebind strict-order";
+    no-round-robin rebind-localhost-ok stop-dns-rebind strict-order";
 
 /// Options of dnsmasq that have no effect here: names, why, and what to do instead.
 const LEFT_OUT: &[(&str, &str, &str)] = &[
@@ -30,7 +30,7 @@ const LEFT_OUT: &[(&str, &str, &str)] = &[
          dhcp-userclass dhcp-mac dhcp-circuitid dhcp-remoteid dhcp-subscrid dhcp-match dhcp-name-match tag-if \
          dhcp-ignore dhcp-ignore-names dhcp-ignore-clid dhcp-generate-names dhcp-broadcast dhcp-boot \
          dhcp-sequential-ip dhcp-lease-max dhcp-authoritative dhcp-rapid-commit dhcp-alternate-port \
-         bootp-dynamic no-ping dhcp-leasefile dhcp-lease leasefile-ro dhcp-script dhcp-luascript dhcp-scriptuser \
+         bootp-dynamic no-ping leasefile-ro dhcp-script dhcp-luascript dhcp-scriptuser \
          script-arp script-on-renewal dhcp-duid dhcp-fqdn dhcp-client-update dhcp-reply-delay dhcp-ttl \
          leasequery bridge-interface shared-network read-ethers log-dhcp quiet-dhcp quiet-dhcp6",
         "rollcall gives no addresses (DHCP)",
@@ -116,7 +116,7 @@ const NEEDLESS: &[(&str, &str)] = &[
     ("dns-forward-max max-tcp-connections port-limit", "rollcall has its own limits"),
     ("cache-rr", "all types are kept"),
     ("strip-subnet", "upstreams are not told of a client's network, whatever the client says"),
-    ("do-0x20-encode no-ident no-round-robin", "rollcall does so anyway"),
+    ("do-0x20-encode no-ident", "rollcall does so anyway"),
     ("dnssec-check-unsigned", "what is not signed has to be proved to be so, whenever answers are validated"),
     ("dnssec-limits", "rollcall has its own limits"),
     ("no-poll clear-on-reload", "resolv.conf is looked at every few seconds, and what is kept goes with other upstreams"),

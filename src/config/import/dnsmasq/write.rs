@@ -5,11 +5,8 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use ipnet::IpNet;
-
 use super::super::draft::{Item, Section, quoted, quoted_name};
 use super::super::{Import, Left, Origin, finish};
-use super::line::reverse_zones;
 use super::servers::Domain;
 use super::{Dnsmasq, is_like};
 use crate::dns::Name;
@@ -26,23 +23,14 @@ const LOOPBACK: &str = "lo";
 const WILDCARDS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
 /// Special-use names that a network may have for itself, and dnsmasq asks its servers about.
 const FORWARDED: [&str; 2] = ["local", "test"];
-/// Where a dnsmasq that knows the names of its DHCP clients may go on beside rollcall.
-const PORT_BESIDE: u16 = 5_353;
+/// Where dnsmasq has its leases when nothing says where.
+const LEASES: &str = "/var/lib/misc/dnsmasq.leases";
 
 /// The interfaces of now that have a name like this, once each.
 fn interfaces_like(pattern: &str) -> Vec<String> {
     let all = if_addrs::get_if_addrs().unwrap_or_default().into_iter().map(|interface| interface.name);
     let names: BTreeSet<String> = all.filter(|name| is_like(pattern, name)).collect();
     names.into_iter().collect()
-}
-
-/// The network of a `dhcp-range`, as far as the line says it.
-fn network_of(fields: &[String]) -> Option<IpNet> {
-    let mut addresses = fields.iter().filter_map(|field| field.parse::<Ipv4Addr>().ok());
-    let first = addresses.next()?;
-    let mask = addresses.find(|address| address.octets()[0] == 255).unwrap_or(Ipv4Addr::new(255, 255, 255, 0));
-    let network = IpNet::with_netmask(first.into(), mask.into()).ok()?;
-    Some(network.trunc())
 }
 
 impl Dnsmasq {
@@ -73,7 +61,6 @@ impl Dnsmasq {
             }
             None => {}
         }
-        self.hint_at_leases();
         self.write_listen();
         self.write_local();
         self.write_upstreams();
@@ -110,27 +97,27 @@ impl Dnsmasq {
         self.flags.remove(flag).unwrap_or_default()
     }
 
-    /// Says with each range of DHCP how the names of its clients go on being answered.
-    fn hint_at_leases(&mut self) {
-        let domain = self.domain.as_ref().map(|(domain, _)| domain.clone());
-        let is_nobodys = domain.as_ref().and_then(|domain| self.domains.get(&*domain.to_lowercase().to_string()));
-        let is_nobodys = is_nobodys.is_some_and(|entry| entry.nobody && entry.upstreams.is_empty());
-        for (at, fields) in std::mem::take(&mut self.dhcp_ranges) {
-            let domains = domain.iter().map(ToString::to_string).chain(network_of(&fields).into_iter().flat_map(reverse_zones));
-            let domains: Vec<String> = domains.map(|domain| quoted(domain.trim_end_matches('.'))).collect();
-            let domains = if domains.is_empty() { String::new() } else { format!("domains = [{}], ", domains.join(", ")) };
-            let instead = match (&domain, is_nobodys) {
-                (Some(domain), true) => format!(" in the place of the one that asks nobody about {}", quoted_name(domain)),
-                _ => String::new(),
-            };
-            let hint = format!(
-                "keep dnsmasq for it beside rollcall; that the names of its clients are answered, give it port={PORT_BESIDE} and write \
-                 the route{instead}: [[forward.route]] with {domains}single_label = true and upstreams = [\"127.0.0.1:{PORT_BESIDE}\"]"
-            );
+    /// The names of DHCP clients go on being answered, from where dnsmasq writes its leases down; says whether there are any.
+    fn write_leases(&mut self) -> bool {
+        let ranges = std::mem::take(&mut self.dhcp_ranges);
+        let (path, origin) = match (self.lease_file.take(), ranges.first()) {
+            (Some((path, origin)), Some(_)) => (path, origin),
+            (None, Some((_, origin))) => (PathBuf::from(LEASES), origin.clone()),
+            (written, None) => {
+                written.iter().for_each(|(_, origin)| self.remarks.needless(origin, "no dhcp-range gives leases"));
+                return false;
+            }
+        };
+        let item = Item { value: quoted(path.to_string_lossy()), from: vec![origin] };
+        self.draft.add(Section::Top, "leases", vec![item]);
+        for (at, _) in ranges {
             if let Some(remark) = self.remarks.0.get_mut(at) {
-                remark.instead = Some(hint);
+                let hint = "keep dnsmasq for it beside rollcall, with port=0, so that it leaves DNS alone; the names of its clients \
+                            are answered from its lease file (`leases`)";
+                remark.instead = Some(hint.to_owned());
             }
         }
+        true
     }
 
     fn write_listen(&mut self) {
@@ -296,11 +283,15 @@ impl Dnsmasq {
                 self.draft.set(Section::Top, "hosts", "[]", no_hosts);
             }
         }
+        let has_leases = self.write_leases();
         let expand = self.take("expand-hosts");
         match &self.domain {
             Some((domain, origin)) if !expand.is_empty() => {
                 let from = expand.into_iter().chain([origin.clone()]).collect();
                 self.draft.set(Section::Top, "hosts_domain", quoted_name(domain), from);
+            }
+            Some((domain, origin)) if has_leases => {
+                self.draft.set(Section::Top, "leases_domain", quoted_name(domain), vec![origin.clone()]);
             }
             Some((_, origin)) => self.remarks.needless(origin, "without expand-hosts it is for DHCP and srv-host"),
             None => expand.iter().for_each(|origin| self.remarks.needless(origin, "there is no domain to expand with")),
@@ -550,6 +541,11 @@ impl Dnsmasq {
         let none = self.take("no-negcache");
         if !none.is_empty() {
             self.draft.set(Section::Cache, "max_negative_ttl", "0", none);
+        }
+        let fixed = self.take("no-round-robin");
+        if !fixed.is_empty() {
+            fixed.iter().for_each(|origin| self.remarks.changed(origin, "addresses of hosts files and records take turns yet"));
+            self.draft.set(Section::Cache, "rotate", "false", fixed);
         }
     }
 }
