@@ -352,6 +352,12 @@ impl fmt::Display for Upstream {
             write!(f, "{}://", self.protocol.scheme())?;
         }
         match &self.host {
+            // What would be read as the longer sign.
+            Host::Address(Address { ip, interface: Some(interface) })
+                if self.protocol != Protocol::Udp && interface.starts_with("25") && interface.len() > 2 =>
+            {
+                write!(f, "[{ip}%25{interface}]:{}", self.port)?;
+            }
             Host::Address(address) if address.ip.is_ipv6() => write!(f, "[{address}]:{}", self.port)?,
             Host::Address(address) => write!(f, "{address}:{}", self.port)?,
             Host::Name(name) => write!(f, "{name}:{}", self.port)?,
@@ -434,6 +440,9 @@ mod tests {
             ("[fe80::1%br-lan.7]:5353", "[fe80::1%br-lan.7]:5353"),
             ("udp://fe80::1%2", "[fe80::1%2]:53"),
             ("tls://[fe80::1%25eth0]#dns.example", "tls://[fe80::1%eth0]:853#dns.example"),
+            ("tls://[fe80::1%25]", "tls://[fe80::1%25]:853"),
+            ("tls://[fe80::1%2525a]", "tls://[fe80::1%2525a]:853"),
+            ("udp://[fe80::1%2525a]", "[fe80::1%25a]:53"),
             ("[::1]:54", "[::1]:54"),
             ("udp://1.1.1.1", "1.1.1.1:53"),
             ("tcp://1.1.1.1", "tcp://1.1.1.1:53"),
