@@ -10,7 +10,7 @@ use super::{Done, Error};
 
 /// Show how a server fares: where it listens, what it knows, whom it asks.
 ///
-/// Exits with 1 when nobody answers who is asked about some names.
+/// Exits with 1 when all upstreams of a group fail.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct StatusArgs {
@@ -62,7 +62,7 @@ fn print(status: &Value, output: &mut Output) -> Result<(), Error> {
     let (services, nodes) = (count(&registry["services"], "service"), count(&registry["nodes"], "node"));
     output.line(format_args!("  registry     {services} on {nodes}; instances: {instances}"))?;
     let cache = &status["cache"];
-    let megabytes = |value: &Value| format!("{:.1}", value.as_f64().unwrap_or_default() / 1e6);
+    let megabytes = |value: &Value| format!("{:.1}", value.as_f64().unwrap_or_default() / f64::from(1 << 20));
     output.line(format_args!(
         "  cache        {}, {} of {} MB; {}, {}",
         count(&cache["entries"], "answer"),

@@ -17,9 +17,9 @@ names! {
     HTTPS = 65, TKEY = 249, TSIG = 250, IXFR = 251, AXFR = 252, ANY = 255, CAA = 257,
 }
 
-/// `A`, `aaaa`, `TYPE65534` (RFC 3597, 5).
 impl Type {
-    /// Do records of this type prove others, and nothing else? Who has not set DO gets them only by asking for them (RFC 4035, 3.2.1).
+    /// Do records of this type prove others, and nothing else? Who has not set DO gets them only by asking for them
+    /// (RFC 4035, 3.2.1).
     pub fn is_proof(self) -> bool {
         [Self::RRSIG, Self::NSEC, Self::NSEC3].contains(&self)
     }

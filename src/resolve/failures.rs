@@ -31,7 +31,7 @@ const STREAK: u32 = 8;
 
 /// Why a question had no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum Failing {
     /// Nobody answered.
     Silence,
     /// Somebody answered with an error.
@@ -42,7 +42,7 @@ pub enum Kind {
 
 #[derive(Debug, Clone, Copy)]
 struct Failure {
-    kind: Kind,
+    kind: Failing,
     asking: Asking,
     /// How often in a row.
     times: u32,
@@ -55,7 +55,7 @@ struct Failure {
 impl Failure {
     /// Is it one to who asks with this key?
     fn is_of(&self, key: &Key) -> bool {
-        self.kind == Kind::Silence || self.asking == key.asking().of_resolving()
+        self.kind == Failing::Silence || self.asking == key.asking().of_resolving()
     }
 }
 
@@ -96,10 +96,10 @@ impl Fortune {
         }
     }
 
-    fn life(&self, kind: Kind) -> u64 {
+    fn life(&self, kind: Failing) -> u64 {
         match kind {
-            Kind::Silence => self.silences.load(Ordering::Relaxed),
-            Kind::Error | Kind::Bogus(_) => self.errors.load(Ordering::Relaxed),
+            Failing::Silence => self.silences.load(Ordering::Relaxed),
+            Failing::Error | Failing::Bogus(_) => self.errors.load(Ordering::Relaxed),
         }
     }
 }
@@ -124,14 +124,14 @@ impl Failures {
 
     /// Why this question is not to be asked again yet, if so: for longer when its client `has_stale` answer to be content with. `fortune`
     /// is that of those who would be asked.
-    pub fn stands(&self, key: &Key, has_stale: bool, fortune: &Fortune, now: Instant) -> Option<Kind> {
+    pub fn stands(&self, key: &Key, has_stale: bool, fortune: &Fortune, now: Instant) -> Option<Failing> {
         let failure = self.failures.get(&key.question()[..]).filter(|failure| failure.is_of(key))?;
         let until = if has_stale { failure.until.max(failure.since + STALE) } else { failure.until };
         (now < until && failure.life == fortune.life(failure.kind)).then_some(failure.kind)
     }
 
     /// It has failed.
-    pub fn note(&self, key: &Key, kind: Kind, fortune: &Fortune, now: Instant) {
+    pub fn note(&self, key: &Key, kind: Failing, fortune: &Fortune, now: Instant) {
         let question = key.question();
         let former = self.failures.get(&question[..]).filter(|former| {
             let long_ago = now.saturating_duration_since(former.until) > LONGEST;
@@ -174,7 +174,7 @@ mod tests {
     }
 
     /// For how many seconds a failure stands that is noted now.
-    fn stands_for(failures: &Failures, fortune: &Fortune, kind: Kind, now: Instant) -> u64 {
+    fn stands_for(failures: &Failures, fortune: &Fortune, kind: Failing, now: Instant) -> u64 {
         failures.note(&key("a.example"), kind, fortune, now);
         let stands = |seconds: &u64| {
             failures
@@ -192,18 +192,18 @@ mod tests {
             let (failures, fortune, mut now) =
                 (Failures::new(Duration::from_secs(longest)), Fortune::default(), Instant::now());
             for expected in expected {
-                let stands = stands_for(&failures, &fortune, Kind::Error, now);
+                let stands = stands_for(&failures, &fortune, Failing::Error, now);
                 assert_eq!(stands, expected, "at most {longest}");
                 now += Duration::from_secs(stands);
             }
             for _ in 0..9 {
-                assert!(stands_for(&failures, &fortune, Kind::Error, now) <= 300);
+                assert!(stands_for(&failures, &fortune, Failing::Error, now) <= 300);
             }
             now += Duration::from_secs(1_000);
-            assert_eq!(stands_for(&failures, &fortune, Kind::Error, now), 1, "what was long ago counts no more");
+            assert_eq!(stands_for(&failures, &fortune, Failing::Error, now), 1, "what was long ago counts no more");
             failures.forget(&key("a.example"));
             assert!(!failures.knows(&key("a.example")));
-            assert_eq!(stands_for(&failures, &fortune, Kind::Error, now), 1, "it was answered meanwhile");
+            assert_eq!(stands_for(&failures, &fortune, Failing::Error, now), 1, "it was answered meanwhile");
         }
     }
 
@@ -223,7 +223,7 @@ mod tests {
             with(|query| query.edns = Some(Edns { dnssec_ok: true, ..Edns::new(4096) })),
         ];
         let others = [with(|query| query.flags.recursion_desired = false), with(|query| query.flags.checking_disabled = true)];
-        for kind in [Kind::Silence, Kind::Error, Kind::Bogus(ExtendedError::DnssecBogus)] {
+        for kind in [Failing::Silence, Failing::Error, Failing::Bogus(ExtendedError::DnssecBogus)] {
             let failures = Failures::new(LONGEST);
             failures.note(&own, kind, &fortune, now);
             assert!(
@@ -231,7 +231,7 @@ mod tests {
                 "{kind:?}"
             );
             let stands = others.iter().filter(|key| failures.stands(key, false, &fortune, now).is_some()).count();
-            assert_eq!(stands, if kind == Kind::Silence { 2 } else { 0 }, "an error depends on RD and CD");
+            assert_eq!(stands, if kind == Failing::Silence { 2 } else { 0 }, "an error depends on RD and CD");
             assert_eq!(
                 failures.stands(&Key::apart(&query, 0), false, &fortune, now),
                 None,
@@ -239,7 +239,7 @@ mod tests {
             );
             assert_eq!(failures.stands(&Key::new(&query, 1).unwrap(), false, &fortune, now), None, "others are asked there");
             failures.forget(&others[0]);
-            assert_eq!(failures.stands(&own, false, &fortune, now).is_some(), kind != Kind::Silence);
+            assert_eq!(failures.stands(&own, false, &fortune, now).is_some(), kind != Failing::Silence);
             failures.forget(&alike[0]);
             assert!(failures.is_empty());
         }
@@ -249,8 +249,8 @@ mod tests {
     fn an_upstream_that_is_back_ends_its_silence_for_all_questions_and_nobody_s_error() {
         let (failures, fortune, now) = (Failures::new(LONGEST), Fortune::default(), Instant::now());
         let stands = |name: &str| failures.stands(&key(name), false, &fortune, now).is_some();
-        failures.note(&key("silent.example"), Kind::Silence, &fortune, now);
-        failures.note(&key("broken.example"), Kind::Error, &fortune, now);
+        failures.note(&key("silent.example"), Failing::Silence, &fortune, now);
+        failures.note(&key("broken.example"), Failing::Error, &fortune, now);
         fortune.failed();
         fortune.answered(false);
         assert_eq!((stands("silent.example"), stands("broken.example")), (true, true));
@@ -265,7 +265,7 @@ mod tests {
     fn rfc1123_6_1_3_3_failures_are_bounded() {
         let (failures, fortune) = (Failures::new(LONGEST), Fortune::default());
         for n in 0..limits::FAILURES_MAX * 2 {
-            failures.note(&key(&format!("n{n}.example")), Kind::Error, &fortune, Instant::now());
+            failures.note(&key(&format!("n{n}.example")), Failing::Error, &fortune, Instant::now());
         }
         assert!(failures.len() <= limits::FAILURES_MAX);
     }
@@ -276,12 +276,12 @@ mod tests {
         let stands = |has_stale, seconds| {
             failures.stands(&key("stale.example"), has_stale, &fortune, now + Duration::from_secs(seconds)).is_some()
         };
-        for kind in [Kind::Silence, Kind::Error] {
+        for kind in [Failing::Silence, Failing::Error] {
             failures.note(&key("stale.example"), kind, &fortune, now);
             assert!(stands(true, 29) && !stands(true, 30), "{kind:?}");
             assert!(!stands(false, 5), "who has none does not wait for longer");
         }
-        failures.note(&key("stale.example"), Kind::Silence, &fortune, now);
+        failures.note(&key("stale.example"), Failing::Silence, &fortune, now);
         fortune.answered(true);
         assert!(!stands(true, 0), "unless upstreams are back");
     }

@@ -1,4 +1,4 @@
-//! What a server is made of at this moment, and how that fares, without a question.
+//! How a server fares: its listeners, upstreams and block lists, as `rollcall status` shows them.
 
 use serde_json::{Map, Value, json};
 

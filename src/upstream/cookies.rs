@@ -19,37 +19,37 @@ use crate::metrics::Count;
 use crate::resolve::passing::add_edns;
 
 /// Octets of our part, and of both parts at most (RFC 7873, 4).
-const OWN: usize = 8;
-const WHOLE_MAX: usize = 40;
+const OWN_OCTETS: usize = 8;
+const WHOLE_OCTETS_MAX: usize = 40;
 /// When the next part of an upstream's is taken. Some give another with every reply, and each holds for an hour (RFC 9018, 4.3).
-const YOUNG: Duration = Duration::from_secs(60);
+const KEPT_AT_LEAST: Duration = Duration::from_secs(60);
 /// A reply without the right cookie adds one to the doubt, and a right one takes one from it. This is what a question adds that had no
 /// answer over TCP either: where that happens to more than one in so many, cookies cost more than they are worth.
 const UNANSWERED: u32 = 16;
 /// The doubt from which on it is held that the upstream gives none: three such questions in a row.
 const DOUBT_MAX: u32 = 3 * UNANSWERED;
 /// When an upstream is asked again that gave none, and one that did not answer. The former gets another cookie of ours (RFC 9018, 3).
-const NONE: Duration = Duration::from_secs(3_600);
-const SILENT: Duration = Duration::from_secs(60);
+const AGAIN_AFTER_NONE: Duration = Duration::from_secs(3_600);
+const AGAIN_AFTER_SILENCE: Duration = Duration::from_secs(60);
 /// How often it is seen whether our own address is still the same: one cookie at two addresses would tell that they are ours.
-const LOOKED_AT: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What goes with a question: our part, and the upstream's once it is known.
 #[derive(Debug, Clone, Copy)]
 pub struct Cookie {
-    octets: [u8; WHOLE_MAX],
+    octets: [u8; WHOLE_OCTETS_MAX],
     length: usize,
     /// A new one is welcome.
     is_old: bool,
 }
 
 impl Cookie {
-    fn new(own: [u8; OWN], theirs: &[u8], is_old: bool) -> Self {
-        let mut octets = [0; WHOLE_MAX];
-        let (first, second) = octets.split_at_mut(OWN);
+    fn new(own: [u8; OWN_OCTETS], theirs: &[u8], is_old: bool) -> Self {
+        let mut octets = [0; WHOLE_OCTETS_MAX];
+        let (first, second) = octets.split_at_mut(OWN_OCTETS);
         first.copy_from_slice(&own);
         let length = second.iter_mut().zip(theirs).map(|(place, octet)| *place = *octet).count();
-        Self { octets, length: OWN + length, is_old }
+        Self { octets, length: OWN_OCTETS + length, is_old }
     }
 
     fn octets(&self) -> &[u8] {
@@ -81,7 +81,7 @@ impl Cookie {
 
     /// The upstream's part, when the reply has ours.
     fn answered<'a>(&self, reply: &'a [u8]) -> Option<&'a [u8]> {
-        let (own, theirs) = find_option(reply, option::COOKIE)?.split_at_checked(OWN)?;
+        let (own, theirs) = find_option(reply, option::COOKIE)?.split_at_checked(OWN_OCTETS)?;
         (self.octets.starts_with(own) && matches!(theirs.len(), 0 | 8..=32)).then_some(theirs)
     }
 }
@@ -96,7 +96,7 @@ pub(super) struct Cookies {
 
 #[derive(Debug, Default)]
 struct State {
-    own: [u8; OWN],
+    own: [u8; OWN_OCTETS],
     /// The upstream's part, as long as it is held that it gives any, and since when; empty when our own address has changed.
     theirs: Option<(Vec<u8>, Instant)>,
     doubt: u32,
@@ -119,7 +119,7 @@ impl Cookies {
         if state.theirs.is_some() || state.again.is_some_and(|again| now < again) {
             return None;
         }
-        state.again = Some(now + SILENT);
+        state.again = Some(now + AGAIN_AFTER_SILENCE);
         state.own = random()?;
         state.from = Some((address_towards(upstream)?, now));
         Some(Cookie::new(state.own, &[], true))
@@ -128,16 +128,17 @@ impl Cookies {
     /// It gives this one in the end, or none.
     pub(super) fn settle(&self, given: Option<&Cookie>, now: Instant) {
         let mut state = self.lock();
-        let theirs = given.filter(|given| given.octets.starts_with(&state.own)).and_then(|given| given.octets().get(OWN..));
+        let theirs =
+            given.filter(|given| given.octets.starts_with(&state.own)).and_then(|given| given.octets().get(OWN_OCTETS..));
         state.theirs = theirs.map(|theirs| (theirs.into(), now));
-        (state.doubt, state.again) = (0, Some(now + NONE));
+        (state.doubt, state.again) = (0, Some(now + AGAIN_AFTER_NONE));
     }
 
     /// What goes with a question to it; `None` when it gives none.
     pub(super) fn current(&self, upstream: SocketAddr, now: Instant) -> Option<Cookie> {
         let mut state = self.lock();
         state.theirs.as_ref()?;
-        if state.from.is_none_or(|(_, then)| now.saturating_duration_since(then) >= LOOKED_AT) {
+        if state.from.is_none_or(|(_, then)| now.saturating_duration_since(then) >= LOOK_EVERY) {
             // Where that cannot be seen, it is as it was.
             let before = state.from.map(|(from, _)| from);
             let from = address_towards(upstream).or(before)?;
@@ -148,7 +149,7 @@ impl Cookies {
             state.from = Some((from, now));
         }
         let (theirs, since) = state.theirs.as_ref()?;
-        let is_old = state.doubt > 0 || theirs.is_empty() || now.saturating_duration_since(*since) >= YOUNG;
+        let is_old = state.doubt > 0 || theirs.is_empty() || now.saturating_duration_since(*since) >= KEPT_AT_LEAST;
         Some(Cookie::new(state.own, theirs, is_old))
     }
 
@@ -189,7 +190,7 @@ impl Cookies {
         let mut state = self.lock();
         state.doubt += by;
         if state.theirs.is_some() && state.doubt >= DOUBT_MAX {
-            (state.theirs, state.again) = (None, Some(now + NONE));
+            (state.theirs, state.again) = (None, Some(now + AGAIN_AFTER_NONE));
         }
     }
 
@@ -219,8 +220,8 @@ impl Drop for Unanswered<'_> {
 }
 
 /// Eight octets that nobody can foretell.
-fn random() -> Option<[u8; OWN]> {
-    let mut octets = [0; OWN];
+fn random() -> Option<[u8; OWN_OCTETS]> {
+    let mut octets = [0; OWN_OCTETS];
     getrandom::fill(&mut octets).ok()?;
     Some(octets)
 }
@@ -269,13 +270,13 @@ mod tests {
         assert_eq!(cookies.due(now), Some(now));
         let first = cookies.trial(UPSTREAM, now).unwrap();
         assert!(cookies.trial(UPSTREAM, now).is_none(), "not while that is under way");
-        assert_eq!(cookies.due(now), Some(now + SILENT), "if no answer comes");
+        assert_eq!(cookies.due(now), Some(now + AGAIN_AFTER_SILENCE), "if no answer comes");
         for no_cookie in [None, Some(&[7; 8][..]), Some(&[7; 24]), Some(first.octets())] {
             assert!(first.given_by(&reply(Rcode::NXDOMAIN, no_cookie)).is_none(), "{no_cookie:?}");
         }
         cookies.settle(None, now);
-        assert_eq!((cookies.current(UPSTREAM, now).is_some(), cookies.due(now)), (false, Some(now + NONE)));
-        assert!(!cookies.trial(UPSTREAM, now + NONE).unwrap().is_same(&first));
+        assert_eq!((cookies.current(UPSTREAM, now).is_some(), cookies.due(now)), (false, Some(now + AGAIN_AFTER_NONE)));
+        assert!(!cookies.trial(UPSTREAM, now + AGAIN_AFTER_NONE).unwrap().is_same(&first));
         assert_eq!(known(&[5; 16], now).due(now), None);
     }
 
@@ -284,7 +285,7 @@ mod tests {
         let now = Instant::now();
         let cookies = known(&[5; 16], now);
         let cookie = cookies.current(UPSTREAM, now).unwrap();
-        assert_eq!(cookie.octets()[OWN..], [5; 16]);
+        assert_eq!(cookie.octets()[OWN_OCTETS..], [5; 16]);
         let edns = Edns { dnssec_ok: true, ..Edns::new(1232) };
         for edns in [None, Some(edns)] {
             let mut octets = query(edns.clone()).compose();
@@ -305,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn rfc7873_5_3_a_reply_without_the_right_cookie_is_not_taken_and_when_all_are_there_are_none() {
+    fn rfc7873_5_3_a_reply_without_the_right_cookie_is_not_taken_and_many_in_a_row_end_cookies() {
         let now = Instant::now();
         let cookies = known(&[5; 16], now);
         let cookie = cookies.current(UPSTREAM, now).unwrap();
@@ -316,7 +317,7 @@ mod tests {
             assert!(!cookies.take_back(&cookie, &mut reply(Rcode::NOERROR, without), true, now));
             assert_eq!(cookies.current(UPSTREAM, now).is_some(), number < DOUBT_MAX);
         }
-        assert_eq!(cookies.due(now), Some(now + NONE));
+        assert_eq!(cookies.due(now), Some(now + AGAIN_AFTER_NONE));
         assert_eq!(cookies.missing.get(), u64::from(DOUBT_MAX));
     }
 
@@ -345,15 +346,15 @@ mod tests {
     fn rfc7873_5_3_the_upstreams_part_is_taken_when_ours_is_old_or_refused() {
         let now = Instant::now();
         let cookies = known(&[5; 16], now);
-        let theirs = |then| cookies.current(UPSTREAM, then).unwrap().octets()[OWN..].to_vec();
+        let theirs = |then| cookies.current(UPSTREAM, then).unwrap().octets()[OWN_OCTETS..].to_vec();
         let hears = |code, part: u8, then| {
             let cookie = cookies.current(UPSTREAM, then).unwrap();
-            let whole = [&cookie.octets()[..OWN], &[part; 16]].concat();
+            let whole = [&cookie.octets()[..OWN_OCTETS], &[part; 16]].concat();
             cookies.take_back(&cookie, &mut reply(code, Some(&whole)), true, then)
         };
         assert!(hears(Rcode::NOERROR, 6, now) && theirs(now) == [5; 16], "it is young");
-        assert!(hears(Rcode::NOERROR, 7, now + YOUNG) && theirs(now + YOUNG) == [7; 16]);
-        assert!(!hears(Rcode::BADCOOKIE, 8, now + YOUNG) && theirs(now + YOUNG) == [8; 16]);
+        assert!(hears(Rcode::NOERROR, 7, now + KEPT_AT_LEAST) && theirs(now + KEPT_AT_LEAST) == [7; 16]);
+        assert!(!hears(Rcode::BADCOOKIE, 8, now + KEPT_AT_LEAST) && theirs(now + KEPT_AT_LEAST) == [8; 16]);
     }
 
     #[test]
@@ -363,11 +364,11 @@ mod tests {
         let before = cookies.current(UPSTREAM, now).unwrap();
         cookies.lock().from = Some((Ipv4Addr::new(192, 0, 2, 1).into(), now));
         assert!(cookies.current(UPSTREAM, now).unwrap().is_same(&before), "it is looked at once a second");
-        let after = cookies.current(UPSTREAM, now + LOOKED_AT).unwrap();
-        assert_eq!(after.octets().len(), OWN, "what was given to the former one is of no use");
-        assert_ne!(after.octets(), &before.octets()[..OWN]);
+        let after = cookies.current(UPSTREAM, now + LOOK_EVERY).unwrap();
+        assert_eq!(after.octets().len(), OWN_OCTETS, "what was given to the former one is of no use");
+        assert_ne!(after.octets(), &before.octets()[..OWN_OCTETS]);
         let given = [after.octets(), &[6; 16]].concat();
-        assert!(cookies.take_back(&after, &mut reply(Rcode::NOERROR, Some(&given)), true, now + LOOKED_AT));
-        assert_eq!(cookies.current(UPSTREAM, now + LOOKED_AT).unwrap().octets(), given);
+        assert!(cookies.take_back(&after, &mut reply(Rcode::NOERROR, Some(&given)), true, now + LOOK_EVERY));
+        assert_eq!(cookies.current(UPSTREAM, now + LOOK_EVERY).unwrap().octets(), given);
     }
 }

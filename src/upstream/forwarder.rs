@@ -29,7 +29,7 @@ use crate::problem::Problem;
 use crate::resolve::Room;
 use crate::resolve::cache::{self, Cache, Entry, Key, Stock};
 use crate::resolve::dnssec;
-use crate::resolve::failures::{Failures, Kind as Failing};
+use crate::resolve::failures::{Failing, Failures};
 use crate::resolve::filter;
 #[cfg(test)]
 use crate::resolve::forward::Condition;
@@ -742,9 +742,9 @@ fn lately(failing: Failing) -> (ExtendedError, &'static str) {
 /// Why a part of an answer is none.
 const PART: &str = "upstreams gave a part of the answer, and none over TCP";
 
-/// The same of an answer that was judged (RFC 4035, 4.7).
+/// Why a question is not asked again at once whose answer was bogus (RFC 4035, 4.7).
 const BOGUS_LATELY: &str = "it did not pass validation a moment ago; `rollcall explain NAME --ask` says why";
-/// What to do about answers that do not.
+/// What to do about a zone whose answers do not pass validation.
 const EXCEPTION: &str = "forward.dnssec.exceptions leaves a domain unvalidated";
 
 /// Seconds since 1970, as signatures have them.

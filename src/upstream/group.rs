@@ -23,7 +23,6 @@ use super::under_way::Turn;
 use crate::dns::{Query, drop_options, is_bare, set_payload_size};
 use crate::limits;
 use crate::metrics::Labels;
-use crate::problem::Problem;
 use crate::resolve::Room;
 use crate::resolve::cache::HOP_BY_HOP;
 use crate::resolve::failures::Fortune;
@@ -40,8 +39,6 @@ pub(super) struct Group {
     pub(super) manner: Manner,
     /// One for each member.
     conditions: Mutex<Vec<Condition>>,
-    /// The same of what is told in the log.
-    troubles: Mutex<Vec<Trouble>>,
     pub(super) fortune: Fortune,
     means: Arc<Means>,
 }
@@ -51,6 +48,7 @@ pub(super) struct Group {
 pub(super) struct Member {
     pub(super) link: Arc<Link>,
     pub(super) tally: Arc<Tally>,
+    trouble: Trouble,
 }
 
 /// What all groups of a forwarder ask with.
@@ -114,7 +112,6 @@ impl Group {
             condition
         };
         let conditions = Mutex::new(links.iter().map(condition).collect());
-        let troubles = Mutex::new(links.iter().map(|_| Trouble::default()).collect());
         let mut members: Vec<Member> = Vec::new();
         for link in links {
             // Those that differ by what is not written out, as their pins, are told apart by their number.
@@ -122,9 +119,9 @@ impl Group {
             let upstream = if same == 0 { link.to_string() } else { format!("{link} ({})", same + 1) };
             let former = tallies.iter().find(|tally| tally.is_of(&name, &upstream));
             let tally = former.cloned().unwrap_or_else(|| Arc::new(Tally::new(name.clone(), upstream)));
-            members.push(Member { link, tally });
+            members.push(Member { link, tally, trouble: Trouble::default() });
         }
-        Self { name, members, manner, conditions, troubles, fortune: Fortune::default(), means }
+        Self { name, members, manner, conditions, fortune: Fortune::default(), means }
     }
 
     /// Its upstreams as they were written, each once however many addresses its name has.
@@ -330,7 +327,7 @@ impl Group {
         octets: Arc<[u8]>,
         is_first: bool,
     ) -> Result<Vec<u8>, Lost> {
-        let Some(Member { link, tally }) = self.members.get(upstream) else { return Err(io::ErrorKind::NotFound.into()) };
+        let Some(Member { link, tally, .. }) = self.members.get(upstream) else { return Err(io::ErrorKind::NotFound.into()) };
         tally.sent.raise(1);
         let sent = Instant::now();
         let (sent, reply) = match (transport, link.by_datagram()) {
@@ -346,16 +343,13 @@ impl Group {
 
     /// Takes note of how an attempt went.
     fn judged(&self, upstream: usize, sent: Instant, mut reply: Result<Vec<u8>, Lost>) -> Result<Vec<u8>, Lost> {
-        let Some(Member { link, tally }) = self.members.get(upstream) else { return reply };
-        if let Ok(reply) = &mut reply
-            && !self.manner.is_sequential()
-            && !link.is_trusted()
-        {
-            clear_ad(reply);
-        }
+        let Some(Member { link, tally, .. }) = self.members.get(upstream) else { return reply };
         if let Ok(reply) = &mut reply
             && !self.manner.is_sequential()
         {
+            if !link.is_trusted() {
+                clear_ad(reply);
+            }
             // What it says of its own hop (RFC 6891, 6.1.1).
             drop_options(reply, &HOP_BY_HOP);
             set_payload_size(reply, limits::UDP_PAYLOAD);
@@ -382,10 +376,10 @@ impl Group {
         let was_suspect = conditions.get(upstream).is_some_and(Condition::is_suspect);
         self.fortune.answered(forward::answered(&mut conditions, upstream, took, count));
         drop(conditions);
-        let Some(Member { link, tally }) = self.members.get(upstream) else { return };
+        let Some(Member { link, tally, trouble }) = self.members.get(upstream) else { return };
         tally.answered(took, count);
-        if was_suspect && let Some(lasted) = self.trouble(upstream, Trouble::ends) {
-            tracing::info!("upstream {link} ({}) answers again, after {lasted:.1?}", self.name);
+        if was_suspect {
+            trouble.ends(link, &self.name);
         }
     }
 
@@ -413,26 +407,9 @@ impl Group {
         }
         let all_are = conditions.iter().all(Condition::is_suspect);
         drop(conditions);
-        if let (Some(lasts), Some(Member { link, .. })) = (self.trouble(upstream, Trouble::goes_on), self.members.get(upstream))
-        {
-            let problem =
-                Problem::new(format!("upstream {link} ({}): expected answers, got no good one for {lasts:.1?}", self.name));
-            let hint = match all_are {
-                true => {
-                    "nor do others answer who are asked about these names: what is kept is given, other clients get SERVFAIL; \
-                         `rollcall explain NAME --ask` asks each of them"
-                }
-                false => {
-                    "others are asked in its place, and it now and then until it answers; `rollcall explain NAME --ask` asks each of them"
-                }
-            };
-            tracing::warn!("{}", problem.hint(hint));
+        if let Some(Member { link, trouble, .. }) = self.members.get(upstream) {
+            trouble.goes_on(link, &self.name, all_are);
         }
-    }
-
-    /// What is to be told of an upstream's trouble.
-    fn trouble(&self, upstream: usize, what: impl FnOnce(&mut Trouble, Instant) -> Option<Duration>) -> Option<Duration> {
-        what(self.troubles.lock().unwrap_or_else(PoisonError::into_inner).get_mut(upstream)?, Instant::now())
     }
 
     fn conditions(&self) -> MutexGuard<'_, Vec<Condition>> {

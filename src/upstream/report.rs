@@ -98,7 +98,7 @@ fn collect_str<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::
 }
 
 impl Try {
-    pub(super) fn new(Member { link, tally }: &Member, tried: Tried) -> Self {
+    pub(super) fn new(Member { link, tally, .. }: &Member, tried: Tried) -> Self {
         let is_datagram = link.by_datagram().is_some() && tried.transport == Transport::Udp;
         Self {
             upstream: tally.text().clone(),
@@ -164,7 +164,7 @@ impl Forwarder {
     }
 
     fn standing(&self, number: u16, group: &Group) -> Standing {
-        let faring = |(Member { link, tally }, condition): (&Member, Condition)| Faring {
+        let faring = |(Member { link, tally, .. }, condition): (&Member, Condition)| Faring {
             upstream: tally.text().clone(),
             up: !condition.is_suspect(),
             leads_back: condition.is_set_aside,
