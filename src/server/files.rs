@@ -60,9 +60,11 @@ pub(super) async fn follow(responder: Arc<Responder>) {
                 |setup| &mut setup.local,
                 local,
                 |local| {
-                    let (local, problems) = local.reload()?;
-                    let told = format!("local data was read again; {} names are known now", local.len());
-                    Some((local, problems, told))
+                    let (new, problems) = local.reload()?;
+                    // Leases are written anew all the time.
+                    let told = (!new.differs_in_leases_alone(local))
+                        .then(|| format!("local data was read again; {} names are known now", new.len()));
+                    Some((new, problems, told))
                 },
             )
             .await;
@@ -76,7 +78,7 @@ pub(super) async fn follow(responder: Arc<Responder>) {
                 |zones| {
                     let (zones, problems) = zones.reload()?;
                     let told = format!("zone files were read again; there are {} zones now", zones.apexes().len());
-                    Some((zones, problems, told))
+                    Some((zones, problems, Some(told)))
                 },
             )
             .await;
@@ -89,7 +91,7 @@ pub(super) async fn follow(responder: Arc<Responder>) {
                 |lists| {
                     let (lists, problems) = lists.reload(Instant::now())?;
                     let names: usize = lists.lists().map(|(_, names, _)| names).sum();
-                    Some((lists, problems, format!("block lists were read again; they have {names} names now")))
+                    Some((lists, problems, Some(format!("block lists were read again; they have {names} names now"))))
                 },
             )
             .await;
@@ -110,8 +112,8 @@ fn of<T>(setup: &Setup, part: fn(&Setup) -> &Arc<T>) -> Vec<Arc<T>> {
     setup.each(part).into_iter().map(|(_, part)| part.clone()).collect()
 }
 
-/// What was read again, what is wrong with it, and what there is now.
-type Reloaded<T> = (T, Vec<Problem>, String);
+/// What was read again, what is wrong with it, and what there is now, where that is worth a word.
+type Reloaded<T> = (T, Vec<Problem>, Option<String>);
 
 /// Puts what `reload` makes of a part in force in its place, and says with it what there is now; returns what counts then.
 async fn renew<T: Send + Sync + 'static>(
@@ -127,7 +129,7 @@ async fn renew<T: Send + Sync + 'static>(
         let new = Arc::new(new);
         responder.replace_part(part, &known, &new);
         problems.iter().for_each(|problem| tracing::warn!("{problem}"));
-        tracing::info!("{told}");
+        told.iter().for_each(|told| tracing::info!("{told}"));
         Some(new)
     });
     renewed.await.ok().flatten().unwrap_or(former)

@@ -196,6 +196,11 @@ impl Local {
         Instant::now().checked_add(Duration::from_secs(left))
     }
 
+    /// Are hosts files and records what they were of this one?
+    pub fn differs_in_leases_alone(&self, former: &Self) -> bool {
+        Arc::ptr_eq(&self.names, &former.names)
+    }
+
     /// What it is made of: the files and folders of the configuration.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.config.hosts.iter().chain(&self.config.leases).map(PathBuf::as_path)

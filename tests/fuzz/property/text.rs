@@ -69,6 +69,11 @@ fn record(text: &str) {
 fn hosts(octets: &[u8]) {
     super::file("hosts", octets, |path| {
         let config = Config { hosts: vec![path.to_owned()], hosts_domain: "corp.test".parse().ok(), ..Config::default() };
+        // A lease file is no hosts file, and nothing breaks of being read as one.
+        let leased = Config { hosts: Vec::new(), leases: vec![path.to_owned()], ..config.clone() };
+        let (leased, told) = Local::load(&leased, None);
+        assert!(told.len() <= 32, "{} problems", told.len());
+        let _ = leased.reload();
         let (local, problems) = Local::load(&config, None);
         assert!(problems.len() <= 32, "{} problems", problems.len());
         for name in local.names() {
