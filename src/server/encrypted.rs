@@ -1,7 +1,7 @@
 //! Encrypted listeners: what the configuration says of them, and what clients of plain DNS are told of them.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -125,7 +125,9 @@ impl Config {
     /// master file has their data.
     pub(super) fn designations(&self, addresses: &[(Way, SocketAddr)]) -> Vec<String> {
         let Some(name) = &self.name else { return Vec::new() };
-        let encrypted = addresses.iter().filter(|(way, _)| *way != Way::Plain);
+        // An address of one link says nothing to whoever reads it elsewhere.
+        let is_anywhere = |ip: IpAddr| !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        let encrypted = addresses.iter().filter(|(way, address)| *way != Way::Plain && is_anywhere(address.ip()));
         let designation = |(priority, (way, address)): (usize, &(Way, SocketAddr))| {
             let (protocols, path) = match way {
                 Way::Plain => ("", String::new()),
@@ -164,6 +166,7 @@ mod tests {
         let addresses = [
             (Way::Plain, "192.0.2.1:53"),
             (Way::Tls, "192.0.2.1:853"),
+            (Way::Tls, "[fe80::1%2]:853"),
             (Way::Tls, "[::]:853"),
             (Way::Https, "[2001:db8::1]:443"),
             (Way::Quic, "192.0.2.1:853"),

@@ -49,7 +49,7 @@ fn rfc4007_11_an_upstream_on_a_link_is_asked_through_its_interface() {
     let answers = "[[record]]\nname = \"www.example\"\ntype = \"A\"\nvalue = \"192.0.2.80\"\n\
         [[record]]\nname = \"www.tcp.example\"\ntype = \"A\"\nvalue = \"192.0.2.81\"\n\
         [[record]]\nname = \"www.later.example\"\ntype = \"A\"\nvalue = \"192.0.2.82\"\n\
-        [dns]\nlisten = [\"127.0.0.1:5300\", \"[::]:53\"]\n";
+        [dns]\nlisten = [\"127.0.0.1:5300\", \"lan8:53\", \"lan10:53\"]\n";
     fs::write(there.path().join("rollcall.toml"), answers).expect("written");
     let launch = Launch::bare(there.path()).with("serve").with("--ready-json").option("--http", "127.0.0.1:0");
     let _server =
