@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::records::opt;
+use super::records::{Extras, extras, opt};
 use super::{Composer, Header, Message, Name, ParseError, Reader, Section, Type};
 
 /// Option codes that are known here (IANA "DNS EDNS0 Option Codes").
@@ -214,13 +214,18 @@ pub fn drop_options(message: &mut Vec<u8>, codes: &[u16]) {
     }
 }
 
-/// Says in the OPT record of a message how long datagrams its sender takes; where that is the last record, for what stands behind it may
-/// be the message's signature.
-pub fn set_payload_size(message: &mut [u8], size: u16) {
-    let opt = opt(message).ok().flatten().filter(|opt| opt.data.end == message.len());
-    let at = opt.map(|opt| opt.class_at());
-    if let Some(place) = at.and_then(|at| message.get_mut(at..at + 2)) {
-        place.copy_from_slice(&size.to_be_bytes());
+/// Has the OPT record of a message, if it has one, speak for us, whoever wrote it (RFC 6891, 6.1.1): datagrams of this size, and version
+/// 0. What is signed stays as it is.
+pub fn make_opt_ours(message: &mut [u8], size: u16) {
+    if let Ok(Extras { opt: Some(opt), is_signed: false, .. }) = extras(message) {
+        make_opt_at_ours(message, opt.class_at(), size);
+    }
+}
+
+/// The same where it is known where that record's class begins.
+pub fn make_opt_at_ours(message: &mut [u8], class_at: usize, size: u16) {
+    if let Some([high, low, _, version, ..]) = message.get_mut(class_at..) {
+        ([*high, *low], *version) = (size.to_be_bytes(), 0);
     }
 }
 

@@ -50,7 +50,7 @@ pub use case::LetterCase;
 pub use compose::Composer;
 pub use edns::{
     ClientSubnet, Edns, EdnsOption, ExtendedError, add_option, drop_edns, drop_options, find_option, has_option, is_cookie,
-    option, pad, set_payload_size,
+    make_opt_at_ours, make_opt_ours, option, pad,
 };
 pub use header::{Header, Section};
 pub use message::{Flags, Message, Opcode, Rcode};

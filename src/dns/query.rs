@@ -71,7 +71,9 @@ impl Query {
         let message = Message::parse(octets).ok()?;
         let edns = message.edns.filter(|edns| edns.option(option::COOKIE).is_some() && !edns.has_bad_cookie())?;
         let flags = Flags { response: true, recursion_desired: message.flags.recursion_desired, ..Flags::default() };
-        Some(Message { flags, rcode: Rcode::NOERROR, edns: Some(Edns { options: Vec::new(), ..edns }), ..message })
+        // RFC 6891, 6.1.3.
+        let rcode = if edns.version == 0 { Rcode::NOERROR } else { Rcode::BADVERS };
+        Some(Message { flags, rcode, edns: Some(Edns { version: 0, options: Vec::new(), ..edns }), ..message })
     }
 
     /// Reads a request as Consul's DNS port does, which differs from [`Query::parse`] in what RFC 6891, section 6.1.1,

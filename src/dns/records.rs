@@ -65,6 +65,8 @@ pub struct Extras {
     pub opt: Option<RecordPlace>,
     /// Records that [prove](Type::is_proof) others.
     pub has_proofs: bool,
+    /// A signature of all its octets (RFC 8945, RFC 2931).
+    pub is_signed: bool,
 }
 
 /// What a well-formed message has besides what was asked for.
@@ -73,6 +75,7 @@ pub fn extras(message: &[u8]) -> Result<Extras, ParseError> {
     for place in records(message)? {
         let place = place?;
         extras.has_proofs |= place.record_type.is_proof();
+        extras.is_signed |= place.section == Section::Additional && [Type::TSIG, Type::SIG].contains(&place.record_type);
         if place.is_opt() {
             extras.opt = Some(place);
         }

@@ -32,7 +32,7 @@ impl Reply {
             [0, 0] if low & 15 != 0 => false,
             _ => return None,
         };
-        let Extras { opt, has_proofs } = extras(octets).ok()?;
+        let Extras { opt, has_proofs, .. } = extras(octets).ok()?;
         let has_options = opt.as_ref().is_some_and(|opt| !opt.data.is_empty());
         Some(Self {
             has_question,

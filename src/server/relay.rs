@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use super::batch::{Inbox, Outbox, Return, Wait};
 use super::setup::Setup;
-use crate::dns::{Edns, Header, LetterCase, Message, PlainQuery, Reply, drop_options, has_opt, question};
+use crate::dns::{Edns, Header, LetterCase, Message, PlainQuery, Reply, drop_options, has_opt, make_opt_at_ours, question};
 use crate::limits;
 use crate::resolve::cache::{HOP_BY_HOP, Key};
 use crate::resolve::forward::is_success;
@@ -314,17 +314,16 @@ impl Relay {
                         (&mut bare[..], reply, None)
                     }
                     None => (octets, reply, None),
-                    Some(_) => {
+                    Some(cookie) => {
                         bare.extend_from_slice(octets);
                         let is_right = setup.forwarder.take_cookie_back(&flight.favourite, &mut bare, has_opt(asked), now);
                         drop_options(&mut bare, &HOP_BY_HOP);
                         let read = question(asked).and_then(|asked| Reply::read(&bare, asked)).filter(|_| is_right);
-                        (&mut bare[..], read.unwrap_or(reply), read.is_none().then_some(Lost::NoCookie))
+                        (&mut bare[..], read.unwrap_or(reply), read.is_none().then_some(Lost::NoCookie(cookie)))
                     }
                 };
-                // Nor how long datagrams it takes.
-                if let Some(place) = reply.payload_at.and_then(|at| octets.get_mut(at..at + 2)) {
-                    place.copy_from_slice(&limits::UDP_PAYLOAD.to_be_bytes());
+                if let Some(at) = reply.payload_at {
+                    make_opt_at_ours(octets, at, limits::UDP_PAYLOAD);
                 }
                 let heard = |octets: &[u8], wrong: Option<Lost>| wrong.map_or_else(|| Ok(octets.to_vec()), Err);
                 if let Some(told) = flight.told.take() {

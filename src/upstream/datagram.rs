@@ -113,24 +113,45 @@ impl Datagrams {
         octets: &[u8],
         case: Option<LetterCase>,
     ) -> Result<Vec<u8>, Lost> {
-        let pool = self.pool(address);
-        let known = || if is_bare(octets) { self.cookie(link, Instant::now()) } else { None };
-        let Some(cookie) = known() else { return pool.ask(address, octets, case).await };
-        let exchange = async |cookie: &Cookie| {
-            let mut query = octets.to_vec();
-            cookie.put(&mut query);
-            let mut reply = pool.ask(address, &query, case).await?;
-            let is_right = link.cookies.take_back(cookie, &mut reply, has_opt(octets), Instant::now());
-            Ok::<_, Lost>(is_right.then_some(reply))
-        };
-        if let Some(reply) = exchange(&cookie).await? {
-            return Ok(reply);
+        let cookie = if is_bare(octets) { self.cookie(link, Instant::now()) } else { None };
+        let Some(cookie) = cookie else { return self.pool(address).ask(address, octets, case).await };
+        match self.ask_with(link, address, octets, case, &cookie).await {
+            Err(Lost::NoCookie(cookie)) => self.ask_without(link, address, octets, case, &cookie).await,
+            other => other,
         }
+    }
+
+    /// Asks with one datagram that has this cookie.
+    async fn ask_with(
+        &self,
+        link: &Link,
+        address: SocketAddr,
+        octets: &[u8],
+        case: Option<LetterCase>,
+        cookie: &Cookie,
+    ) -> Result<Vec<u8>, Lost> {
+        let mut query = octets.to_vec();
+        cookie.put(&mut query);
+        let mut reply = self.pool(address).ask(address, &query, case).await?;
+        let is_right = link.cookies.take_back(cookie, &mut reply, has_opt(octets), Instant::now());
+        if is_right { Ok(reply) } else { Err(Lost::NoCookie(*cookie)) }
+    }
+
+    /// Goes on where a reply had not the right cookie, which was this.
+    pub(super) async fn ask_without(
+        &self,
+        link: &Arc<Link>,
+        address: SocketAddr,
+        octets: &[u8],
+        case: Option<LetterCase>,
+        cookie: &Cookie,
+    ) -> Result<Vec<u8>, Lost> {
         // It may have said which one it wants to see (RFC 7873, 5.3).
-        if let Some(other) = known().filter(|other| !other.is_same(&cookie))
-            && let Some(reply) = exchange(&other).await?
-        {
-            return Ok(reply);
+        if let Some(other) = self.cookie(link, Instant::now()).filter(|other| !other.is_same(cookie)) {
+            match self.ask_with(link, address, octets, case, &other).await {
+                Err(Lost::NoCookie(_)) => {}
+                other => return other,
+            }
         }
         tracing::debug!("upstream {link}: a reply without the right cookie, asked for again by TCP");
         let unanswered = Unanswered::yet(&link.cookies);

@@ -704,9 +704,9 @@ impl Forwarder {
                     answer = Some(entry.octets().into());
                 }
             }
-            Some(kind) => {
-                self.failures.note(key, kind, &group.fortune, now);
-            }
+            // What was asked before others were to forget it says nothing to them.
+            Some(kind) if turn.is_owned() => self.failures.note(key, kind, &group.fortune, now),
+            Some(_) => {}
         }
         turn.end(|| Outcome { answer: answer.ok_or(SILENCE), tries: tries.into() });
     }
@@ -1041,7 +1041,8 @@ mod tests {
     #[tokio::test]
     async fn what_was_asked_before_a_flush_is_not_kept_after_it() {
         let peer = Peer::start(100, right).await;
-        let forwarder = forwarder(&config(&[&peer])).await;
+        let forwarder_of = forwarder;
+        let forwarder = forwarder_of(&config(&[&peer])).await;
         let asked = query("www.example.net", true);
         let flush = async {
             while peer.asked() == 0 {
@@ -1057,6 +1058,16 @@ mod tests {
             assert_eq!(ask(&forwarder, &asked).await.answers.len(), 1);
         }
         assert_eq!(peer.asked(), 2);
+        let mute = Peer::start(0, silent).await;
+        let forwarder = forwarder_of(&Config { timeout: Duration::from_millis(300), ..config(&[&mute]) }).await;
+        let flush = async {
+            while mute.asked() == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            forwarder.forget(&Names::All);
+        };
+        let (message, ()) = join(ask(&forwarder, &asked), flush).await;
+        assert_eq!((message.rcode, forwarder.failures.len()), (Rcode::SERVFAIL, 0), "nor is its failure remembered");
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ use super::tally::Tally;
 use super::trouble::Trouble;
 use super::udp::Lost;
 use super::under_way::Turn;
-use crate::dns::{Query, drop_options, is_bare, set_payload_size};
+use crate::dns::{Query, drop_options, is_bare, make_opt_ours};
 use crate::limits;
 use crate::metrics::Labels;
 use crate::resolve::Room;
@@ -276,8 +276,8 @@ impl Group {
             (Err(Lost::OtherCase), Some((link, address))) => {
                 self.means.datagrams.ask_as_written(link, address, &as_written).await
             }
-            (Err(Lost::NoCookie), Some((link, address))) => {
-                (Instant::now(), self.means.datagrams.exchange(link, address, &as_written, None).await)
+            (Err(Lost::NoCookie(cookie)), Some((link, address))) => {
+                (Instant::now(), self.means.datagrams.ask_without(link, address, &as_written, None, cookie).await)
             }
             _ => (sent, reply),
         };
@@ -352,7 +352,7 @@ impl Group {
             }
             // What it says of its own hop (RFC 6891, 6.1.1).
             drop_options(reply, &HOP_BY_HOP);
-            set_payload_size(reply, limits::UDP_PAYLOAD);
+            make_opt_ours(reply, limits::UDP_PAYLOAD);
         }
         match &reply {
             Ok(reply) if is_good(reply) => self.answered(upstream, sent.elapsed(), 1),

@@ -15,6 +15,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::cookies::Cookie;
 use super::set_id;
 use super::sockets::{Allowance, Allowed, Ports, any_towards, bind_towards};
 use crate::dns::{LetterCase, Message, Reply, question};
@@ -32,9 +33,9 @@ pub enum Lost {
     /// A reply has the question in another letter case than that in which it was sent.
     #[error("a reply in another letter case than the question")]
     OtherCase,
-    /// A reply is right but for its cookie (RFC 7873, 5.3).
+    /// A reply is right but for its cookie, which was this (RFC 7873, 5.3).
     #[error("a reply without the right cookie")]
-    NoCookie,
+    NoCookie(Cookie),
     #[error(transparent)]
     Io(#[from] io::Error),
 }

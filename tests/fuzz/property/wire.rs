@@ -2,8 +2,8 @@
 //! of reading say what the general one says.
 
 use rollcall::dns::{
-    Class, Edns, EdnsOption, Message, PlainQuery, Query, Reject, Reply, drop_options, has_option, option, pad, question, rcode,
-    set_payload_size,
+    Class, Edns, EdnsOption, Message, PlainQuery, Query, Reject, Reply, drop_options, has_option, make_opt_at_ours,
+    make_opt_ours, option, pad, question, rcode,
 };
 use rollcall::resolve::cache::Key;
 
@@ -95,11 +95,13 @@ fn is_judged(octets: &[u8], message: Option<&Message>) {
         assert!(message.flags.response);
         assert_eq!((reply.rcode, reply.payload_at.is_some()), (message.rcode, message.edns.is_some()));
         let mut sized = octets.to_vec();
-        set_payload_size(&mut sized, 4321);
+        make_opt_ours(&mut sized, 4321);
         if sized != octets {
-            let edns = message.edns.clone().map(|edns| Edns { udp_size: 4321, ..edns });
+            let edns = message.edns.clone().map(|edns| Edns { udp_size: 4321, version: 0, ..edns });
             assert_eq!(Message::parse(&sized), Ok(Message { edns, ..message.clone() }));
-            assert_eq!(reply.payload_at.map(|at| &sized[at..at + 2]), Some(&4321u16.to_be_bytes()[..]));
+            let mut at_once = octets.to_vec();
+            make_opt_at_ours(&mut at_once, reply.payload_at.expect("it has one"), 4321);
+            assert_eq!(at_once, sized);
         }
         assert_eq!(reply.has_question, !message.questions.is_empty());
     }
