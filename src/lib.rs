@@ -9,6 +9,7 @@ pub mod catalog;
 /// Which verb?
 pub mod cli;
 /// What was wanted?
+mod clock;
 pub mod config;
 /// How do the bytes read?
 pub mod dns;

@@ -12,8 +12,8 @@ pub const UDP_QUERY_MAX: usize = 4_096;
 /// time.
 pub const STREAM_QUERY_MAX: usize = UDP_QUERY_MAX;
 
-/// Secrets by which clients' cookies are known: the one in use, the former, the next, and one to spare. Each costs a hash for a cookie
-/// that is of none of those before it.
+/// Secrets by which clients' cookies are known: the one in use, the former, the next, and one to spare. Each costs a hash for a
+/// cookie that is of none of those before it.
 pub const COOKIE_SECRETS_MAX: usize = 4;
 
 /// Threads that answer on one address; each has a few sockets and some megabytes.
@@ -84,8 +84,8 @@ pub const SENT_AHEAD_OCTETS_PER_CONNECTION_MAX: u32 = 64 << 10;
 /// as much again for what browsers send along.
 pub const DOH_HEAD_OCTETS_MAX: usize = 16 << 10;
 
-/// Requests over HTTP/2 that a client gave up before they were looked at, and streams that were given up for its mistakes: beyond
-/// that its connection ends (CVE-2023-44487, "rapid reset").
+/// Requests over HTTP/2 that a client gave up before they were looked at, and streams that were given up for its mistakes:
+/// beyond that its connection ends (CVE-2023-44487, "rapid reset").
 pub const DOH_RESETS_WAITING_MAX: usize = 20;
 pub const DOH_MISTAKES_MAX: usize = 64;
 
@@ -179,8 +179,8 @@ pub const UPSTREAM_SOCKETS: usize = 256;
 /// them; what is asked beyond that leaves by a socket that is open.
 pub const UPSTREAM_SOCKETS_MAX: usize = 65_536;
 
-/// The least of the ports that may be written for them (RFC 5452, 9.2), and how many there have to be: with the id, a forger has to
-/// guess one of 67 million, and a few workers find one that is free.
+/// The least of the ports that may be written for them (RFC 5452, 9.2), and how many there have to be: with the id, a forger
+/// has to guess one of 67 million, and a few workers find one that is free.
 pub const UPSTREAM_PORT_MIN: u16 = 1_024;
 pub const UPSTREAM_PORTS_MIN: u32 = 1_024;
 
@@ -247,8 +247,8 @@ pub const VALIDATION_LOOKUPS_MAX: usize = 100;
 pub const VALIDATION_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Signatures of one set of records that are looked at. A zone that changes its keys or algorithm has two to four.
-/// With the next three this bounds what a zone that is made for it costs (CVE-2023-50387): some 300 verifications a set of keys,
-/// 150 an answer, at 0.05 to 0.5 ms each.
+/// With the next three this bounds what a zone that is made for it costs (CVE-2023-50387): some 300 verifications a set of
+/// keys, 150 an answer, at 0.05 to 0.5 ms each.
 pub const SIGNATURES_PER_RRSET_MAX: usize = 8;
 
 /// Keys of a zone, and DS records of one; zones have two to six.

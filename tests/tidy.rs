@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("dns", &[]),
     ("limits", &[]),
+    ("clock", &[]),
     ("duration", &[]),
     ("problem", &[]),
     ("metrics", &[]),
@@ -19,22 +20,22 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("catalog", &["dns", "limits"]),
     ("resolve", &["dns", "catalog", "limits", "problem", "duration", "metrics", "file"]),
     ("registry", &["dns", "catalog", "limits", "problem", "duration", "metrics", "watch", "file", "tls"]),
-    ("upstream", &["dns", "resolve", "limits", "problem", "duration", "metrics", "file", "tls", "doh"]),
-    ("server", &["dns", "catalog", "resolve", "upstream", "limits", "problem", "metrics", "watch", "file", "doh"]),
+    ("upstream", &["clock", "dns", "resolve", "limits", "problem", "duration", "metrics", "file", "tls", "doh"]),
+    ("server", &["clock", "dns", "catalog", "resolve", "upstream", "limits", "problem", "metrics", "watch", "file", "doh"]),
     ("api", &["dns", "catalog", "registry", "limits", "problem", "duration"]),
     ("config", &["dns", "registry", "resolve", "upstream", "server", "limits", "problem", "duration", "file"]),
     (
         "run",
         &[
-            "dns", "catalog", "registry", "resolve", "upstream", "server", "api", "config", "limits", "problem", "duration",
-            "metrics", "tls",
+            "clock", "dns", "catalog", "registry", "resolve", "upstream", "server", "api", "config", "limits", "problem",
+            "duration", "metrics", "tls",
         ],
     ),
     (
         "cli",
         &[
-            "dns", "catalog", "registry", "resolve", "upstream", "server", "api", "config", "run", "limits", "problem", "file",
-            "tls",
+            "clock", "dns", "catalog", "registry", "resolve", "upstream", "server", "api", "config", "run", "limits",
+            "problem", "file", "tls",
         ],
     ),
 ];
@@ -127,6 +128,26 @@ fn each_library_has_its_place() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn decisions_are_told_what_time_it_is() {
+    for (file, text) in sources() {
+        let is_pure = ["dns", "catalog", "resolve"].iter().any(|folder| file.starts_with(folder));
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        let asks = code.lines().any(|line| line.contains("Instant::now(") || line.contains("SystemTime::now("));
+        let is_drill = file.ends_with("drill.rs");
+        assert!(!is_pure || !asks || is_drill, "{} asks what time it is", file.display());
+    }
+}
+
+#[test]
+fn comments_are_as_wide_as_code() {
+    for (file, text) in sources() {
+        for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| line.trim_start().starts_with("//")) {
+            assert!(line.chars().count() <= 128, "{}:{number} is too wide", file.display());
+        }
+    }
 }
 
 #[test]

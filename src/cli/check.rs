@@ -10,6 +10,7 @@ use clap::Args;
 use super::definitions;
 use super::output::Output;
 use super::{Done, Error};
+use crate::clock::unix_time;
 use crate::config::{self, Options};
 use crate::limits;
 use crate::problem::Problem;
@@ -99,7 +100,7 @@ fn configuration(path: &Path) -> (String, Vec<Problem>) {
     };
     let mut problems = config.warnings;
     let mut holds = vec![format!("domain {}", config.settings.domain)];
-    problems.extend(Local::load(&config.local, None).1);
+    problems.extend(Local::load(&config.local, None, unix_time().as_secs()).1);
     let own: Vec<SocketAddr> = config.dns.sockets().collect();
     let views = config.views.iter().map(|view| &view.forward);
     for problem in views.chain([&config.forward]).flat_map(|forward| forward.asks_itself(&own)) {

@@ -2,8 +2,8 @@
 
 use super::Query;
 
-/// What an answer depends on besides its question: RD, AD (RFC 6840, 5.7) and CD of the query's header, DO, and whether there is
-/// an OPT record at all. From the lowest bit on, in the order of [`Asking::NAMES`].
+/// What an answer depends on besides its question: RD, AD (RFC 6840, 5.7) and CD of the query's header, DO, and whether there
+/// is an OPT record at all. From the lowest bit on, in the order of [`Asking::NAMES`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asking(pub u8);
 

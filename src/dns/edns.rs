@@ -214,8 +214,8 @@ pub fn drop_options(message: &mut Vec<u8>, codes: &[u16]) {
     }
 }
 
-/// Has the OPT record of a message, if it has one, speak for us, whoever wrote it (RFC 6891, 6.1.1): datagrams of this size, and version
-/// 0. What is signed stays as it is.
+/// Has the OPT record of a message, if it has one, speak for us, whoever wrote it (RFC 6891, 6.1.1): version 0, and datagrams
+/// of this size. What is signed stays as it is.
 pub fn make_opt_ours(message: &mut [u8], size: u16) {
     if let Ok(Extras { opt: Some(opt), is_signed: false, .. }) = extras(message) {
         make_opt_at_ours(message, opt.class_at(), size);

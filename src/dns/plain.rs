@@ -1,5 +1,6 @@
 //! The query as nearly all are: one question of class IN, no flag but RD, AD and CD, and at most an OPT record with no
-//! option but a cookie. It is read where it lies, without an allocation; whatever is not that plain is left to [`Query`](super::Query).
+//! option but a cookie. It is read where it lies, without an allocation; whatever is not that plain is left to
+//! [`Query`](super::Query).
 
 use super::edns::{is_cookie, room_beside_cookie};
 use super::{Asking, Message, Type, option};

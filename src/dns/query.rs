@@ -51,8 +51,8 @@ impl Query {
     pub const ONLY: &str = "nothing but queries is answered here";
 
     /// Reads a request. Accepts one question, at most one record of answer and of authority (IXFR, NOTIFY) and two of
-    /// additional (OPT, TSIG). Anything else is FORMERR, an opcode that nobody serves NOTIMP, a response is ignored. Errors have
-    /// an OPT record, without a payload size of ours, and say why (RFC 8914), where the request has one that can be read.
+    /// additional (OPT, TSIG). Anything else is FORMERR, an opcode that nobody serves NOTIMP, a response is ignored. Errors
+    /// have an OPT record, without a payload size of ours, and say why (RFC 8914), where the request has one that can be read.
     pub fn parse(octets: &[u8]) -> Result<Self, Reject> {
         if let Some(message) = Self::only_a_cookie(octets) {
             return Err(Reject::Reply(Box::new(message)));
@@ -78,7 +78,8 @@ impl Query {
 
     /// Reads a request as Consul's DNS port does, which differs from [`Query::parse`] in what RFC 6891, section 6.1.1,
     /// and common sense refuse: octets behind the last record are ignored, a section may end early with the message, of
-    /// several OPT records the last one counts, and a question that is promised but absent is REFUSED. Errors have no OPT record.
+    /// several OPT records the last one counts, and a question that is promised but absent is REFUSED. Errors have no OPT
+    /// record.
     pub fn parse_as_consul(octets: &[u8]) -> Result<Self, Reject> {
         Self::read(
             octets,

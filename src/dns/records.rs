@@ -46,8 +46,8 @@ pub struct Records<'a> {
     is_over: bool,
 }
 
-/// The records of a message. One that is malformed ends with an error: a name or data that are none, a second OPT record, octets
-/// behind the last record.
+/// The records of a message. One that is malformed ends with an error: a name or data that are none, a second OPT record,
+/// octets behind the last record.
 pub fn records(message: &[u8]) -> Result<Records<'_>, ParseError> {
     let header = Header::of(message).ok_or(ParseError::Short { at: message.len(), what: "the header" })?;
     let mut reader = Reader::new(message, Message::HEADER);

@@ -43,8 +43,8 @@ impl Reply {
         })
     }
 
-    /// The same of a datagram, and how many of its octets are the reply: one that was cut within a record, and not before it, ends
-    /// behind its question. What is truncated is asked for again, whatever it says (RFC 2181, 9).
+    /// The same of a datagram, and how many of its octets are the reply: one that was cut within a record, and not before it,
+    /// ends behind its question. What is truncated is asked for again, whatever it says (RFC 2181, 9).
     pub fn read_datagram(octets: &mut [u8], asked: &[u8]) -> Option<(Self, usize)> {
         if let Some(reply) = Self::read(octets, asked) {
             return Some((reply, octets.len()));

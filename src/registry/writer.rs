@@ -157,7 +157,8 @@ impl std::fmt::Debug for Order {
 }
 
 impl Writer {
-    /// Starts the thread; `unsynced` is published and not yet on disk. It ends when the last `Writer` is dropped, with everything on disk.
+    /// Starts the thread; `unsynced` is published and not yet on disk. It ends when the last `Writer` is dropped, with
+    /// everything on disk.
     pub(super) fn start(
         store: Option<Store>,
         published: Published,

@@ -1,8 +1,9 @@
 //! Answers of others, kept as long as they may be.
 //!
 //! An entry is the response's own octets and the places of its TTLs; a hit copies them and patches the id, the flags that
-//! belong to the client, the spelling of the question, and the TTLs, and turns the addresses of one name. One cache, bounded in octets, is shared by all;
-//! before it stands a small one of each worker ([`Near`]), which needs no lock and allocates nothing on a hit.
+//! belong to the client, the spelling of the question, and the TTLs, and turns the addresses of one name. One cache, bounded in
+//! octets, is shared by all; before it stands a small one of each worker ([`Near`]), which needs no lock and allocates nothing
+//! on a hit.
 //!
 //! Start with [`Cache::get`].
 

@@ -1,14 +1,14 @@
 //! Questions that nobody had an answer to, remembered for a while, so that clients that repeat them press nobody
 //! (RFC 9520). Told what happened and what time it is.
 //!
-//! Failures are those of a question, whatever else its client says (RFC 9520, 3.2): one that asks without EDNS waits no less for upstreams
-//! that are silent. An error is one to who asks so, recursion and checking wanted or not.
+//! Failures are those of a question, whatever else its client says (RFC 9520, 3.2): one that asks without EDNS waits no less
+//! for upstreams that are silent. An error is one to who asks so, recursion and checking wanted or not.
 //!
 //! A failure is remembered for a second (3.2: at least that), and for twice as long each time that it comes again, up to a
 //! bound (at most five minutes). Two kinds are told apart, since they end differently. Silence is the upstreams' own: when
-//! none of them was well, the first that answers anything again ends it for all questions. An error that upstreams answer with may be the
-//! name's, and one good answer to another name says nothing about it; but after many look-ups in a row that came to nothing,
-//! a good one shows that it was the upstreams after all.
+//! none of them was well, the first that answers anything again ends it for all questions. An error that upstreams answer with
+//! may be the name's, and one good answer to another name says nothing about it; but after many look-ups in a row that came to
+//! nothing, a good one shows that it was the upstreams after all.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -122,8 +122,8 @@ impl Failures {
         self.failures.contains_key(&key.question()[..])
     }
 
-    /// Why this question is not to be asked again yet, if so: for longer when its client `has_stale` answer to be content with. `fortune`
-    /// is that of those who would be asked.
+    /// Why this question is not to be asked again yet, if so: for longer when its client `has_stale` answer to be content with.
+    /// `fortune` is that of those who would be asked.
     pub fn stands(&self, key: &Key, has_stale: bool, fortune: &Fortune, now: Instant) -> Option<Failing> {
         let failure = self.failures.get(&key.question()[..]).filter(|failure| failure.is_of(key))?;
         let until = if has_stale { failure.until.max(failure.since + STALE) } else { failure.until };

@@ -229,7 +229,8 @@ fn inner(address: IpAddr) -> IpAddr {
 fn is_private(address: IpAddr) -> bool {
     match inner(address) {
         IpAddr::V4(v4) => {
-            // This network (RFC 1122, 3.2.1.3). What providers share (RFC 6598) is not one's own: overlay networks are found so.
+            // This network (RFC 1122, 3.2.1.3). What providers share (RFC 6598) is not one's own: overlay networks are found
+            // so.
             let is_this = v4.octets()[0] == 0;
             is_this || v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_broadcast() || v4.is_documentation()
         }

@@ -54,7 +54,8 @@ pub fn wants_proofs(qtype: Type, dnssec_ok: bool) -> bool {
 }
 
 /// An upstream's answer with what some of them leave out: the question, without which stub resolvers pass an answer over,
-/// and the OPT record that is due to whoever sent one (RFC 6891, 6.1.1). Without what some of them add, proofs that nobody asked for.
+/// and the OPT record that is due to whoever sent one (RFC 6891, 6.1.1). Without what some of them add, proofs that nobody
+/// asked for.
 pub fn completed(mut answer: Vec<u8>, query: &Query) -> Vec<u8> {
     let Ok(Extras { opt, has_proofs, .. }) = extras(&answer) else { return answer };
     let qtype = query.question.qtype;

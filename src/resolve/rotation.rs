@@ -1,5 +1,5 @@
-//! In which order are addresses given? Another one for each answer, so that those who take the first one are shared out among all
-//! (RFC 1794).
+//! In which order are addresses given? Another one for each answer, so that those who take the first one are shared out among
+//! all (RFC 1794).
 
 use crate::dns::{Header, Message, Record, RecordPlace, Section, Type, records};
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::clock::unix_time;
 use crate::config::{Config, View, host};
 use crate::problem::Problem;
 use crate::resolve::answer::{Discovery, Settings};
@@ -80,7 +81,7 @@ async fn parts(
     let local = match main.filter(|_| *local == config.local) {
         Some(main) => main.local.clone(),
         None => {
-            let (mut local, more) = Local::load(local, former.map(|former| &*former.local));
+            let (mut local, more) = Local::load(local, former.map(|former| &*former.local), unix_time().as_secs());
             problems.extend(more);
             problems.extend(local.designate(&here.designations));
             Arc::new(local)

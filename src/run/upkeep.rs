@@ -21,7 +21,8 @@ const LOOK_AROUND_EVERY: Duration = Duration::from_secs(2);
 /// How often upstreams' answers are written to the disk, so that a crash costs few of them.
 const SAVE_EVERY: Duration = Duration::from_secs(600);
 
-/// By how much serials of our zone may go ahead of what is on the disk: a start after a crash takes them so far ahead of the clock.
+/// By how much serials of our zone may go ahead of what is on the disk: a start after a crash takes them so far ahead of the
+/// clock.
 pub(super) const SERIALS_AHEAD: Duration = Duration::from_secs(600);
 
 /// Sees which upstreams lead back here, whichever configuration they are of.

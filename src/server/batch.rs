@@ -109,8 +109,9 @@ impl Inbox {
             Wait::ForOne => libc::MSG_WAITFORONE,
             Wait::No => libc::MSG_DONTWAIT,
         };
-        // SAFETY: every header points to a vector, and to a name and a control buffer or to neither, that live on the heap, in `self`, where they
-        // have been since `new`, and that are not touched until the call returns; the lengths are those of the buffers.
+        // SAFETY: every header points to a vector, and to a name and a control buffer or to neither, that live on the heap, in
+        // `self`, where they have been since `new`, and that are not touched until the call returns; the lengths are those of
+        // the buffers.
         let count = unsafe {
             let headers = self.kernel.headers.as_mut_ptr();
             libc::recvmmsg(socket.as_raw_fd(), headers, SLOTS as _, flags, ptr::null_mut())

@@ -10,6 +10,7 @@ use tokio::time::sleep_until;
 
 use super::responder::Responder;
 use super::setup::Setup;
+use crate::clock::unix_time;
 use crate::problem::Problem;
 use crate::watch::Watch;
 
@@ -60,7 +61,7 @@ pub(super) async fn follow(responder: Arc<Responder>) {
                 |setup| &mut setup.local,
                 local,
                 |local| {
-                    let (new, problems) = local.reload()?;
+                    let (new, problems) = local.reload(unix_time().as_secs())?;
                     // Leases are written anew all the time.
                     let told = (!new.differs_in_leases_alone(local))
                         .then(|| format!("local data was read again; {} names are known now", new.len()));
@@ -68,7 +69,10 @@ pub(super) async fn follow(responder: Arc<Responder>) {
                 },
             )
             .await;
-            look_again = local.changes_at().map_or(look_again, |at| at.min(look_again));
+            if let Some(until) = local.leased_until() {
+                let left = Duration::from_secs(until).saturating_sub(unix_time());
+                look_again = look_again.min(Instant::now() + left.min(LOOK_EVERY));
+            }
         }
         for zones in zones {
             renew(

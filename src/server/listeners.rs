@@ -185,8 +185,8 @@ impl Listeners {
         designations(&self.listen, &self.addresses())
     }
 
-    /// Listens as `listen` says from now on, with the workers that there are. What could not be had of it is told; as long as there is such a thing, former
-    /// listeners stay in force beside the new ones.
+    /// Listens as `listen` says from now on, with the workers that there are. What could not be had of it is told; as long as
+    /// there is such a thing, former listeners stay in force beside the new ones.
     pub async fn change(&mut self, listen: &Listen) -> Vec<Problem> {
         let mut problems = Vec::new();
         let mut listen = Listen { workers: self.listen.workers, ..listen.clone() };

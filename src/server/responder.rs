@@ -3,10 +3,10 @@
 //! [`Responder::answer`] runs on the listener's own thread and never waits: what is known here is answered at once. What
 //! must wait for somebody else becomes [`Pending`], which [`Responder::finish`] carries to its end.
 //!
-//! The order in which it is asked who knows a name: data of exactly this name (hosts files, `[[record]]`, `[[rewrite]]`, zones), the
-//! discovery domain and the reverse names of what is in it, block lists, a route that answers by itself or names its own
-//! upstreams, names that never leave a host, what is kept of upstreams' answers, the upstreams. What upstreams say, kept or
-//! new, meets the block lists again before it is passed on: the name may be an alias of a blocked one.
+//! The order in which it is asked who knows a name: data of exactly this name (hosts files, `[[record]]`, `[[rewrite]]`,
+//! zones), the discovery domain and the reverse names of what is in it, block lists, a route that answers by itself or names
+//! its own upstreams, names that never leave a host, what is kept of upstreams' answers, the upstreams. What upstreams say,
+//! kept or new, meets the block lists again before it is passed on: the name may be an alias of a blocked one.
 
 mod pending;
 

@@ -1,12 +1,12 @@
-//! What our SOA record says is its serial: Unix time, by a clock that never goes back, not when the host's clock is set back and
-//! not over a restart (RFC 1982, 3.2).
+//! What our SOA record says is its serial: Unix time, by a clock that never goes back, not when the host's clock is set back
+//! and not over a restart (RFC 1982, 3.2).
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::worker::unix_time;
+use crate::clock::unix_time;
 use crate::problem::Problem;
 
 /// In the data directory: seconds that no serial was above.
@@ -25,7 +25,7 @@ pub struct Serials {
 
 impl Default for Serials {
     fn default() -> Self {
-        Self::after(0, unix_time(), Instant::now())
+        Self::after(0, unix_time().as_secs(), Instant::now())
     }
 }
 
@@ -40,7 +40,7 @@ impl Serials {
         let text = crate::file::read_text(&folder.join(FILE), FILE_OCTETS_MAX).unwrap_or_default();
         // More than 32 bits are no serial.
         let promised = text.trim().parse::<u32>().map_or(0, u64::from);
-        Self::after(promised, unix_time(), Instant::now())
+        Self::after(promised, unix_time().as_secs(), Instant::now())
     }
 
     /// The serial of this time.
@@ -85,7 +85,7 @@ mod tests {
         // From a file that is none nothing follows.
         for text in ["", "nonsense", "-7", "99999999999999999999"] {
             fs::write(folder.path().join(FILE), text).unwrap();
-            assert!(Serials::restore(folder.path()).first <= unix_time(), "{text}");
+            assert!(Serials::restore(folder.path()).first <= unix_time().as_secs(), "{text}");
         }
         fs::write(folder.path().join(FILE), "4000000000\n").unwrap();
         assert_eq!(Serials::restore(folder.path()).first, 4_000_000_000);

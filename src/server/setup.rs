@@ -247,7 +247,7 @@ impl Setup {
 impl Setup {
     /// With no data of its own but discovery's.
     pub(super) fn before(forwarder: Forwarder, settings: Settings) -> Self {
-        let (local, _) = Local::load(&crate::resolve::local::Config { hosts: Vec::new(), ..Default::default() }, None);
+        let (local, _) = Local::load(&crate::resolve::local::Config { hosts: Vec::new(), ..Default::default() }, None, 0);
         let (discovery, zones, blocks) = (Discovery::new(settings), Zones::none(), Blocks::default());
         let (local, zones, blocks, forwarder) = (local.into(), zones.into(), blocks.into(), forwarder.into());
         Self::new(Parts { discovery, local, zones, blocks, forwarder }, Vec::new(), Common::default())

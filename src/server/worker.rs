@@ -3,7 +3,7 @@
 
 use std::ptr;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Cache};
 
@@ -12,6 +12,7 @@ use super::serials::Serials;
 use super::setup::Setup;
 use super::tally::{Listened, Tally};
 use crate::catalog::Catalog;
+use crate::clock::unix_time;
 use crate::dns::PlainQuery;
 use crate::metrics::{Own, Sum};
 use crate::resolve::answer::Client;
@@ -90,7 +91,7 @@ impl Worker {
             near: Vec::new(),
             rng: fastrand::Rng::new(),
             now,
-            clock: unix_time(),
+            clock: unix_time().as_secs(),
             serial: serials.at(now),
             serials,
         }
@@ -99,7 +100,7 @@ impl Worker {
     /// Takes note of the time; a listener calls it once for a batch of queries.
     pub(super) fn refresh(&mut self) {
         self.now = Instant::now();
-        self.clock = unix_time();
+        self.clock = unix_time().as_secs();
         self.serial = self.serials.at(self.now);
     }
 
@@ -175,8 +176,4 @@ impl Worker {
         }
         Some(near_of)
     }
-}
-
-pub(super) fn unix_time() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }

@@ -16,9 +16,9 @@ use crate::problem::Problem;
 /// Where DNS over HTTPS is, unless the URL says so: what the public resolvers and most servers have.
 const PATH: &str = "/dns-query";
 
-/// One upstream: `9.9.9.9`, `9.9.9.9:5353`, `[2620:fe::fe]:53`, `fe80::1%eth0`, a host name in place of the address, and any of them
-/// behind `udp://`, `tcp://`, `tls://`, `https://`, `h3://` or `quic://`. A `#` behind it gives the port as dnsmasq
-/// writes it (`#853`), or the name that the certificate has to be for (`#dns.example`), as systemd-resolved does.
+/// One upstream: `9.9.9.9`, `9.9.9.9:5353`, `[2620:fe::fe]:53`, `fe80::1%eth0`, a host name in place of the address, and any of
+/// them behind `udp://`, `tcp://`, `tls://`, `https://`, `h3://` or `quic://`. A `#` behind it gives the port as dnsmasq writes
+/// it (`#853`), or the name that the certificate has to be for (`#dns.example`), as systemd-resolved does.
 ///
 /// In TOML it may be a table too: `{ url = "tls://dns.example", addresses = ["192.0.2.1"] }`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -59,7 +59,8 @@ pub enum Host {
     Name(String),
 }
 
-/// The address of a server: `9.9.9.9`, `2620:fe::fe`, or `fe80::1%eth0`, which says nothing without its interface (RFC 4007, 11).
+/// The address of a server: `9.9.9.9`, `2620:fe::fe`, or `fe80::1%eth0`, which says nothing without its interface (RFC 4007,
+/// 11).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Address {
     pub ip: IpAddr,

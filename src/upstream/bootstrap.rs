@@ -38,8 +38,8 @@ pub(super) struct Bootstrap {
 pub(super) struct Found(Mutex<Option<(Instant, Vec<SocketAddr>)>>);
 
 impl Found {
-    /// Where the server may be. What a name led to before is taken when it cannot be looked up now, and as long as it is young, unless
-    /// it `has_failed`.
+    /// Where the server may be. What a name led to before is taken when it cannot be looked up now, and as long as it is young,
+    /// unless it `has_failed`.
     pub(super) async fn addresses(&self, place: &Place, upstream: &Upstream, has_failed: bool) -> io::Result<Vec<SocketAddr>> {
         let (bootstrap, name) = match (place, &upstream.host) {
             (Place::At(address), _) => return Ok(vec![*address]),

@@ -99,7 +99,8 @@ impl Connection {
         }
     }
 
-    /// Waits on for any word since a query was sent, although whoever asked has gone: without one there is nobody at its other end.
+    /// Waits on for any word since a query was sent, although whoever asked has gone: without one there is nobody at its other
+    /// end.
     async fn doubt(&self, sent: Instant) {
         self.lock().waiting -= 1;
         let _ = tokio::time::timeout_at((sent + REPLY_MAX).into(), self.end.cancelled()).await;

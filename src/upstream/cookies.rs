@@ -1,10 +1,10 @@
-//! Cookies from upstreams (RFC 7873, RFC 9018): who answers by datagram shows that it has seen the question, which whoever forges a
-//! reply from elsewhere has not.
+//! Cookies from upstreams (RFC 7873, RFC 9018): who answers by datagram shows that it has seen the question, which whoever
+//! forges a reply from elsewhere has not.
 //!
-//! Whether an upstream gives cookies, and knows its own again, is asked with questions of our own, so that no client's question is put at
-//! risk where something on the way drops what it does not know. One that does is sent its cookie with every datagram from then on, in an OPT record that is
-//! added where the client sent none; what it says of cookies is taken out of the reply. A reply without ours is never taken, and is
-//! nobody's fault either: the question goes by TCP.
+//! Whether an upstream gives cookies, and knows its own again, is asked with questions of our own, so that no client's question
+//! is put at risk where something on the way drops what it does not know. One that does is sent its cookie with every datagram
+//! from then on, in an OPT record that is added where the client sent none; what it says of cookies is taken out of the reply.
+//! A reply without ours is never taken, and is nobody's fault either: the question goes by TCP.
 
 use std::mem;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -21,14 +21,16 @@ use crate::resolve::passing::add_edns;
 /// Octets of our part, and of both parts at most (RFC 7873, 4).
 const OWN_OCTETS: usize = 8;
 const WHOLE_OCTETS_MAX: usize = 40;
-/// When the next part of an upstream's is taken. Some give another with every reply, and each holds for an hour (RFC 9018, 4.3).
+/// When the next part of an upstream's is taken. Some give another with every reply, and each holds for an hour (RFC 9018,
+/// 4.3).
 const KEPT_AT_LEAST: Duration = Duration::from_secs(60);
-/// A reply without the right cookie adds one to the doubt, and a right one takes one from it. This is what a question adds that had no
-/// answer over TCP either: where that happens to more than one in so many, cookies cost more than they are worth.
+/// A reply without the right cookie adds one to the doubt, and a right one takes one from it. This is what a question adds that
+/// had no answer over TCP either: where that happens to more than one in so many, cookies cost more than they are worth.
 const UNANSWERED: u32 = 16;
 /// The doubt from which on it is held that the upstream gives none: three such questions in a row.
 const DOUBT_MAX: u32 = 3 * UNANSWERED;
-/// When an upstream is asked again that gave none, and one that did not answer. The former gets another cookie of ours (RFC 9018, 3).
+/// When an upstream is asked again that gave none, and one that did not answer. The former gets another cookie of ours (RFC
+/// 9018, 3).
 const AGAIN_AFTER_NONE: Duration = Duration::from_secs(3_600);
 const AGAIN_AFTER_SILENCE: Duration = Duration::from_secs(60);
 /// How often it is seen whether our own address is still the same: one cookie at two addresses would tell that they are ours.
@@ -153,8 +155,8 @@ impl Cookies {
         Some(Cookie::new(state.own, theirs, is_old))
     }
 
-    /// Takes the cookie out of a reply to a question with `cookie`, and the OPT record too where the client sent none. False when the
-    /// reply is not to be taken: it has not the right one, or says that ours was not.
+    /// Takes the cookie out of a reply to a question with `cookie`, and the OPT record too where the client sent none. False
+    /// when the reply is not to be taken: it has not the right one, or says that ours was not.
     pub(super) fn take_back(&self, cookie: &Cookie, reply: &mut Vec<u8>, had_edns: bool, now: Instant) -> bool {
         let is_refused = rcode(reply) == Some(Rcode::BADCOOKIE);
         let Some(theirs) = cookie.answered(reply) else {

@@ -165,15 +165,16 @@ impl Datagrams {
         link.address().filter(|_| self.cookies).and_then(|address| link.cookies.current(address, now))
     }
 
-    /// When an upstream is to be asked for a cookie; never when there is a connection to it, which shows as well that who answers has
-    /// seen the question.
+    /// When an upstream is to be asked for a cookie; never when there is a connection to it, which shows as well that who
+    /// answers has seen the question.
     pub(super) fn cookie_due(&self, link: &Link, now: Instant) -> Option<Instant> {
         let is_asked = link.by_datagram().is_some() && !link.watched.leads_back();
         link.cookies.due(now).filter(|_| self.cookies && is_asked)
     }
 
-    /// Asks an upstream for a cookie, with the question for a name that nobody can guess: as long as there is no cookie, it is the name
-    /// that a forger would have to know. Then asks with that cookie: it may be that the whole of it does not come through.
+    /// Asks an upstream for a cookie, with the question for a name that nobody can guess: as long as there is no cookie, it is
+    /// the name that a forger would have to know. Then asks with that cookie: it may be that the whole of it does not come
+    /// through.
     pub(super) async fn ask_for_cookie(&self, link: &Link, name: Name) {
         let Some(address) = link.address() else { return };
         let Some(own) = link.cookies.trial(address, Instant::now()) else { return };

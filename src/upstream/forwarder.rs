@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join, join_all};
@@ -22,6 +22,7 @@ use super::tally::Counters;
 use super::udp::Lost;
 use super::under_way::{Joined, Outcome, Told, Turn, UnderWay};
 use super::validator::{Validator, Verdict};
+use crate::clock::unix_time;
 use crate::dns::{
     Class, ExtendedError, Header, Message, Name, Names, PlainQuery, Query, Question, Rcode, Type, is_bare, rcode,
 };
@@ -167,8 +168,8 @@ impl Forwarder {
         self.cache.find(names, now)
     }
 
-    /// Forgets what is kept of these names, failures too; says how many answers that were. Looks at each entry. What has been asked by
-    /// now is told to those who wait for it, and kept no more.
+    /// Forgets what is kept of these names, failures too; says how many answers that were. Looks at each entry. What has been
+    /// asked by now is told to those who wait for it, and kept no more.
     pub fn forget(&self, names: &Names) -> usize {
         self.under_way.disown();
         self.failures.clear();
@@ -357,8 +358,8 @@ impl Forwarder {
         self.means.datagrams.ports
     }
 
-    /// The turn to ask a question, for a listener that asks the favourite; `None` while somebody else asks it, of which a look-up
-    /// hears.
+    /// The turn to ask a question, for a listener that asks the favourite; `None` while somebody else asks it, of which a
+    /// look-up hears.
     pub fn turn(&self, key: &Key) -> Option<Turn> {
         match self.under_way.join(key) {
             Joined::Begins(turn) => Some(turn),
@@ -374,7 +375,8 @@ impl Forwarder {
         self.counters.misses.raise(count);
     }
 
-    /// Takes the cookie that a favourite was asked with out of its reply. False when that is not to be taken ([`super::Lost::NoCookie`]).
+    /// Takes the cookie that a favourite was asked with out of its reply. False when that is not to be taken
+    /// ([`super::Lost::NoCookie`]).
     pub fn take_cookie_back(&self, favourite: &Favourite, reply: &mut Vec<u8>, had_edns: bool, now: Instant) -> bool {
         self.groups.get(favourite.group).is_none_or(|group| group.take_cookie_back(favourite, reply, had_edns, now))
     }
@@ -496,8 +498,8 @@ impl Forwarder {
         Some(answered(query, octets, answer.as_deref().map_err(|reason| *reason), room, tries))
     }
 
-    /// Asks for an answer that is one client's alone, because of an option that we do not know, or of a signature. Its failures are
-    /// those of all who ask so: each of them has another signature, or may.
+    /// Asks for an answer that is one client's alone, because of an option that we do not know, or of a signature. Its failures
+    /// are those of all who ask so: each of them has another signature, or may.
     async fn resolve_apart(
         self: &Arc<Self>,
         number: u16,
@@ -607,7 +609,8 @@ impl Forwarder {
         message.questions = vec![query.question.clone()];
         let counters = &self.counters;
         let verdict = if is_good { validator.judge(self, &message).await } else { Verdict::Insecure };
-        let now = unix_time();
+        // As signatures have it.
+        let now = unix_time().as_secs() as u32;
         let (message, holds_for) = match verdict {
             Verdict::Secure(links) => {
                 counters.secure.raise(1);
@@ -746,11 +749,6 @@ const PART: &str = "upstreams gave a part of the answer, and none over TCP";
 const BOGUS_LATELY: &str = "it did not pass validation a moment ago; `rollcall explain NAME --ask` says why";
 /// What to do about a zone whose answers do not pass validation.
 const EXCEPTION: &str = "forward.dnssec.exceptions leaves a domain unvalidated";
-
-/// Seconds since 1970, as signatures have them.
-fn unix_time() -> u32 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() as u32)
-}
 
 #[cfg(test)]
 mod tests {

@@ -189,7 +189,8 @@ impl Group {
         }
     }
 
-    /// Takes the cookie that a favourite was asked with out of its reply. False when that is not to be taken ([`Lost::NoCookie`]).
+    /// Takes the cookie that a favourite was asked with out of its reply. False when that is not to be taken
+    /// ([`Lost::NoCookie`]).
     pub(super) fn take_cookie_back(&self, favourite: &Favourite, reply: &mut Vec<u8>, had_edns: bool, now: Instant) -> bool {
         match (self.members.get(favourite.upstream), &favourite.cookie) {
             (Some(member), Some(cookie)) => member.link.cookies.take_back(cookie, reply, had_edns, now),

@@ -3,9 +3,10 @@
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use super::Forwarder;
+use crate::clock::unix_time;
 use crate::problem::Problem;
 use crate::resolve::cache::Unusable;
 
@@ -54,10 +55,6 @@ impl Forwarder {
 fn unusable(path: PathBuf, error: &Unusable) -> Problem {
     let problem = Problem::new(format!("cannot use the answers that were kept over the restart: {error}")).in_file(path);
     problem.hint("nothing has to be done: they are asked for again, and the file is written anew").warning()
-}
-
-fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Whom do we ask? The servers that know what is not known here.
 //!
 //! Start with [`Forwarder`], which keeps answers and has a `group` of upstreams asked for others. What is to be sent is decided
-//! in `resolve::forward`, and what may be changed of a message in `resolve::passing`; here are the driver and the sockets. UDP has sockets that all upstreams share; every other protocol has connections that are kept
-//! (`link`), on which `tcp`, `https` and `quic` say how a query becomes a reply, and `tls` whom to trust.
+//! in `resolve::forward`, and what may be changed of a message in `resolve::passing`; here are the driver and the sockets. UDP
+//! has sockets that all upstreams share; every other protocol has connections that are kept (`link`), on which `tcp`, `https`
+//! and `quic` say how a query becomes a reply, and `tls` whom to trust.
 
 mod address;
 mod bootstrap;

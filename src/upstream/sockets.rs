@@ -1,5 +1,5 @@
-//! How many sockets may wait for datagrams of upstreams. Each is a file, and a process that has used up its files answers nobody
-//! by TCP and registers nothing: a part of them is for this, and the rest for all else.
+//! How many sockets may wait for datagrams of upstreams. Each is a file, and a process that has used up its files answers
+//! nobody by TCP and registers nothing: a part of them is for this, and the rest for all else.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

@@ -4,9 +4,9 @@
 //! A reply that is right but for the case is never taken, and is nobody's fault either: the question goes out once more as
 //! the client wrote it, by another port and under another id, so that a forger who hit one has to hit again.
 //!
-//! Some drop or refuse what is not in small letters. So until an upstream has given one question back as it was spelled it is on
-//! trial: look-ups begin in random case alone, and go on as the client wrote; an answer to that while nothing comes of the first
-//! counts as a changed spelling.
+//! Some drop or refuse what is not in small letters. So until an upstream has given one question back as it was spelled it is
+//! on trial: look-ups begin in random case alone, and go on as the client wrote; an answer to that while nothing comes of the
+//! first counts as a changed spelling.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -75,7 +75,8 @@ impl Spelling {
         is_changed && self.changed(now)
     }
 
-    /// A question came back in another case, or was answered only as the client wrote it. True when that is to be told: the first time that it has consequences.
+    /// A question came back in another case, or was answered only as the client wrote it. True when that is to be told: the
+    /// first time that it has consequences.
     pub(super) fn changed(&self, now: Instant) -> bool {
         let mut state = self.lock();
         state.doubt += CHANGED;

@@ -104,8 +104,8 @@ pub async fn bootstrap(host: &str, port: u16, via: &[SocketAddr]) -> Result<Vec<
 /// The `nameserver` lines of a resolv.conf.
 fn nameservers(path: &Path) -> std::io::Result<Vec<SocketAddr>> {
     let text = String::from_utf8_lossy(&crate::file::read(path, limits::CONFIG_OCTETS_MAX)?).into_owned();
-    // Only these lines, each by itself: the library refuses the whole file for a search domain that it cannot read, and routers on
-    // several links may have one address.
+    // Only these lines, each by itself: the library refuses the whole file for a search domain that it cannot read, and routers
+    // on several links may have one address.
     let lines = text.lines().map(str::trim_start).filter(|line| line.starts_with("nameserver"));
     let servers = lines.flat_map(|line| {
         // The one error left is that there are none.

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::stream::{self, Stream};
@@ -29,6 +29,7 @@ use hickory_proto::rr::{self, DNSClass, LowerName, RecordType};
 use hickory_proto::serialize::binary::BinEncodable;
 
 use super::forwarder::Forwarder;
+use crate::clock::unix_time;
 use crate::dns::{Class, ExtendedError, Message, Name, Question, Type};
 use crate::limits;
 use crate::problem::Problem;
@@ -95,10 +96,6 @@ fn indeterminate(text: String) -> Fault {
     Fault::new(ExtendedError::DnssecIndeterminate, text)
 }
 
-fn unix_time() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
-}
-
 impl Validator {
     /// `routes` are domains that others than the usual upstreams are asked about, or about which the usual ones are asked all
     /// the same. What is wrong with the anchors' file is told; the others count.
@@ -161,7 +158,7 @@ impl Validator {
     /// Is one step proved? An error when it is bogus. A clock that is a little wrong is borne with.
     async fn judge_link(&self, forwarder: &Arc<Forwarder>, link: &Link, left: &Arc<AtomicUsize>) -> Result<bool, Fault> {
         let Some(anchor) = self.anchor_of(&link.question) else { return Ok(false) };
-        let now = unix_time();
+        let now = unix_time().as_secs();
         let primed = self.primed(forwarder, &anchor, now).await?;
         let at = |now, handle| judge_at(forwarder, link, &anchor, handle, left, now);
         let fault = match at(now, primed.handle.clone()).await {

@@ -1,6 +1,6 @@
 //! A bounded fuzz of all that reads what comes from outside: of the wire code with the recorded questions, answers made from
-//! them, and seeded mutations of both; of the importers of other programs' configurations (`import`); of block lists (`lists`); and of the other parsers
-//! with what ships and with what once was wrong (`tests/data/fuzz`).
+//! them, and seeded mutations of both; of the importers of other programs' configurations (`import`); of block lists (`lists`);
+//! and of the other parsers with what ships and with what once was wrong (`tests/data/fuzz`).
 //!
 //! It runs for `FUZZ_SECONDS` (10) from `FUZZ_SEED` (by default the clock), and a failure prints the seed, the octets and
 //! how to run them alone. The coverage-guided companion is in `fuzz/`; both hold the same properties.

@@ -351,8 +351,8 @@ fn response_policy_zones_count_as_with_unbound() {
         }
     }
     assert!(told > 20, "only {told} answers had records");
-    // By who asks: nothing for one of them, and for another all that no earlier zone forbids. Unbound lets the name count although
-    // the client passes; in one zone the client comes before the name (draft-vixie-dnsop-dns-rpz, 5.4), as in BIND.
+    // By who asks: nothing for one of them, and for another all that no earlier zone forbids. Unbound lets the name count
+    // although the client passes; in one zone the client comes before the name (draft-vixie-dnsop-dns-rpz, 5.4), as in BIND.
     for (client, name) in [("127.0.0.9", "www"), ("127.0.0.9", "pass.wild"), ("127.0.0.8", "nx.wild")] {
         let words = format!("-b {client} +short {name}.example.net A");
         assert_eq!(sorted_lines(&dig(rollcall.dns, &words)), sorted_lines(&dig(unbound.address, &words)), "{client} {name}");

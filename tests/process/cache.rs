@@ -137,8 +137,8 @@ fn what_is_asked_for_often_is_fetched_anew_before_its_end() {
     }
 }
 
-/// Who takes the first address is shared out among all of them, in memory, near the worker and by TCP; an upstream's order stays
-/// where that is wanted.
+/// Who takes the first address is shared out among all of them, in memory, near the worker and by TCP; an upstream's order
+/// stays where that is wanted.
 #[test]
 fn rfc1794_kept_addresses_take_turns() {
     let directory = directory();

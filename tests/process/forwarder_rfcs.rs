@@ -94,8 +94,8 @@ fn rfc9267_a_malformed_reply_is_none() {
         let launch = Launch::serve(directory.path());
         upstreams.iter().fold(launch, |launch, upstream| launch.option("--upstream", upstream.address.to_string())).start()
     };
-    // Whoever waits goes on waiting, or asks another. The first are looked up on the runtime, further ones by the worker itself,
-    // who knows the upstream by then.
+    // Whoever waits goes on waiting, or asks another. The first are looked up on the runtime, further ones by the worker
+    // itself, who knows the upstream by then.
     for upstreams in [&[&first_bad][..], &[&bad, &good]] {
         let rollcall = start(upstreams);
         for (round, letter) in (0..3).flat_map(|round| ('a'..='h').map(move |letter| (round, letter))) {

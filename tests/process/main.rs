@@ -1,6 +1,6 @@
 //! The real binary, as its users run it: real sockets on loopback, real HTTP servers behind the checks, real `dig`,
-//! `kdig`, `curl`, `nslookup`, stubby, NSD, Unbound, BIND and dnsmasq, browsers and languages. Whatever a test starts, it starts on a port that was free, in a directory of its own, and
-//! ends by its process id.
+//! `kdig`, `curl`, `nslookup`, stubby, NSD, Unbound, BIND and dnsmasq, browsers and languages. Whatever a test starts, it
+//! starts on a port that was free, in a directory of its own, and ends by its process id.
 //!
 //! Start with `walkthrough`; `support` holds what the tests start and ask.
 

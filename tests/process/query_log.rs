@@ -1,5 +1,5 @@
-//! The query log, as those see it who read it: text and JSON in a file, dnstap by BIND's own reader, and what becomes of it when
-//! it cannot be written.
+//! The query log, as those see it who read it: text and JSON in a file, dnstap by BIND's own reader, and what becomes of it
+//! when it cannot be written.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};

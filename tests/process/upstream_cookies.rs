@@ -1,5 +1,5 @@
-//! Cookies that upstreams give (RFC 7873, RFC 9018): BIND, which wants to see them, and between it and rollcall one who listens, and
-//! forges replies with all that can be guessed.
+//! Cookies that upstreams give (RFC 7873, RFC 9018): BIND, which wants to see them, and between it and rollcall one who
+//! listens, and forges replies with all that can be guessed.
 
 use std::fs;
 use std::path::Path;

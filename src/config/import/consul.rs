@@ -255,7 +255,8 @@ mod tests {
         let lost: Vec<_> = import.remarks.iter().filter(|remark| remark.fate == Fate::LeftOut).collect();
         assert_eq!((lost.len(), lost[0].origin.line), (1, Some(9)), "{lost:?}");
         assert!(!import.is_whole() && lost[0].instead.as_ref().is_some_and(|hint| hint.contains("cluster")));
-        // Settings and services in one line of one file: each is told by itself, and the file is no riddle to the loader of services.
+        // Settings and services in one line of one file: each is told by itself, and the file is no riddle to the loader of
+        // services.
         let line = r#"{"server": true, "acl": {"enabled": true}, "bind_addr": "{{ GetPrivateIP }}", "recursors": ["192.0.2.1"], "service": {"name": "db", "port": 5432}}"#;
         std::fs::write(&file, line).unwrap();
         let import = consul(std::slice::from_ref(&file)).unwrap();

@@ -2,8 +2,9 @@
 //!
 //! The form: [`MAGIC`], a mark of whom the answers are from, the time of writing, and blocks of entries, each behind its
 //! length and checksum; an empty block is the end. Each entry has its age at the time of writing, its life, and for how
-//! long it may be given at all, so that what is read is as old as it is and ends when it would have. A block that is damaged is passed over, as far as its length leads to the next one; the others are
-//! used. An entry whose message is no answer to the question that it is found by is nobody's.
+//! long it may be given at all, so that what is read is as old as it is and ends when it would have. A block that is damaged is
+//! passed over, as far as its length leads to the next one; the others are used. An entry whose message is no answer to the
+//! question that it is found by is nobody's.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;

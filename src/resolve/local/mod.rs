@@ -1,5 +1,5 @@
-//! What is known without asking anybody? Hosts files, the leases of a DHCP server, the configuration's `[[record]]` entries, and
-//! the names that the standards keep on the host.
+//! What is known without asking anybody? Hosts files, the leases of a DHCP server, the configuration's `[[record]]` entries,
+//! and the names that the standards keep on the host.
 //!
 //! Not here: zone files (`zone`), the discovery domain, anything that changes while the program runs. A [`Local`] is
 //! built once and never changes; when a file has changed, [`Local::reload`] builds another.
@@ -19,7 +19,6 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
 
 use serde::Deserialize;
 
@@ -151,25 +150,24 @@ struct Datum {
 
 impl Local {
     /// Reads the files and the records. What is wrong is told, and the rest is there; of a file that cannot be read, what
-    /// `former` had of it.
-    pub fn load(config: &Config, former: Option<&Self>) -> (Self, Vec<Problem>) {
+    /// `former` had of it. `now` is in seconds since 1970.
+    pub fn load(config: &Config, former: Option<&Self>, now: u64) -> (Self, Vec<Problem>) {
         let known = former.map_or((&[][..], &[][..]), |former| (&former.hosts, &former.leases));
         let (hosts, mut problems) = sources::read(&sources::HOSTS, &config.hosts, known.0, |_| true);
         let (leases, more) = sources::read(&sources::LEASES, &config.leases, known.1, |_| true);
         problems.extend(more);
         let mut local = Self { config: config.clone(), ..Self::default() };
         local.take_hosts(hosts, &mut problems);
-        local.take_leases(leases, unix_time(), &mut problems);
+        local.take_leases(leases, now, &mut problems);
         (local, problems)
     }
 
     /// The same as its files are now, when any of them has changed, or a lease has ended; what has not changed is not read
     /// again.
-    pub fn reload(&self) -> Option<(Self, Vec<Problem>)> {
+    pub fn reload(&self, now: u64) -> Option<(Self, Vec<Problem>)> {
         let (hosts, mut problems) = sources::read(&sources::HOSTS, &self.config.hosts, &self.hosts, Source::has_changed);
         let (leases, more) = sources::read(&sources::LEASES, &self.config.leases, &self.leases, Source::has_changed);
         problems.extend(more);
-        let now = unix_time();
         let has_ended = self.leased_until.is_some_and(|until| until <= now);
         if hosts == self.hosts && leases == self.leases && !has_ended {
             return None;
@@ -190,10 +188,9 @@ impl Local {
         Some((local, problems))
     }
 
-    /// When the next lease ends, if there is one that does.
-    pub fn changes_at(&self) -> Option<Instant> {
-        let left = self.leased_until?.saturating_sub(unix_time());
-        Instant::now().checked_add(Duration::from_secs(left))
+    /// When the next lease ends, if there is one that does, in seconds since 1970.
+    pub fn leased_until(&self) -> Option<u64> {
+        self.leased_until
     }
 
     /// Are hosts files and records what they were of this one?
@@ -516,11 +513,6 @@ pub(super) fn soa(zone: Name, ttl: u32) -> Record {
     Record::new(zone, ttl, RData::Soa(Box::new(soa)))
 }
 
-/// Seconds since 1970.
-fn unix_time() -> u64 {
-    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs())
-}
-
 /// The name that leads from an address back to a name (RFC 1035, 3.5; RFC 3596, 2.5).
 fn reverse_name(address: IpAddr) -> Option<Name> {
     domains::reverse(address.into()).pop()
@@ -529,6 +521,8 @@ fn reverse_name(address: IpAddr) -> Option<Name> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: u64 = 1_800_000_000;
     use crate::dns::{Flags, Opcode, Question};
 
     fn query(name: &str, qtype: Type) -> Query {
@@ -545,7 +539,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hosts");
         std::fs::write(&path, hosts).unwrap();
-        Local::load(&Config { hosts: vec![path], record, ..Config::default() }, None)
+        Local::load(&Config { hosts: vec![path], record, ..Config::default() }, None, NOW)
     }
 
     fn data(message: &Message) -> Vec<RData> {
@@ -701,7 +695,7 @@ mod tests {
             local_ttl: 7,
             ..Config::default()
         };
-        let (local, problems) = Local::load(&config, None);
+        let (local, problems) = Local::load(&config, None, NOW);
         assert_eq!(problems, []);
         for name in ["web.", "web.corp.test.", "web.example.", "second."] {
             let message = local.answer(&query(name, Type::A)).unwrap();
@@ -732,7 +726,7 @@ mod tests {
     #[test]
     fn a_missing_file_is_told() {
         let config = Config { hosts: vec![PathBuf::from("/nonexistent/hosts")], ..Config::default() };
-        let (local, problems) = Local::load(&config, None);
+        let (local, problems) = Local::load(&config, None, NOW);
         assert_eq!((local.len(), problems.len()), (3, 1));
         assert!(problems[0].message.contains("cannot read"), "{problems:?}");
     }
@@ -742,7 +736,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (hosts, leases) = (folder.path().join("hosts"), folder.path().join("leases"));
         std::fs::write(&hosts, "192.0.2.1 laptop\n").unwrap();
-        let soon = unix_time() + 100;
+        let soon = NOW + 100;
         let text = format!(
             "{soon} 02:00:00:00:00:01 192.0.2.50 printer *\n{soon} 02:00:00:00:00:02 192.0.2.51 laptop *\n1 x 192.0.2.52 old *\n\
              duid 00:01\n0 12 2001:db8::50 laptop 00:02\n"
@@ -754,7 +748,7 @@ mod tests {
             leases_domain: Some("lan".parse().unwrap()),
             ..Config::default()
         };
-        let (local, problems) = Local::load(&config, None);
+        let (local, problems) = Local::load(&config, None, NOW);
         assert_eq!((problems, local.leased_until), (vec![], Some(soon)));
         for name in ["printer.", "PRINTER.lan."] {
             let message = local.answer(&query(name, Type::A)).unwrap();
@@ -767,7 +761,7 @@ mod tests {
         let six = [RData::Aaaa("2001:db8::50".parse().unwrap())];
         assert_eq!(data(&local.answer(&query("laptop.", Type::AAAA)).unwrap()), six);
         assert_eq!(local.answer(&query("old.", Type::A)), None);
-        assert!(local.reload().is_none());
+        assert!(local.reload(NOW).is_none());
 
         // Time goes by; one has no end.
         let mut later = Local { config, names: local.names.clone(), ..Local::default() };
@@ -775,7 +769,7 @@ mod tests {
         assert_eq!((later.answer(&query("printer.", Type::A)), later.leased_until), (None, None));
         assert_eq!(data(&later.answer(&query("laptop.lan.", Type::AAAA)).unwrap()), six);
         let ended = Local { leased_until: Some(1), ..local };
-        assert!(ended.reload().is_some());
+        assert!(ended.reload(NOW).is_some());
     }
 
     #[test]
@@ -791,39 +785,39 @@ mod tests {
         write(&single, "192.0.2.1 one\nnowhere bad\n");
         write(&folder.join("a"), "192.0.2.2 two\n");
         let config = Config { hosts: vec![single.clone(), folder.clone()], ..Config::default() };
-        let (local, problems) = Local::load(&config, None);
+        let (local, problems) = Local::load(&config, None, NOW);
         assert_eq!(problems.len(), 1, "{problems:?}");
         let knows = |local: &Local| {
             let names = ["one.", "two.", "three."].into_iter();
             names.filter(|name| local.answer(&query(name, Type::A)).is_some()).collect::<Vec<_>>()
         };
         assert_eq!(knows(&local), ["one.", "two."]);
-        assert!(local.reload().is_none(), "nothing has changed");
+        assert!(local.reload(NOW).is_none(), "nothing has changed");
 
         write(&folder.join("b"), "192.0.2.3 three\n");
-        let (local, problems) = local.reload().unwrap();
+        let (local, problems) = local.reload(NOW).unwrap();
         assert_eq!((knows(&local), problems), (vec!["one.", "two.", "three."], vec![]), "what was told is not told again");
         std::fs::remove_file(folder.join("b")).unwrap();
         std::fs::remove_file(&single).unwrap();
-        let (local, problems) = local.reload().unwrap();
+        let (local, problems) = local.reload(NOW).unwrap();
         assert_eq!(knows(&local), ["one.", "two."], "a file of a folder may go, one that is asked for may not");
         assert!(problems.len() == 1 && problems[0].message.contains("what it said last counts"), "{problems:?}");
-        assert!(local.reload().is_none());
+        assert!(local.reload(NOW).is_none());
 
         std::fs::rename(&folder, root.path().join("away")).unwrap();
-        let (local, problems) = local.reload().unwrap();
+        let (local, problems) = local.reload(NOW).unwrap();
         assert_eq!((knows(&local), problems.len()), (vec!["one.", "two."], 1), "{problems:?}");
-        assert!(local.reload().is_none());
+        assert!(local.reload(NOW).is_none());
         std::fs::create_dir(&folder).unwrap();
         write(&single, "192.0.2.3 three\n");
-        let (local, problems) = local.reload().unwrap();
+        let (local, problems) = local.reload(NOW).unwrap();
         assert_eq!((knows(&local), problems), (vec!["three."], vec![]));
 
         // A person asked for all to be read again.
         std::fs::remove_file(&single).unwrap();
-        let (local, problems) = Local::load(&config, Some(&local));
+        let (local, problems) = Local::load(&config, Some(&local), NOW);
         assert_eq!((knows(&local), problems.len()), (vec!["three."], 1), "{problems:?}");
-        let (local, _) = Local::load(&Config { hosts: vec![folder], ..Config::default() }, Some(&local));
+        let (local, _) = Local::load(&Config { hosts: vec![folder], ..Config::default() }, Some(&local), NOW);
         assert_eq!(knows(&local), [""; 0]);
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Found, Responder, blocked};
+use crate::clock::unix_time;
 use crate::dns::{Class, ExtendedError, Message, Query, Question, Rcode};
 use crate::limits;
 use crate::resolve::Room;
@@ -16,7 +17,7 @@ use crate::server::places::Place;
 use crate::server::query_log::{Batch, Noted};
 use crate::server::setup::Setup;
 use crate::server::tally::{Listened, Source};
-use crate::server::worker::{Worker, unix_time};
+use crate::server::worker::Worker;
 use crate::upstream::{Answered, FirstAttempt, Resolved, Try};
 
 /// A query whose answer has to be waited for.
@@ -108,7 +109,7 @@ impl Responder {
             batch.add(log, &Noted { client, query: octets, since, source, upstream, answer: &answer });
             batch.flush();
         }
-        setup.seal(octets, *client, unix_time(), &mut answer);
+        setup.seal(octets, *client, unix_time().as_secs(), &mut answer);
         answer
     }
 

@@ -14,7 +14,7 @@ pub(crate) fn holds(octets: &[u8]) {
             Ok(config) => {
                 let mut local = config.local;
                 local.hosts.clear();
-                let _ = Local::load(&local, None);
+                let _ = Local::load(&local, None, 0);
             }
             Err(problems) => {
                 assert!(!problems.is_empty(), "it was refused without a word");

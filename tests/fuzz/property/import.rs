@@ -44,7 +44,7 @@ fn loads(beside: &Path, toml: &str, must: bool) {
     fs::write(&path, toml).expect("written");
     match config::load(&Options { config: Some(path), ..Options::default() }) {
         Ok(config) => {
-            let (_, problems) = Local::load(&config.local, None);
+            let (_, problems) = Local::load(&config.local, None, 0);
             let refused: Vec<_> = problems.iter().filter(|problem| problem.message.starts_with("[[record]]")).collect();
             assert!(refused.is_empty(), "{refused:?}\n{toml}");
         }

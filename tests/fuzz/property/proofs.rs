@@ -1,5 +1,5 @@
-//! What is to prove an answer: it is cut into steps that lead somewhere and are bounded, what is wrong with it is told, and what
-//! a client is given of it can be written and read. And trust anchors, as they are written.
+//! What is to prove an answer: it is cut into steps that lead somewhere and are bounded, what is wrong with it is told, and
+//! what a client is given of it can be written and read. And trust anchors, as they are written.
 
 use rollcall::dns::{Edns, Message, Query};
 use rollcall::resolve::dnssec::{Anchor, given, links};

@@ -58,7 +58,7 @@ fn record(text: &str) {
     let name: Name = "a.example".parse().expect("a name");
     let config = RecordConfig { name: name.clone(), record_type: record_type.into(), value: value.into(), ttl: Some(5) };
     let Ok(data) = config.data() else { return };
-    let (local, problems) = Local::load(&Config { hosts: Vec::new(), record: vec![config], ..Config::default() }, None);
+    let (local, problems) = Local::load(&Config { hosts: Vec::new(), record: vec![config], ..Config::default() }, None, 0);
     assert_eq!(problems, [], "{text:?}");
     let query = Query::of(Question { name, qtype: data.record_type(), qclass: Class::IN });
     let answer = local.answer(&query).expect("it is known");
@@ -71,10 +71,10 @@ fn hosts(octets: &[u8]) {
         let config = Config { hosts: vec![path.to_owned()], hosts_domain: "corp.test".parse().ok(), ..Config::default() };
         // A lease file is no hosts file, and nothing breaks of being read as one.
         let leased = Config { hosts: Vec::new(), leases: vec![path.to_owned()], ..config.clone() };
-        let (leased, told) = Local::load(&leased, None);
+        let (leased, told) = Local::load(&leased, None, 0);
         assert!(told.len() <= 32, "{} problems", told.len());
-        let _ = leased.reload();
-        let (local, problems) = Local::load(&config, None);
+        let _ = leased.reload(0);
+        let (local, problems) = Local::load(&config, None, 0);
         assert!(problems.len() <= 32, "{} problems", problems.len());
         for name in local.names() {
             let query = Query::of(Question { name: name.clone(), qtype: Type::A, qclass: Class::IN });

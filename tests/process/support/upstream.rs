@@ -315,7 +315,8 @@ impl Witness {
 }
 
 /// A UDP upstream with a simple answer to every question, told by the first label: `nx` does not exist, `private` and
-/// `loopback` have such an address, `public` one of nobody's, `text` has a TXT record, all others have addresses of its own. TTLs are 60.
+/// `loopback` have such an address, `public` one of nobody's, `text` has a TXT record, all others have addresses of its own.
+/// TTLs are 60.
 pub(crate) struct Oracle {
     pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,

@@ -394,8 +394,8 @@ impl Dnsmasq {
 
     /// Domains that go the same way share a route, however many lines say so.
     ///
-    /// Long lists of `address=/ads.example/` are routes too, and no `[[block]]`: of the lines for a name and for one above it the
-    /// longer one counts, as among routes, while a list blocks all below; and an alias of such a name goes through.
+    /// Long lists of `address=/ads.example/` are routes too, and no `[[block]]`: of the lines for a name and for one above it
+    /// the longer one counts, as among routes, while a list blocks all below; and an alias of such a name goes through.
     fn write_routes(&mut self) {
         let own = Settings::default().domain;
         // By their ways: domains, and the lines for names of one label.
