@@ -142,6 +142,25 @@ fn decisions_are_told_what_time_it_is() {
 }
 
 #[test]
+fn the_sample_has_every_key_of_the_manual() {
+    let read = |file: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let (manual, sample) = (read("docs/configuration.md"), read("zones/rollcall.toml"));
+    let rows = manual.lines().filter_map(|line| line.strip_prefix('|')?.split('|').nth(1));
+    let words = rows.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    // `[[forward.route]]` and `clients.rate` are the last of their words.
+    let keys = words.filter_map(|word| word.trim_matches(['[', ']']).rsplit('.').next());
+    let is_key = |key: &&str| !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let of_values = ["strict", "parallel", "random", "hedged", "of", "mask", "wan"];
+    let mut count = 0;
+    for key in keys.filter(is_key).filter(|key| !of_values.contains(key)) {
+        count += 1;
+        let is_there = sample.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == key);
+        assert!(is_there, "{key} is in docs/configuration.md and not in zones/rollcall.toml");
+    }
+    assert!(count > 50, "the table is not where this test looks: {count} keys");
+}
+
+#[test]
 fn comments_are_as_wide_as_code() {
     for (file, text) in sources() {
         for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| line.trim_start().starts_with("//")) {
