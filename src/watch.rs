@@ -40,7 +40,7 @@ impl Watch {
         for folder in folders(paths) {
             if let Err(error) = self.watcher.watch(&folder, RecursiveMode::NonRecursive) {
                 if !self.unwatched.contains(&folder) {
-                    tracing::warn!("{} is not watched: {error}; send SIGHUP to have it read again", folder.display());
+                    tracing::warn!("{} is not watched: {error}; SIGHUP has it read again", folder.display());
                 }
                 unwatched.insert(folder);
             }

@@ -23,6 +23,10 @@ impl Asking {
         Self(bits.into_iter().rev().fold(0, |octet, bit| octet << 1 | u8::from(bit)))
     }
 
+    pub fn dnssec_ok(self) -> bool {
+        self.0 >> 3 & 1 == 1
+    }
+
     /// That of it which decides whether a server can resolve a name: RD and CD. The others change the form of an answer.
     pub fn of_resolving(self) -> Self {
         Self(self.0 & 0b101)

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::records::{Extras, extras, opt};
+use super::records::opt;
 use super::{Composer, Header, Message, Name, ParseError, Reader, Section, Type};
 
 /// Option codes that are known here (IANA "DNS EDNS0 Option Codes").
@@ -214,18 +214,11 @@ pub fn drop_options(message: &mut Vec<u8>, codes: &[u16]) {
     }
 }
 
-/// Has the OPT record of a message, if it has one, speak for us, whoever wrote it (RFC 6891, 6.1.1): version 0, and datagrams
-/// of this size. What is signed stays as it is.
-pub fn make_opt_ours(message: &mut [u8], size: u16) {
-    if let Ok(Extras { opt: Some(opt), is_signed: false, .. }) = extras(message) {
-        make_opt_at_ours(message, opt.class_at(), size);
-    }
-}
-
-/// The same where it is known where that record's class begins.
-pub fn make_opt_at_ours(message: &mut [u8], class_at: usize, size: u16) {
-    if let Some([high, low, _, version, ..]) = message.get_mut(class_at..) {
-        ([*high, *low], *version) = (size.to_be_bytes(), 0);
+/// Has an OPT record, whose class begins there, speak for us, whoever wrote it (RFC 6891, 6.1.1): version 0, datagrams of this
+/// size, DO as the query had it (RFC 3225, 3), and no bits that are not assigned.
+pub fn make_opt_ours(message: &mut [u8], class_at: usize, size: u16, dnssec_ok: bool) {
+    if let Some([high, low, _, version, flags, more, ..]) = message.get_mut(class_at..) {
+        ([*high, *low], [*version, *flags, *more]) = (size.to_be_bytes(), [0, u8::from(dnssec_ok) << 7, 0]);
     }
 }
 

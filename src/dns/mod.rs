@@ -50,7 +50,7 @@ pub use case::LetterCase;
 pub use compose::Composer;
 pub use edns::{
     ClientSubnet, Edns, EdnsOption, ExtendedError, add_option, drop_edns, drop_options, find_option, has_option, is_cookie,
-    make_opt_at_ours, make_opt_ours, option, pad,
+    make_opt_ours, option, pad,
 };
 pub use header::{Header, Section};
 pub use message::{Flags, Message, Opcode, Rcode};
@@ -59,7 +59,7 @@ pub use plain::PlainQuery;
 pub use query::{Query, Question, Reject};
 pub use record::{Class, RData, Record, Soa, Srv, Type};
 pub use records::{Extras, RecordPlace, extras, records};
-pub use reply::{Given, Reply, given, has_opt, is_bare, question, rcode};
+pub use reply::{Given, Reply, dnssec_ok, given, has_opt, is_bare, question, rcode};
 pub use signature::Signature;
 
 /// Why bytes are not a DNS message.

@@ -12,6 +12,8 @@ pub struct Reply {
     pub has_question: bool,
     /// Where its OPT record, if it has one, says how long datagrams its sender takes (RFC 6891, 6.1.2).
     pub payload_at: Option<usize>,
+    /// That record is the last one, as everybody writes it.
+    pub ends_with_edns: bool,
     /// Its OPT record says more than that.
     pub has_options: bool,
     /// It has records that [prove](Type::is_proof) others.
@@ -37,6 +39,7 @@ impl Reply {
         Some(Self {
             has_question,
             payload_at: opt.as_ref().map(RecordPlace::class_at),
+            ends_with_edns: opt.as_ref().is_some_and(|opt| opt.data.end == octets.len()),
             has_options,
             has_proofs,
             rcode: extended(Rcode(u16::from(low & 15)), opt.as_ref()),
@@ -104,6 +107,11 @@ pub fn is_bare(query: &[u8]) -> bool {
 /// Has a query an OPT record, which [is nothing](is_bare) but a question and maybe that?
 pub fn has_opt(query: &[u8]) -> bool {
     Header::of(query).is_some_and(|header| header.count(Section::Additional) > 0)
+}
+
+/// Has a query an OPT record with DO (RFC 3225, 3)?
+pub fn dnssec_ok(query: &[u8]) -> bool {
+    opt(query).ok().flatten().is_some_and(|opt| opt.ttl & 0x8000 != 0)
 }
 
 /// Where the answer section of a message leads to.

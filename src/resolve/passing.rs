@@ -4,7 +4,8 @@
 use std::time::Instant;
 
 use crate::dns::{
-    Edns, ExtendedError, Extras, Flags, Header, Message, Query, Rcode, RecordPlace, Section, Type, extras, question, records,
+    Edns, ExtendedError, Extras, Flags, Header, Message, Query, Rcode, RecordPlace, Section, Type, drop_options, extras,
+    make_opt_ours, question, records,
 };
 use crate::limits;
 use crate::resolve::Room;
@@ -84,6 +85,20 @@ pub fn completed(mut answer: Vec<u8>, query: &Query) -> Vec<u8> {
         add_edns(&mut answer, edns.dnssec_ok);
     }
     answer
+}
+
+/// Makes of an upstream's reply one of our own hop: its OPT record speaks for us, is the last one, and says nothing of the
+/// upstream's (RFC 6891, 6.1.1). `dnssec_ok` is DO of the query. What is signed stays as it is.
+pub fn of_our_hop(reply: &mut Vec<u8>, dnssec_ok: bool) {
+    let Ok(Extras { opt: Some(opt), is_signed: false, .. }) = extras(reply) else { return };
+    let mut class_at = opt.class_at();
+    if opt.data.end != reply.len() {
+        let Ok(message) = Message::parse(reply) else { return };
+        *reply = message.compose(true);
+        class_at = extras(reply).ok().and_then(|extras| extras.opt).map_or(class_at, |opt| opt.class_at());
+    }
+    drop_options(reply, &HOP_BY_HOP);
+    make_opt_ours(reply, class_at, limits::UDP_PAYLOAD, dnssec_ok);
 }
 
 /// Takes the AD bit from a message.

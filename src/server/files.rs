@@ -14,7 +14,7 @@ use crate::clock::unix_time;
 use crate::problem::Problem;
 use crate::watch::Watch;
 
-/// How long files must be quiet before they are read, so that a list is not read while it is written.
+/// How long files must be quiet before they are read, so that a file is not read while it is written.
 const QUIET: Duration = Duration::from_millis(500);
 /// How long that is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Follows the files of whatever setup is in force, for as long as the process lives.
 pub(super) async fn follow(responder: Arc<Responder>) {
-    let mut watch = None;
+    let (mut watch, mut is_told) = (None, false);
     loop {
         let setup = responder.setup();
         let (locals, zones, lists) =
@@ -42,17 +42,20 @@ pub(super) async fn follow(responder: Arc<Responder>) {
         if watch.is_none() {
             match Watch::new() {
                 Ok(new) => watch = Some(new),
-                Err(error) => {
+                Err(error) if !is_told => {
+                    let every = LOOK_EVERY.as_secs();
                     tracing::warn!(
-                        "hosts files, zones and block lists are not watched: {error}; send SIGHUP to have them read again"
+                        "hosts files, zones and block lists are not watched, but looked at every {every} s: {error}"
                     );
-                    return;
+                    is_told = true;
                 }
+                Err(_) => {}
             }
         }
-        let Some(watch) = &mut watch else { continue };
-        // Folders, and what those that do not exist would be in.
-        watch.over(paths.iter().map(PathBuf::as_path));
+        if let Some(watch) = &mut watch {
+            // Folders, and what those that do not exist would be in.
+            watch.over(paths.iter().map(PathBuf::as_path));
+        }
         let mut look_again = Instant::now() + LOOK_EVERY;
         // What changed between the reading of the files and the watch is seen now.
         for local in locals {
@@ -102,12 +105,22 @@ pub(super) async fn follow(responder: Arc<Responder>) {
             look_again = lists.doubted_until().map_or(look_again, |until| until.min(look_again));
         }
         tokio::select! {
-            () = watch.changed() => {}
+            () = changed(&mut watch) => {}
             () = responder.replaced.notified() => continue,
             () = sleep_until(look_again.into()) => {}
         }
-        // A folder that others write to all the time is never quiet.
-        watch.quiet(QUIET, PATIENCE).await;
+        if let Some(watch) = &mut watch {
+            // A folder that others write to all the time is never quiet.
+            watch.quiet(QUIET, PATIENCE).await;
+        }
+    }
+}
+
+/// Waits until the kernel tells of a change; for ever where it cannot.
+async fn changed(watch: &mut Option<Watch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
     }
 }
 

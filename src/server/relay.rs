@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use super::batch::{Inbox, Outbox, Return, Wait};
 use super::setup::Setup;
-use crate::dns::{Edns, Header, LetterCase, Message, PlainQuery, Reply, drop_options, has_opt, make_opt_at_ours, question};
+use crate::dns::{Edns, Header, LetterCase, Message, PlainQuery, Reply, drop_options, has_opt, make_opt_ours, question};
 use crate::limits;
 use crate::resolve::cache::{HOP_BY_HOP, Key};
 use crate::resolve::forward::is_success;
@@ -203,15 +203,20 @@ impl Relay {
         now: Instant,
     ) -> bool {
         if !self.setup.as_ref().is_some_and(|own| Arc::ptr_eq(own, setup)) {
-            if !self.is_idle() {
-                return false;
+            let asks_the_same = |own: &Arc<Setup>| own.place == setup.place && Arc::ptr_eq(&own.forwarder, &setup.forwarder);
+            if !self.setup.as_ref().is_some_and(asks_the_same) {
+                if !self.is_idle() {
+                    return false;
+                }
+                (self.ports, self.ways) = (Vec::new(), Vec::new());
             }
-            (self.ports, self.ways) = (Vec::new(), Vec::new());
             self.setup = Some(setup.clone());
         }
         let asker = || Asker { octets: octets.into(), origin: *origin };
         if let Some(flight) = self.asked.get(&key).and_then(|spot| self.flights.get_mut(spot)) {
-            let has_room = flight.more.len() < limits::RELAY_ASKERS_MAX;
+            // What was asked before it was to be forgotten is no answer to who asks now.
+            let is_owned = flight.turn.as_ref().is_some_and(Turn::is_owned);
+            let has_room = is_owned && flight.more.len() < limits::RELAY_ASKERS_MAX;
             if has_room {
                 flight.more.push(asker());
                 setup.forwarder.counters.coalesced.raise(1);
@@ -322,8 +327,10 @@ impl Relay {
                         (&mut bare[..], read.unwrap_or(reply), read.is_none().then_some(Lost::NoCookie(cookie)))
                     }
                 };
-                if let Some(at) = reply.payload_at {
-                    make_opt_at_ours(octets, at, limits::UDP_PAYLOAD);
+                // What is to be changed of an OPT record that is not the last one, a look-up changes.
+                let is_odd = reply.payload_at.is_some() && !reply.ends_with_edns;
+                if let Some(at) = reply.payload_at.filter(|_| !is_odd) {
+                    make_opt_ours(octets, at, limits::UDP_PAYLOAD, flight.key.asking().dnssec_ok());
                 }
                 let heard = |octets: &[u8], wrong: Option<Lost>| wrong.map_or_else(|| Ok(octets.to_vec()), Err);
                 if let Some(told) = flight.told.take() {
@@ -338,7 +345,7 @@ impl Relay {
                 // Who asks without an OPT record gets none (RFC 6891, 7), nor proofs that he did not ask for.
                 let is_unasked = reply.payload_at.is_some() && !has_opt(asked)
                     || reply.has_proofs && !PlainQuery::parse(asked).is_some_and(wants_proofs);
-                let is_whole = reply.has_question && !flags.truncated && !is_unasked;
+                let is_whole = reply.has_question && !flags.truncated && !is_unasked && !is_odd;
                 if wrong.is_none() && is_success(reply.rcode) && is_whole {
                     let (favourite, sent) = (flight.favourite, flight.sent);
                     let is_same =

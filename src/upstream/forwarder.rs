@@ -410,8 +410,11 @@ impl Forwarder {
 
     /// The same with an end beyond which it may not be given, however stale an answer may be.
     fn keep_until(&self, turn: &Turn, reply: &[u8], now: Instant, end: Option<Instant>) -> Option<Arc<Entry>> {
+        if !turn.is_owned() {
+            return None;
+        }
         let kept = self.cache.put_until(turn.key().clone(), reply, now, end);
-        // Looked at afterwards, so that whoever forgets meanwhile has it out before or sees it here.
+        // Looked at once more, so that whoever forgets meanwhile has it out before or sees it here.
         if kept.is_none() || !turn.is_owned() {
             self.cache.remove(turn.key());
         }

@@ -20,15 +20,14 @@ use super::tally::Tally;
 use super::trouble::Trouble;
 use super::udp::Lost;
 use super::under_way::Turn;
-use crate::dns::{Query, drop_options, is_bare, make_opt_ours};
+use crate::dns::{Query, dnssec_ok, is_bare};
 use crate::limits;
 use crate::metrics::Labels;
 use crate::resolve::Room;
-use crate::resolve::cache::HOP_BY_HOP;
 use crate::resolve::failures::Fortune;
 use crate::resolve::filter;
 use crate::resolve::forward::{self, Condition, Lookup, Manner, Step, Transport, is_good};
-use crate::resolve::passing::{clear_ad, onward};
+use crate::resolve::passing::{clear_ad, of_our_hop, onward};
 
 /// Upstreams that stand in for each other.
 #[derive(Debug)]
@@ -282,7 +281,7 @@ impl Group {
             }
             _ => (sent, reply),
         };
-        self.judged(upstream, sent, reply)
+        self.judged(upstream, &as_written, sent, reply)
     }
 
     /// Hears what still comes of the attempts of a look-up that has ended, to tell who is late from who is silent.
@@ -339,11 +338,11 @@ impl Group {
                 Err(error) => (sent, Err(error.into())),
             },
         };
-        self.judged(upstream, sent, reply)
+        self.judged(upstream, &octets, sent, reply)
     }
 
-    /// Takes note of how an attempt went.
-    fn judged(&self, upstream: usize, sent: Instant, mut reply: Result<Vec<u8>, Lost>) -> Result<Vec<u8>, Lost> {
+    /// Takes note of how an attempt went, in which this was asked.
+    fn judged(&self, upstream: usize, asked: &[u8], sent: Instant, mut reply: Result<Vec<u8>, Lost>) -> Result<Vec<u8>, Lost> {
         let Some(Member { link, tally, .. }) = self.members.get(upstream) else { return reply };
         if let Ok(reply) = &mut reply
             && !self.manner.is_sequential()
@@ -351,9 +350,7 @@ impl Group {
             if !link.is_trusted() {
                 clear_ad(reply);
             }
-            // What it says of its own hop (RFC 6891, 6.1.1).
-            drop_options(reply, &HOP_BY_HOP);
-            make_opt_ours(reply, limits::UDP_PAYLOAD);
+            of_our_hop(reply, dnssec_ok(asked));
         }
         match &reply {
             Ok(reply) if is_good(reply) => self.answered(upstream, sent.elapsed(), 1),
@@ -598,7 +595,7 @@ mod tests {
             let forwarder = forwarder(&trusting(upstream)).await;
             let mut message = right(&query("www.example.net", false)).unwrap();
             message.flags.authentic_data = true;
-            let reply = forwarder.groups.all[0].judged(0, Instant::now(), Ok(message.compose(true))).unwrap();
+            let reply = forwarder.groups.all[0].judged(0, &[], Instant::now(), Ok(message.compose(true))).unwrap();
             assert_eq!(Message::parse(&reply).unwrap().flags.authentic_data, is_believed, "{upstream}");
         }
         let both = trusting("\"192.0.2.53\", { url = \"192.0.2.53\", trust_ad = true }");

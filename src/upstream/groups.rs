@@ -170,7 +170,11 @@ async fn locate<'a>(upstreams: &'a [Upstream], own: &[SocketAddr]) -> Vec<Locate
                 Ok(vec![Place::Named(bootstrap.clone())])
             }
             Host::Address(address) => at(address).map(|place| vec![place]),
-            Host::Name(_) if !upstream.addresses.is_empty() => upstream.addresses.iter().map(at).collect(),
+            // Its name is never looked up; those of its addresses are asked that can be.
+            Host::Name(_) if !upstream.addresses.is_empty() => {
+                let told = |problem: &Problem| tracing::warn!("{problem}");
+                Ok(upstream.addresses.iter().map(at).filter_map(|place| place.inspect_err(told).ok()).collect())
+            }
             Host::Name(_) if upstream.protocol != Protocol::Udp => Ok(vec![Place::Named(bootstrap.clone())]),
             Host::Name(name) => match tokio::time::timeout(FIND_MAX, bootstrap.find(name, upstream.port)).await {
                 Ok(Ok(addresses)) => Ok(addresses.into_iter().map(Place::At).collect()),

@@ -104,7 +104,7 @@ impl Turn {
     }
 
     /// May others hear later of what comes of it?
-    pub(super) fn is_owned(&self) -> bool {
+    pub fn is_owned(&self) -> bool {
         self.disowned == self.under_way.disowned.load(Ordering::Acquire)
     }
 

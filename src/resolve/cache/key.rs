@@ -62,7 +62,7 @@ impl Key {
     }
 
     /// What a query says besides its question.
-    pub(in crate::resolve) fn asking(&self) -> Asking {
+    pub fn asking(&self) -> Asking {
         self.parts().1.asking
     }
 

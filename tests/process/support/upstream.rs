@@ -459,11 +459,6 @@ impl Scripted {
     }
 
     /// What it has heard since it was asked the last time.
-    /// How much it has heard since that was last taken.
-    pub(crate) fn heard_so_far(&self) -> usize {
-        self.heard.lock().expect("no thread panics with it").len()
-    }
-
     pub(crate) fn heard(&self) -> Vec<Heard> {
         std::mem::take(&mut self.heard.lock().expect("no thread panics with it"))
     }
