@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_given_again_with_what_is_left_of_its_ttl() {
+    fn rfc8767_5_an_answer_is_given_again_with_what_is_left_of_its_ttl_or_stale_with_thirty_seconds() {
         let cache = Cache::new(Config::default());
         let (asked, now) = (query("www.example.net", true), Instant::now());
         cache.put(Key::new(&asked, 0).unwrap(), &response(&asked, &[60, 60]).compose(true), now).unwrap();
@@ -569,7 +569,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_not_be_kept_is_not() {
+    fn rfc1035_3_2_1_what_may_not_be_kept_is_not() {
         let cache = Cache::new(Config::default());
         let (asked, now) = (query("www.example.net", false), Instant::now());
         let key = || Key::new(&asked, 0).unwrap();

@@ -199,7 +199,7 @@ mod tests {
     use crate::dns::{Class, Edns, EdnsOption, Query, Question, Type};
 
     #[test]
-    fn a_stream_has_one_query_of_no_id() {
+    fn rfc9250_4_2_1_a_stream_has_one_query_of_no_id() {
         let framed = |id: u16, code: u16| {
             let question = Question { name: "a.test".parse().unwrap(), qtype: Type::A, qclass: Class::IN };
             let options = vec![EdnsOption { code, data: [].into() }];

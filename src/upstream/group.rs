@@ -622,7 +622,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_asked_encrypted_is_not_asked() {
+    async fn rfc7858_3_1_what_cannot_be_asked_encrypted_is_not_asked() {
         // The address answers in plain text, over UDP and TCP, and trusts nobody's certificate.
         let plain = peer::Peer::start(Protocol::Tcp).await;
         let udp = UdpSocket::bind(plain.address).await.unwrap();

@@ -521,7 +521,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_who_proves_the_name_is_asked() {
+    async fn rfc8310_8_only_who_proves_the_name_is_asked() {
         for protocol in ENCRYPTED {
             let peer = Peer::start(protocol).await;
             let refused = async |what: &str, wanted: &str, change: &dyn Fn(&mut Upstream)| {

@@ -33,7 +33,7 @@ fn https(rollcall: &Rollcall) -> String {
 }
 
 #[test]
-fn clients_of_every_kind_get_the_answer() {
+fn rfc8484_4_1_and_rfc7858_3_clients_of_every_kind_get_the_answer() {
     let directory = directory();
     let (rollcall, certificate) = start(directory.path(), "");
     let trusting = format!("+tls-ca={} +tls-hostname={NAME}", certificate.authority.display());
@@ -71,7 +71,7 @@ fn clients_of_every_kind_get_the_answer() {
 }
 
 #[test]
-fn options_of_the_connection_are_granted_where_they_may_be() {
+fn rfc7828_3_2_and_rfc7830_3_options_of_the_connection_are_granted_where_they_may_be() {
     let directory = directory();
     let (rollcall, _certificate) = start(directory.path(), "");
     let keepalive = "+keepalive www.example.net A";
@@ -85,7 +85,7 @@ fn options_of_the_connection_are_granted_where_they_may_be() {
 }
 
 #[test]
-fn http_says_what_is_wrong_with_a_request() {
+fn rfc8484_4_2_1_http_says_what_is_wrong_with_a_request() {
     let directory = directory();
     let (rollcall, _certificate) = start(directory.path(), "");
     let url = https(&rollcall);
@@ -213,7 +213,7 @@ async fn answer(mut from: quinn::RecvStream) -> Message {
 }
 
 #[tokio::test]
-async fn dns_over_quic_keeps_to_its_rules() {
+async fn rfc9250_4_2_dns_over_quic_keeps_to_its_rules() {
     let directory = directory();
     let (rollcall, certificate) = start(directory.path(), "");
     let server = rollcall.encrypted("quic");
@@ -338,7 +338,7 @@ fn a_mistake_in_the_section_is_found_before_anything_is_bound() {
 }
 
 #[test]
-fn clients_of_plain_dns_are_told_of_the_listeners() {
+fn rfc9462_4_clients_of_plain_dns_are_told_of_the_listeners() {
     let directory = directory();
     let (rollcall, _certificate) = start(directory.path(), "");
     let port = |way: &str| rollcall.encrypted(way).port();
@@ -370,7 +370,7 @@ fn clients_of_plain_dns_are_told_of_the_listeners() {
 const BEGUN: &[u8] = &[22, 3, 1, 1, 0, 1, 0, 0, 252, 3, 3];
 
 #[test]
-fn clients_that_hold_on_to_connections_keep_nobody_out() {
+fn rfc7766_6_2_2_clients_that_hold_on_to_connections_keep_nobody_out() {
     let directory = directory();
     let (rollcall, certificate) = start(directory.path(), "");
     let tls = rollcall.encrypted("tls");
@@ -437,7 +437,7 @@ async fn places_are_shared_by_tcp_and_quic() {
 }
 
 #[tokio::test]
-async fn requests_that_drip_and_frames_without_end_are_given_up() {
+async fn rfc7766_6_2_3_requests_that_drip_and_frames_without_end_are_given_up() {
     let directory = directory();
     let (rollcall, certificate) = start(directory.path(), "");
     // A frame of HTTP/3 that says it has a gigabyte of headers.

@@ -638,7 +638,7 @@ fn rfc4892_3_a_server_says_what_it_is_called_where_that_is_written() {
 }
 
 #[test]
-fn rfc8914_4_an_answer_of_our_own_making_says_why() {
+fn rfc8914_4_a_look_up_that_failed_says_why() {
     let (directory, silent) = (directory(), Silent::start());
     let file = directory.path().join("rollcall.toml");
     std::fs::write(&file, "[forward]\ntimeout = \"300ms\"\n").expect("written");
