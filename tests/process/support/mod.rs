@@ -13,6 +13,8 @@ pub(crate) mod wire;
 
 use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,16 +31,18 @@ pub(crate) fn within<T>(limit: Duration, wanted: &str, mut look: impl FnMut() ->
     }
 }
 
-/// A port on 127.0.0.1 that is free for UDP and TCP now.
+/// A port on 127.0.0.1 that is free for UDP and TCP. None of those that the kernel gives to whoever asks for any, so that nobody
+/// has it until the server is there that it is for; and each once.
 pub(crate) fn free_port() -> u16 {
-    for _ in 0..100 {
-        let tcp = TcpListener::bind("127.0.0.1:0").expect("a port of 127.0.0.1");
-        let port = tcp.local_addr().expect("a bound socket has an address").port();
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+    static NEXT: OnceLock<AtomicU16> = OnceLock::new();
+    let next = NEXT.get_or_init(|| fastrand::u16(..10_000).into());
+    for _ in 0..10_000 {
+        let port = 10_000 + next.fetch_add(1, Ordering::Relaxed) % 10_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }
-    panic!("no port of 127.0.0.1 is free for UDP and TCP");
+    panic!("no port of 127.0.0.1 from 10000 to 19999 is free for UDP and TCP");
 }
 
 /// A file or folder of the project.
