@@ -233,7 +233,7 @@ impl Cache {
         if ttl == 0 || self.config.size == 0 {
             return None;
         }
-        let mut entry = self.made(key, octets, times, ttl, now);
+        let mut entry = self.made(key, octets, times, ttl, now)?;
         entry.stale_until = end.map_or(entry.stale_until, |end| end.min(entry.stale_until));
         let entry = Arc::new(entry);
         self.insert(entry.clone());
@@ -257,23 +257,30 @@ impl Cache {
                 .0
                 .split_last_chunk::<BEHIND>()
                 .is_some_and(|(name, _)| Name::parse(name, 0).is_ok_and(|(_, end)| end == name.len()));
-        Some(self.made(key, octets, Times::read(octets).filter(|_| is_key)?, ttl, stored))
+        self.made(key, octets, Times::read(octets).filter(|_| is_key)?, ttl, stored)
     }
 
-    fn made(&self, key: Key, octets: &[u8], times: Times, ttl: u32, now: Instant) -> Entry {
+    /// `None` when the response would not be what it was with the TTLs that it is kept with: a name in it points at one of them.
+    fn made(&self, key: Key, octets: &[u8], times: Times, ttl: u32, now: Instant) -> Option<Entry> {
         let mut octets = Box::<[u8]>::from(octets);
         if let Some(flags) = octets.get_mut(2) {
             // Whoever gives what it has kept is no authority (RFC 1035, 4.1.1).
             *flags &= !AUTHORITATIVE;
         }
         let (uneven, is_negative) = (times.least.filter(|_| times.is_uneven), times.negative.is_some());
+        let mut is_changed = false;
         for &at in &times.places {
             // A record's own TTL keeps to the same bounds, or clients would keep it longer than we do; that of a negative
             // answer's SOA record says how long (RFC 2308, 5).
             if let Some(own) = octets.get_mut(usize::from(at)..).and_then(|rest| rest.first_chunk_mut::<4>()) {
                 let bounded = self.bounded(uneven.unwrap_or_else(|| u32::from_be_bytes(*own)));
-                *own = if is_negative { bounded.min(ttl) } else { bounded }.to_be_bytes();
+                let kept = if is_negative { bounded.min(ttl) } else { bounded }.to_be_bytes();
+                is_changed |= *own != kept;
+                *own = kept;
             }
+        }
+        if is_changed && Times::read(&octets)?.places != times.places {
+            return None;
         }
         let fresh_until = now + Duration::from_secs(u64::from(ttl));
         let stale_until = fresh_until + Duration::from_secs(u64::from(self.config.max_stale));
@@ -282,7 +289,7 @@ impl Cache {
         let due_at = if self.config.prefetch && ttl >= LIFE_MIN { fresh_until - last_part } else { fresh_until };
         let (given, is_claimed) = Default::default();
         let rotation = self.config.rotate.then(|| Rotation::of(&octets)).flatten();
-        Entry { key, octets, ttls, rotation, stored: now, due_at, fresh_until, stale_until, given, is_claimed }
+        Some(Entry { key, octets, ttls, rotation, stored: now, due_at, fresh_until, stale_until, given, is_claimed })
     }
 
     /// Forgets one entry, which is no longer so.

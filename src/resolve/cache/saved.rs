@@ -296,8 +296,9 @@ mod tests {
         let other_class = Query::of(Question { qclass: Class::CH, ..asked.question.clone() });
         for (of, is_restored) in [(&asked, true), (&other, false), (&other_class, false)] {
             let cache = Cache::new(Config::default());
-            let entry =
-                cache.made(Key::new(&asked, 0).unwrap(), &response(of, 60), Times::read(&response(of, 60)).unwrap(), 60, now);
+            let entry = cache
+                .made(Key::new(&asked, 0).unwrap(), &response(of, 60), Times::read(&response(of, 60)).unwrap(), 60, now)
+                .unwrap();
             let mut file = Vec::new();
             cache.save(7, now, CLOCK, &mut file).unwrap();
             let mut block = Vec::new();
