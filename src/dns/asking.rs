@@ -23,8 +23,14 @@ impl Asking {
         Self(bits.into_iter().rev().fold(0, |octet, bit| octet << 1 | u8::from(bit)))
     }
 
+    /// DO.
     pub fn dnssec_ok(self) -> bool {
         self.0 >> 3 & 1 == 1
+    }
+
+    /// Is there an OPT record?
+    pub fn has_edns(self) -> bool {
+        self.0 >> 4 & 1 == 1
     }
 
     /// That of it which decides whether a server can resolve a name: RD and CD. The others change the form of an answer.

@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use super::batch::{Inbox, Outbox, Return, Wait};
 use super::setup::Setup;
-use crate::dns::{Edns, Header, LetterCase, Message, PlainQuery, Reply, drop_options, has_opt, make_opt_ours, question};
+use crate::dns::{Edns, Header, LetterCase, Message, Reply, drop_options, make_opt_ours, question};
 use crate::limits;
 use crate::resolve::cache::{HOP_BY_HOP, Key};
 use crate::resolve::forward::is_success;
@@ -304,7 +304,7 @@ impl Relay {
                 let mut flight = flight.remove();
                 *strays -= 1;
                 *open = open.saturating_sub(1);
-                let asked = &flight.first.octets;
+                let (asked, asking) = (&flight.first.octets, flight.key.asking());
                 let is_same = match (flight.case, question(asked)) {
                     (Some(case), Some(asked)) => case.take_back(asked, octets),
                     _ => true,
@@ -321,7 +321,7 @@ impl Relay {
                     None => (octets, reply, None),
                     Some(cookie) => {
                         bare.extend_from_slice(octets);
-                        let is_right = setup.forwarder.take_cookie_back(&flight.favourite, &mut bare, has_opt(asked), now);
+                        let is_right = setup.forwarder.take_cookie_back(&flight.favourite, &mut bare, asking.has_edns(), now);
                         drop_options(&mut bare, &HOP_BY_HOP);
                         let read = question(asked).and_then(|asked| Reply::read(&bare, asked)).filter(|_| is_right);
                         (&mut bare[..], read.unwrap_or(reply), read.is_none().then_some(Lost::NoCookie(cookie)))
@@ -330,7 +330,7 @@ impl Relay {
                 // What is to be changed of an OPT record that is not the last one, a look-up changes.
                 let is_odd = reply.payload_at.is_some() && !reply.ends_with_edns;
                 if let Some(at) = reply.payload_at.filter(|_| !is_odd) {
-                    make_opt_ours(octets, at, limits::UDP_PAYLOAD, flight.key.asking().dnssec_ok());
+                    make_opt_ours(octets, at, limits::UDP_PAYLOAD, asking.dnssec_ok());
                 }
                 let heard = |octets: &[u8], wrong: Option<Lost>| wrong.map_or_else(|| Ok(octets.to_vec()), Err);
                 if let Some(told) = flight.told.take() {
@@ -340,11 +340,9 @@ impl Relay {
                 }
                 self.asked.remove(&flight.key);
                 let flags = Header::of(octets).map(Header::flags).unwrap_or_default();
-                let wants_proofs =
-                    |asked: PlainQuery<'_>| wants_proofs(asked.qtype(), asked.edns().is_some_and(|(_, dnssec_ok)| dnssec_ok));
                 // Who asks without an OPT record gets none (RFC 6891, 7), nor proofs that he did not ask for.
-                let is_unasked = reply.payload_at.is_some() && !has_opt(asked)
-                    || reply.has_proofs && !PlainQuery::parse(asked).is_some_and(wants_proofs);
+                let is_unasked = reply.payload_at.is_some() && !asking.has_edns()
+                    || reply.has_proofs && !wants_proofs(flight.key.qtype(), asking.dnssec_ok());
                 let is_whole = reply.has_question && !flags.truncated && !is_unasked && !is_odd;
                 if wrong.is_none() && is_success(reply.rcode) && is_whole {
                     let (favourite, sent) = (flight.favourite, flight.sent);
@@ -359,17 +357,16 @@ impl Relay {
                     };
                     answered = Some((favourite, sent, count));
                     // Who sent an OPT record is due one.
-                    let due =
-                        if reply.payload_at.is_some() { None } else { PlainQuery::parse(asked).and_then(|asked| asked.edns()) };
+                    let is_due = reply.payload_at.is_none() && asking.has_edns();
                     // Nor is everybody's word taken for what is authentic.
                     let is_doubted = flags.authentic_data && !flight.favourite.is_trusted;
-                    if due.is_none() && !is_doubted {
+                    if !is_due && !is_doubted {
                         landed(&setup, &mut flight, Landing::Reply(octets));
                         continue;
                     }
                     let mut whole = octets.to_vec();
-                    if let Some((_, dnssec_ok)) = due {
-                        add_edns(&mut whole, dnssec_ok);
+                    if is_due {
+                        add_edns(&mut whole, asking.dnssec_ok());
                     }
                     if is_doubted {
                         clear_ad(&mut whole);

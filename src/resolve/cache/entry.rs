@@ -96,7 +96,7 @@ impl Entry {
 
     /// The type that was asked for.
     pub fn qtype(&self) -> Type {
-        self.key.parts().1.qtype
+        self.key.qtype()
     }
 
     /// Octets of the answer.

@@ -61,6 +61,11 @@ impl Key {
         self.like(|own| Behind { asking: Asking(own.asking.0 & APART), ..own })
     }
 
+    /// The type that is asked for.
+    pub fn qtype(&self) -> Type {
+        self.parts().1.qtype
+    }
+
     /// What a query says besides its question.
     pub fn asking(&self) -> Asking {
         self.parts().1.asking
