@@ -1,8 +1,8 @@
 //! How is a file read that somebody wrote? A regular one, and no more of it than is sensible: a fifo would be waited for, and a
-//! device has no end.
+//! device has no end. And how is one of our own replaced?
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -34,6 +34,23 @@ pub fn read_text(path: &Path, octets_max: u64) -> io::Result<String> {
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("text that is no UTF-8: {}", error.utf8_error())))
 }
 
+/// Writes a file anew, beside the former one: only what is whole, and on the disk, takes its place.
+pub fn replace<T>(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<T>) -> io::Result<T> {
+    let new = path.with_added_extension("new");
+    let written = File::create(&new).and_then(|file| {
+        let mut out = BufWriter::new(file);
+        let written = write(&mut out)?;
+        out.flush()?;
+        out.get_ref().sync_all()?;
+        fs::rename(&new, path)?;
+        Ok(written)
+    });
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
 /// What tells whether a file is as it was, without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
@@ -58,7 +75,6 @@ impl Stamp {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::process::Command;
 
     use super::*;

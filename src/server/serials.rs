@@ -1,18 +1,16 @@
 //! What our SOA record says is its serial: Unix time, by a clock that never goes back, not when the host's clock is set back
 //! and not over a restart (RFC 1982, 3.2).
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::clock::unix_time;
+use crate::file;
 use crate::problem::Problem;
 
 /// In the data directory: seconds that no serial was above.
 const FILE: &str = "serial";
-/// The same, while it is being written.
-const NEW: &str = "serial.new";
 /// Octets that it has at most.
 const FILE_OCTETS_MAX: u64 = 64;
 
@@ -37,7 +35,7 @@ impl Serials {
 
     /// Those of a server whose data are in this folder.
     pub fn restore(folder: &Path) -> Self {
-        let text = crate::file::read_text(&folder.join(FILE), FILE_OCTETS_MAX).unwrap_or_default();
+        let text = file::read_text(&folder.join(FILE), FILE_OCTETS_MAX).unwrap_or_default();
         // More than 32 bits are no serial.
         let promised = text.trim().parse::<u32>().map_or(0, u64::from);
         Self::after(promised, unix_time().as_secs(), Instant::now())
@@ -50,15 +48,9 @@ impl Serials {
 
     /// Promises in this folder that for so long no serial is above what is written there. Takes as long as the disk does.
     pub fn promise(&self, folder: &Path, ahead: Duration) -> Result<(), Problem> {
-        let (file, new) = (folder.join(FILE), folder.join(NEW));
+        let file = folder.join(FILE);
         let promised = self.at(Instant::now()).saturating_add(ahead.as_secs());
-        let write = || -> io::Result<()> {
-            let mut out = File::create(&new)?;
-            writeln!(out, "{promised}")?;
-            out.sync_all()?;
-            fs::rename(&new, &file)
-        };
-        write().map_err(|error| {
+        file::replace(&file, |out| writeln!(out, "{promised}")).map_err(|error| {
             let problem = Problem::new(format!("cannot keep the serial of our zone over a restart: {error}")).in_file(file);
             problem.hint("see whether the disk is full or the folder may be written").warning()
         })
@@ -67,6 +59,8 @@ impl Serials {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

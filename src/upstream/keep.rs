@@ -1,35 +1,24 @@
 //! The file that keeps answers over a restart: written whole beside the old one and then put in its place, read once.
 
-use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Write as _};
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::Forwarder;
 use crate::clock::unix_time;
+use crate::file;
 use crate::problem::Problem;
 use crate::resolve::cache::Unusable;
 
 /// In the data directory.
 const FILE: &str = "cache";
-/// The same, while it is being written.
-const NEW: &str = "cache.new";
 
 impl Forwarder {
     /// Writes what is kept into a folder; says how many answers that were. Takes as long as the disk does.
     pub fn save(&self, folder: &Path) -> Result<usize, Problem> {
-        let (file, new) = (folder.join(FILE), folder.join(NEW));
-        let write = || -> io::Result<usize> {
-            let mut out = BufWriter::new(File::create(&new)?);
-            let count = self.cache().save(self.mark(), Instant::now(), unix_time(), &mut out)?;
-            out.flush()?;
-            // Only what is whole takes the old one's place.
-            out.get_ref().sync_all()?;
-            fs::rename(&new, &file)?;
-            Ok(count)
-        };
-        write().map_err(|error| {
-            let _ = fs::remove_file(&new);
+        let file = folder.join(FILE);
+        let written = file::replace(&file, |out| self.cache().save(self.mark(), Instant::now(), unix_time(), out));
+        written.map_err(|error| {
             let problem = Problem::new(format!("cannot keep the answers of upstreams over a restart: {error}"));
             problem.in_file(&file).hint("see whether the disk is full or the folder may be written").warning()
         })
@@ -39,7 +28,7 @@ impl Forwarder {
     /// used is told, and asked for again.
     pub fn restore(&self, folder: &Path) -> Result<usize, Problem> {
         let path = folder.join(FILE);
-        let file = match crate::file::open(&path) {
+        let file = match file::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             Err(error) => return Err(unusable(path, &error.into())),
@@ -62,6 +51,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::Config;
+    use std::fs;
+
     use super::*;
     use crate::dns::{Class, Names, Query, Question, Rcode, Record, Type};
     use crate::resolve::cache::Key;
