@@ -22,6 +22,16 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Everything but the unreserved characters of RFC 3986, 2.3.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// How an answer of the server is shown, and which one is asked.
+#[derive(Debug, Args)]
+pub(super) struct ShownArgs {
+    /// Print JSON, as the HTTP API gives it
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) api: ApiArgs,
+}
+
 /// Which server is asked, and how it knows us.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "HTTP API")]

@@ -3,7 +3,7 @@
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::Value;
 
-use super::api::{Api, ApiArgs, escape_name};
+use super::api::{Api, ShownArgs, escape_name};
 use super::output::{Output, printable};
 use super::{Done, Error};
 use crate::dns::Name;
@@ -26,11 +26,8 @@ enum CacheCommand {
 /// Show the cache's size, hits and misses.
 #[derive(Debug, Args)]
 struct StatsArgs {
-    /// Print JSON, as the HTTP API gives it
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    api: ApiArgs,
+    shown: ShownArgs,
 }
 
 /// Show the cached answers of a name.
@@ -46,11 +43,8 @@ struct LookupArgs {
     /// Only answers of this type
     #[arg(value_name = "TYPE")]
     kind: Option<String>,
-    /// Print JSON, as the HTTP API gives it
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    api: ApiArgs,
+    shown: ShownArgs,
 }
 
 const LOOKUP_EXAMPLES: &str = "\
@@ -71,11 +65,8 @@ struct FlushArgs {
     /// Everything
     #[arg(long, group = "what")]
     all: bool,
-    /// Print JSON, as the HTTP API gives it
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    api: ApiArgs,
+    shown: ShownArgs,
 }
 
 const FLUSH_EXAMPLES: &str = "\
@@ -96,9 +87,9 @@ impl CacheArgs {
 
 impl StatsArgs {
     fn run(self, output: &mut Output) -> Result<Done, Error> {
-        let (api, path) = (Api::new(self.api)?, "/v1/rollcall/cache");
+        let (api, path) = (Api::new(self.shown.api)?, "/v1/rollcall/cache");
         let answer = api.get(path, &[])?;
-        if self.json {
+        if self.shown.json {
             output.json(&answer)?;
             return Ok(Done::Yes);
         }
@@ -112,13 +103,13 @@ impl StatsArgs {
 
 impl LookupArgs {
     fn run(self, output: &mut Output) -> Result<Done, Error> {
-        let api = Api::new(self.api)?;
+        let api = Api::new(self.shown.api)?;
         let path = format!("/v1/rollcall/cache/entries/{}", escape_name(&self.name));
         let query: Vec<(&str, &str)> = self.kind.as_deref().map(|kind| ("type", kind)).into_iter().collect();
         let answer = api.get(&path, &query)?;
         let Value::Array(entries) = &answer else { return Err(api.unexpected(&path, "a list of answers").into()) };
         let done = if entries.is_empty() { Done::No } else { Done::Yes };
-        if self.json {
+        if self.shown.json {
             output.json(&answer)?;
         } else if entries.is_empty() {
             output.note(format_args!("Nothing is kept of {}", self.name))?;
@@ -158,7 +149,7 @@ pub(super) fn rows(entries: &[Value]) -> Vec<Vec<String>> {
 
 impl FlushArgs {
     fn run(self, output: &mut Output) -> Result<Done, Error> {
-        let api = Api::new(self.api)?;
+        let api = Api::new(self.shown.api)?;
         let query = match (&self.name, &self.below) {
             (Some(name), _) => ("name", name.to_string()),
             (None, Some(domain)) => ("below", domain.to_string()),
@@ -166,7 +157,7 @@ impl FlushArgs {
         };
         let path = "/v1/rollcall/cache/flush";
         let answer = api.order(path, &[(query.0, &*query.1)])?;
-        if self.json {
+        if self.shown.json {
             output.json(&answer)?;
             return Ok(Done::Yes);
         }

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
-use super::api::{Api, ApiArgs, escape};
+use super::api::{Api, ShownArgs, escape};
 use super::output::{Output, printable};
 use super::{Done, Error};
 
@@ -35,11 +35,8 @@ struct ServicesArgs {
     /// Only services on nodes with this key and value [may be repeated]
     #[arg(long, value_name = "KEY=VALUE")]
     node_meta: Vec<String>,
-    /// Print JSON, as the HTTP API gives it
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    api: ApiArgs,
+    shown: ShownArgs,
 }
 
 const SERVICES_EXAMPLES: &str = "\
@@ -67,11 +64,8 @@ struct NodesArgs {
     /// Only nodes with this key and value [may be repeated]
     #[arg(long, value_name = "KEY=VALUE")]
     node_meta: Vec<String>,
-    /// Print JSON, as the HTTP API gives it
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    api: ApiArgs,
+    shown: ShownArgs,
 }
 
 const NODES_EXAMPLES: &str = "\
@@ -84,11 +78,8 @@ Examples:
 /// List datacenters.
 #[derive(Debug, Args)]
 struct DatacentersArgs {
-    /// Print JSON, as the HTTP API gives it
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    api: ApiArgs,
+    shown: ShownArgs,
 }
 
 impl CatalogArgs {
@@ -103,7 +94,7 @@ impl CatalogArgs {
 
 impl ServicesArgs {
     fn run(self, output: &mut Output) -> Result<Done, Error> {
-        let api = Api::new(self.api)?;
+        let api = Api::new(self.shown.api)?;
         let node_meta = node_meta(&self.node_meta);
         let query: Vec<(&str, &str)> = node_meta.iter().map(|pair| ("node-meta", pair.as_str())).collect();
         let (path, answer) = match &self.node {
@@ -114,7 +105,7 @@ impl ServicesArgs {
                 (path, services_of_node(&answer))
             }
         };
-        if self.json {
+        if self.shown.json {
             output.json(&answer)?;
             return Ok(Done::Yes);
         }
@@ -168,7 +159,7 @@ fn services_of_node(node: &Value) -> Value {
 
 impl NodesArgs {
     fn run(self, output: &mut Output) -> Result<Done, Error> {
-        let api = Api::new(self.api)?;
+        let api = Api::new(self.shown.api)?;
         let node_meta = node_meta(&self.node_meta);
         let mut query: Vec<(&str, &str)> = node_meta.iter().map(|pair| ("node-meta", pair.as_str())).collect();
         query.extend(self.near.as_deref().map(|near| ("near", near)));
@@ -178,7 +169,7 @@ impl NodesArgs {
             Some(service) => format!("/v1/catalog/service/{}", escape(service)),
         };
         let answer = api.get(&path, &query)?;
-        if self.json {
+        if self.shown.json {
             output.json(&answer)?;
             return Ok(Done::Yes);
         }
@@ -220,10 +211,10 @@ fn node_rows(nodes: &[Value], detailed: bool) -> Vec<Vec<String>> {
 
 impl DatacentersArgs {
     fn run(self, output: &mut Output) -> Result<Done, Error> {
-        let api = Api::new(self.api)?;
+        let api = Api::new(self.shown.api)?;
         let path = "/v1/catalog/datacenters";
         let answer = api.get(path, &[])?;
-        if self.json {
+        if self.shown.json {
             output.json(&answer)?;
             return Ok(Done::Yes);
         }

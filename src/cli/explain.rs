@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use clap::Args;
 use serde_json::Value;
 
-use super::api::{Api, ApiArgs, escape_name};
+use super::api::{Api, ShownArgs, escape_name};
 use super::output::{Output, printable};
 use super::{Done, Error, cache};
 use crate::dns::Name;
@@ -29,11 +29,8 @@ pub(super) struct ExplainArgs {
     /// Ask each upstream of a forwarded name now, and show how it fares
     #[arg(long)]
     ask: bool,
-    /// Print JSON, as the HTTP API gives it
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    api: ApiArgs,
+    shown: ShownArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -44,14 +41,14 @@ Examples:
 
 impl ExplainArgs {
     pub(super) fn run(self, output: &mut Output) -> Result<Done, Error> {
-        let api = Api::new(self.api)?;
+        let api = Api::new(self.shown.api)?;
         let path = format!("/v1/rollcall/explain/{}", escape_name(&self.name));
         let mut query: Vec<(&str, &str)> = self.kind.as_deref().map(|kind| ("type", kind)).into_iter().collect();
         let client = self.client.map(|client| client.to_string());
         query.extend(client.as_deref().map(|client| ("client", client)));
         query.extend(self.ask.then_some(("ask", "")));
         let told = api.get(&path, &query)?;
-        if self.json {
+        if self.shown.json {
             output.json(&told)?;
             return Ok(Done::Yes);
         }

@@ -4,7 +4,7 @@ use clap::Args;
 use regex::Regex;
 use serde_json::Value;
 
-use super::api::{Api, ApiArgs};
+use super::api::{Api, ShownArgs};
 use super::catalog::pairs;
 use super::output::{Output, printable};
 use super::{Done, Error};
@@ -27,11 +27,8 @@ pub(super) struct MembersArgs {
     /// Only members for which this expression is true
     #[arg(long, value_name = "EXPRESSION")]
     filter: Option<String>,
-    /// Print JSON, as the HTTP API gives it
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    api: ApiArgs,
+    shown: ShownArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -42,7 +39,7 @@ Examples:
 
 impl MembersArgs {
     pub(super) fn run(self, output: &mut Output) -> Result<Done, Error> {
-        let api = Api::new(self.api)?;
+        let api = Api::new(self.shown.api)?;
         let path = "/v1/agent/members";
         let mut query = Vec::new();
         query.extend((self.wan == Some(true)).then_some(("wan", "1")));
@@ -55,7 +52,7 @@ impl MembersArgs {
             let tag = |key| tag(member, key).to_owned();
             (tag("role") != "consul", tag("ap"), tag("segment"), name(member).to_owned())
         });
-        if self.json {
+        if self.shown.json {
             output.json(&Value::Array(members.clone()))?;
         } else if !members.is_empty() {
             output.table(&rows(&members, self.detailed == Some(true)))?;

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::Value;
 
-use super::api::{Api, ApiArgs};
+use super::api::{Api, ShownArgs};
 use super::explain::{UPSTREAM, list, table, text, upstream_row};
 use super::output::Output;
 use super::{Done, Error};
@@ -14,11 +14,8 @@ use super::{Done, Error};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct StatusArgs {
-    /// Print JSON, as the HTTP API gives it
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    api: ApiArgs,
+    shown: ShownArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -28,9 +25,9 @@ Examples:
 
 impl StatusArgs {
     pub(super) fn run(self, output: &mut Output) -> Result<Done, Error> {
-        let (api, path) = (Api::new(self.api)?, "/v1/rollcall/status");
+        let (api, path) = (Api::new(self.shown.api)?, "/v1/rollcall/status");
         let status = api.get(path, &[])?;
-        if self.json {
+        if self.shown.json {
             output.json(&status)?;
         } else if status["groups"].is_array() {
             print(&status, output)?;
