@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::api::{Api, ShownArgs, escape_name};
 use super::output::{Output, printable};
+use super::shown::{group, list, text};
 use super::{Done, Error};
 use crate::dns::Name;
 
@@ -124,10 +125,8 @@ impl LookupArgs {
 pub(super) fn rows(entries: &[Value]) -> Vec<Vec<String>> {
     let heading = ["Name", "Type", "Answer", "Records", "Age", "TTL", "Group", "Asked with"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
-    let text = |value: &Value| printable(value.as_str().map_or_else(|| value.to_string(), str::to_owned).as_str());
     rows.extend(entries.iter().map(|entry| {
-        let flags = entry["flags"].as_array().map_or(&[][..], Vec::as_slice);
-        let flags: Vec<String> = flags.iter().map(&text).collect();
+        let flags: Vec<String> = list(&entry["flags"]).iter().map(text).collect();
         let stale = entry["fresh"] == false;
         let ttl = if stale { format!("stale, usable for {} s", entry["usable_for"]) } else { format!("{} s", entry["ttl"]) };
         vec![
@@ -137,10 +136,7 @@ pub(super) fn rows(entries: &[Value]) -> Vec<Vec<String>> {
             text(&entry["answers"]),
             format!("{} s", text(&entry["age"])),
             ttl,
-            match entry["view"].as_str() {
-                Some(view) => format!("{} of {}", text(&entry["group"]), printable(view)),
-                None => text(&entry["group"]),
-            },
+            group(entry),
             flags.join(" "),
         ]
     }));

@@ -20,6 +20,7 @@ mod query;
 mod serve;
 mod services;
 mod shell;
+mod shown;
 mod spelling;
 mod status;
 

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::api::variable;
 use super::explain::source_text;
 use super::output::{Output, printable};
+use super::shown::{list, table, text};
 use super::{Done, Error as CliError};
 use crate::dns::{Rcode, Type, option};
 use crate::upstream::{self, Host, Protocol, Upstream};
@@ -377,18 +378,11 @@ fn print_trace(trace: &Value, output: &mut Output) -> Result<(), CliError> {
             output.line(format_args!("  {key} {}", printable(name)))?;
         }
     }
-    let tries = trace["tries"].as_array().map_or(&[][..], Vec::as_slice);
-    if tries.is_empty() {
-        return Ok(());
-    }
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), printable);
-    let mut rows = vec![["Upstream", "By", "Asked after", "Outcome", "Time"].map(str::to_owned).to_vec()];
-    rows.extend(tries.iter().map(|tried| {
+    let heading = ["Upstream", "By", "Asked after", "Outcome", "Time"];
+    table(output, list(&trace["tries"]), &heading, |tried| {
         let time = |key: &str| format!("{} ms", text(&tried[key]));
         vec![text(&tried["upstream"]), text(&tried["by"]), time("after_ms"), text(&tried["outcome"]), time("took_ms")]
-    }));
-    output.line("")?;
-    output.table(&rows)?;
+    })?;
     match trace["more_tries"].as_u64() {
         None | Some(0) => Ok(()),
         Some(more) => output.line(format_args!("and {more} more")),

@@ -4,8 +4,8 @@ use clap::Args;
 use serde_json::Value;
 
 use super::api::{Api, ShownArgs};
-use super::explain::{UPSTREAM, list, table, text, upstream_row};
 use super::output::Output;
+use super::shown::{UPSTREAM, group, list, text, upstream_row};
 use super::{Done, Error};
 
 /// Show how a server fares: where it listens, what it knows, whom it asks.
@@ -71,27 +71,14 @@ fn print(status: &Value, output: &mut Output) -> Result<(), Error> {
     for lists in list(&status["block_lists"]) {
         output.line(format_args!("  blocks       {} of {}", count(&lists["names"], "name"), text(&lists["list"])))?;
     }
-    let groups = list(&status["groups"]);
-    let rows: Vec<Value> = groups
-        .iter()
-        .flat_map(|group| {
-            let name = match group["view"].as_str() {
-                Some(view) => format!("{} of {view}", text(&group["group"])),
-                None => text(&group["group"]),
-            };
-            list(&group["upstreams"]).iter().map(move |upstream| {
-                let mut row = upstream.clone();
-                row["group"] = name.clone().into();
-                row
-            })
-        })
-        .collect();
-    if rows.is_empty() {
-        output.line("")?;
-        return output.line("Nobody is asked about names of others.");
-    }
-    let heading: Vec<&str> = ["Group"].into_iter().chain(UPSTREAM).collect();
-    table(output, &rows, &heading, |row| [text(&row["group"])].into_iter().chain(upstream_row(row)).collect())
+    let rows = list(&status["groups"]).iter().flat_map(|value| {
+        let of = group(value);
+        list(&value["upstreams"]).iter().map(move |upstream| [vec![of.clone()], upstream_row(upstream)].concat())
+    });
+    let heading = ["Group"].into_iter().chain(UPSTREAM).map(str::to_owned).collect();
+    let rows: Vec<_> = [heading].into_iter().chain(rows).collect();
+    output.line("")?;
+    if rows.len() > 1 { output.table(&rows) } else { output.line("Nobody is asked about names of others.") }
 }
 
 /// Each address once, with its transports.
