@@ -260,7 +260,8 @@ impl Cache {
         self.made(key, octets, Times::read(octets).filter(|_| is_key)?, ttl, stored)
     }
 
-    /// `None` when the response would not be what it was with the TTLs that it is kept with: a name in it points at one of them.
+    /// `None` when the response would not be what it was with the TTLs that it is kept with: a name in it points at one of
+    /// them.
     fn made(&self, key: Key, octets: &[u8], times: Times, ttl: u32, now: Instant) -> Option<Entry> {
         let mut octets = Box::<[u8]>::from(octets);
         if let Some(flags) = octets.get_mut(2) {
