@@ -15,7 +15,7 @@ use crate::dns::{Name, Names, Question, Type};
 use crate::duration;
 use crate::metrics::{Kind, Page};
 use crate::registry::Registry;
-use crate::server::Responder;
+use crate::server::{Responder, of_view};
 use crate::upstream::Forwarder;
 
 /// Sees all sides.
@@ -79,13 +79,7 @@ impl Resolver for Insight {
             let wanted = found.iter().filter(|entry| qtype.is_none_or(|qtype| entry.qtype() == qtype));
             let mut shown: Vec<_> = wanted.map(|entry| entry.shown(now)).collect();
             shown.sort_by(|one, other| (&one.qtype, one.group, &one.flags).cmp(&(&other.qtype, other.group, &other.flags)));
-            all.extend(shown.into_iter().map(|shown| {
-                let mut shown = json!(shown);
-                if let (Some(view), Some(shown)) = (view, shown.as_object_mut()) {
-                    shown.insert("view".into(), json!(view));
-                }
-                shown
-            }));
+            all.extend(shown.into_iter().map(|shown| of_view(view, json!(shown))));
         }
         Value::Array(all)
     }

@@ -51,3 +51,4 @@ pub use query_log::{Config as QueryLogConfig, Format as QueryLogFormat, QueryLog
 pub use responder::Responder;
 pub use serials::Serials;
 pub use setup::{Common, Parts, Setup};
+pub use status::of_view;
