@@ -112,6 +112,11 @@ pub enum ListenAddress {
     Interface { name: String, port: u16 },
 }
 
+/// Does an interface's name fit one that may end in `*`?
+pub fn is_interface(pattern: &str, name: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
+}
+
 impl ListenAddress {
     pub fn port(&self) -> u16 {
         match self {
@@ -133,10 +138,7 @@ impl ListenAddress {
         match self {
             Self::Socket(address) => vec![*address],
             Self::Interface { name, port } => {
-                let own = interfaces.iter().filter(|interface| match name.strip_suffix('*') {
-                    Some(start) => interface.name.starts_with(start),
-                    None => interface.name == *name,
-                });
+                let own = interfaces.iter().filter(|interface| is_interface(name, &interface.name));
                 own.map(|interface| match interface.ip() {
                     // Such an address is nothing without its interface.
                     IpAddr::V6(v6) if v6.is_unicast_link_local() => {

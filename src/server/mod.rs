@@ -43,7 +43,7 @@ pub use encrypted::{Config, Way};
 #[doc(hidden)]
 pub use https::asked_in_url;
 pub use interfaces::Interfaces;
-pub use listen::{Listen, ListenAddress};
+pub use listen::{Listen, ListenAddress, is_interface};
 pub use listeners::{ListenError, Listeners, Waiting};
 #[doc(hidden)]
 pub use proxy::proxied;

@@ -23,8 +23,10 @@ use servers::Domain;
 use super::draft::{Draft, Item, Section, quoted, quoted_name};
 use super::{Disk, Found, Import, Left, Origin, Remarks, absolute, texts};
 use crate::dns::{Name, Type};
+use crate::file;
 use crate::limits;
 use crate::problem::Problem;
+use crate::resolve::cache;
 use crate::resolve::dnssec::Anchor;
 use crate::resolve::local::RecordConfig;
 
@@ -438,7 +440,7 @@ impl Dnsmasq {
         let name = match &*plain(value) {
             "#" => {
                 self.remarks.changed(origin, "it is the domain that /etc/resolv.conf names now");
-                let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+                let text = file::read_text(Path::new("/etc/resolv.conf"), limits::CONFIG_OCTETS_MAX).unwrap_or_default();
                 let line =
                     text.lines().find_map(|line| line.trim().strip_prefix("search").or(line.trim().strip_prefix("domain")));
                 let word = line.and_then(|line| line.split_ascii_whitespace().next()).map(str::to_owned);
@@ -512,13 +514,12 @@ impl Dnsmasq {
 
     /// dnsmasq counts names, rollcall octets.
     fn cache_size(&mut self, origin: &Origin, value: &str) -> Taken {
-        /// Octets that one kept answer needs, about, and those of a cache when nothing says otherwise.
+        /// Octets that one kept answer needs, about.
         const OCTETS: u64 = 500;
-        const DEFAULT: u64 = 32 << 20;
         let names: i64 = if value.is_empty() { 0 } else { number(value)? };
         match u64::try_from(names).unwrap_or(0).min(5_000_000) * OCTETS {
             0 => self.draft.set(Section::Cache, "size", "0", vec![origin.clone()]),
-            size if size <= DEFAULT => {
+            size if size <= cache::Config::default().size => {
                 self.remarks.needless(origin, "rollcall's cache of 32 MB has room for more names than that")
             }
             size => {
@@ -528,11 +529,6 @@ impl Dnsmasq {
         }
         Ok(())
     }
-}
-
-/// Does an interface's name fit one that may end in `*`?
-fn is_like(pattern: &str, name: &str) -> bool {
-    pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
 }
 
 /// The addresses that interfaces have now, but for those that mean something on one link only.

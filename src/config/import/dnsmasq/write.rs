@@ -7,14 +7,14 @@ use std::path::PathBuf;
 
 use super::super::draft::{Item, Section, quoted, quoted_name};
 use super::super::{Import, Left, Origin, finish};
+use super::Dnsmasq;
 use super::servers::Domain;
-use super::{Dnsmasq, is_like};
 use crate::dns::Name;
 use crate::limits::{UPSTREAM_PORT_MIN, UPSTREAM_PORTS_MIN};
 use crate::problem::Problem;
 use crate::resolve::answer::Settings;
 use crate::resolve::local::RecordConfig;
-use crate::server::ListenAddress;
+use crate::server::{ListenAddress, is_interface};
 use crate::upstream::Ports;
 
 /// What dnsmasq listens on besides whatever interfaces it is told.
@@ -29,7 +29,7 @@ const LEASES: &str = "/var/lib/misc/dnsmasq.leases";
 /// The interfaces of now that have a name like this, once each.
 fn interfaces_like(pattern: &str) -> Vec<String> {
     let all = if_addrs::get_if_addrs().unwrap_or_default().into_iter().map(|interface| interface.name);
-    let names: BTreeSet<String> = all.filter(|name| is_like(pattern, name)).collect();
+    let names: BTreeSet<String> = all.filter(|name| is_interface(pattern, name)).collect();
     names.into_iter().collect()
 }
 
@@ -158,11 +158,11 @@ impl Dnsmasq {
                 None => add(SocketAddr::new(*address, port).to_string(), Some(origin)),
             }
         }
-        let excepting = |name: &str| excepted.iter().find(|(pattern, _)| is_like(pattern, name)).map(|(_, origin)| origin);
+        let excepting = |name: &str| excepted.iter().find(|(pattern, _)| is_interface(pattern, name)).map(|(_, origin)| origin);
         let mut has_loopback = false;
         for (pattern, origin) in &interfaces {
             let start = pattern.strip_suffix('*');
-            let is_whole = !excepted.iter().any(|(other, _)| is_like(pattern, other) || is_like(other, pattern));
+            let is_whole = !excepted.iter().any(|(other, _)| is_interface(pattern, other) || is_interface(other, pattern));
             let names = match start {
                 // All that there are, now and later.
                 Some("") if is_whole => {
@@ -187,7 +187,7 @@ impl Dnsmasq {
                 let place = format!("{name}:{port}");
                 match place.parse::<ListenAddress>() {
                     Ok(_) => {
-                        has_loopback |= is_like(&name, LOOPBACK);
+                        has_loopback |= is_interface(&name, LOOPBACK);
                         add(place, Some(origin));
                     }
                     Err(_) => {
