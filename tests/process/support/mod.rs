@@ -11,7 +11,8 @@ pub(crate) mod tools;
 pub(crate) mod upstream;
 pub(crate) mod wire;
 
-use std::net::{TcpListener, UdpSocket};
+use std::collections::HashSet;
+use std::fs;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -31,18 +32,17 @@ pub(crate) fn within<T>(limit: Duration, wanted: &str, mut look: impl FnMut() ->
     }
 }
 
-/// A port on 127.0.0.1 that is free for UDP and TCP. None of those that the kernel gives to whoever asks for any, so that nobody
-/// has it until the server is there that it is for; and each once.
+/// A port that nobody here has for UDP or TCP. None of those that the kernel gives to whoever asks for any, so that nobody has
+/// it until the server is there that it is for; each once; and not tried, since a process that is just being started would hold
+/// for a moment what it is tried with.
 pub(crate) fn free_port() -> u16 {
     static NEXT: OnceLock<AtomicU16> = OnceLock::new();
     let next = NEXT.get_or_init(|| fastrand::u16(..10_000).into());
-    for _ in 0..10_000 {
-        let port = 10_000 + next.fetch_add(1, Ordering::Relaxed) % 10_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no port of 127.0.0.1 from 10000 to 19999 is free for UDP and TCP");
+    let tables = ["tcp", "udp", "tcp6", "udp6"].map(|name| fs::read_to_string(format!("/proc/net/{name}")).unwrap_or_default());
+    let local = tables.iter().flat_map(|table| table.lines().skip(1)).filter_map(|line| line.split_ascii_whitespace().nth(1));
+    let taken: HashSet<u16> = local.filter_map(|address| u16::from_str_radix(address.rsplit_once(':')?.1, 16).ok()).collect();
+    let mut ports = (0..10_000).map(|_| 10_000 + next.fetch_add(1, Ordering::Relaxed) % 10_000);
+    ports.find(|port| !taken.contains(port)).expect("a port from 10000 to 19999 that nobody has")
 }
 
 /// A file or folder of the project.
